@@ -1,0 +1,42 @@
+# The commands of the house. Everything runs from .venv, which bin/setup makes and renews when a lock file changes.
+PY := .venv/bin/python
+
+.PHONY: setup check format test e2e peers browser soak bench clean
+
+setup:
+	@scripts/setup dev
+
+check: setup
+	$(PY) -m ruff format --check src tests
+	$(PY) -m ruff check src tests
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+format: setup
+	$(PY) -m ruff format src tests
+	$(PY) -m ruff check --fix src tests
+
+test: setup
+	@scripts/system-packages docker-registry
+	$(PY) -m pytest -m "not peers and not soak and not bench and not browser"
+
+e2e: setup
+	@scripts/system-packages docker-registry nodejs npm
+	$(PY) -m pytest -m "e2e or peers"
+
+peers: setup
+	@scripts/system-packages nodejs npm
+	$(PY) -m pytest -m peers
+
+browser: setup
+	@scripts/system-packages chromium
+	$(PY) -m pytest -m browser
+
+soak: setup
+	$(PY) -m pytest -m soak --timeout 3600 -s
+
+bench: setup
+	$(PY) -m pytest -m bench -s
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

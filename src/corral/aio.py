@@ -1,0 +1,35 @@
+"""The one bounded executor for blocking work (disk, hashing), so that the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_EXECUTOR = ThreadPoolExecutor(max_workers=8, thread_name_prefix="corral-blocking")
+_END = object()
+
+
+async def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` on the executor. On cancellation the function runs to its end, unobserved; keep chunks short."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_EXECUTOR, lambda: function(*args, **kwargs))
+
+
+async def iterate_blocking(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """Drive a blocking generator on the executor, one step at a time; closes it when the caller stops early."""
+    iterator = await run_blocking(make)
+    try:
+        while True:
+            item = await run_blocking(next, iterator, _END)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            await run_blocking(close)

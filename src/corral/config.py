@@ -1,0 +1,243 @@
+"""`Settings`: everything that can be configured, read once from flags, environment and `corral.toml`.
+
+Order, strongest first: command-line flags, `CORRAL_X`, `OLLAMA_X`, `corral.toml`, the default. Nobody else reads the
+environment. Ollama's variables keep Ollama's leniency where a script may rely on it (a bad unsigned number or
+duration means the default, as in envconfig/config.go); it is reported in `Settings.notices`. A bad `CORRAL_*` value or
+`corral.toml` entry raises SettingsError naming variable, value and accepted form.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from corral.durations import FOREVER, parse_duration
+from corral.errors import CorralError, InvalidRequest
+
+DEFAULT_PORT = 11434
+
+
+class SettingsError(CorralError):
+    """A setting's value cannot be read."""
+
+    def __init__(self, name: str, value: str, accepted: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {accepted}")
+        self.name = name
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or connect; host "" = all interfaces; base_path has no trailing slash."""
+
+    scheme: str = "http"
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    base_path: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address as a client connects to it: unspecified hosts become the loopback address."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  mapped away
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.base_path}"
+
+
+def parse_address(text: str) -> Address:
+    """Read OLLAMA_HOST; a bad port means the default one. Source: ollama envconfig/config.go Host, 2026-08."""
+    text = text.strip().strip("\"'").strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    default_port = DEFAULT_PORT if not separator else {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
+    rest, _, path = rest.partition("/")
+    host, port = rest, ""
+    if rest.startswith("["):
+        host, _, port = rest[1:].partition("]")
+        port = port.removeprefix(":")
+    elif rest.count(":") == 1:
+        host, _, port = rest.partition(":")
+    number = int(port) if port.isdecimal() else default_port
+    if not rest:
+        host = "127.0.0.1"
+    base = f"/{path.strip('/')}" if path.strip("/") else ""
+    return Address(scheme, host, number if number <= 65535 else default_port, base)
+
+
+def _read_bool(text: str) -> bool:
+    return text.lower() not in {"", "0", "f", "false"}
+
+
+def _read_uint(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
+def _read_seconds(text: str) -> float:
+    try:
+        seconds = float(int(text))
+    except ValueError:
+        seconds = parse_duration(text)
+    return FOREVER if seconds < 0 else seconds
+
+
+def _read_stall(text: str) -> float:
+    return _read_seconds(text) or FOREVER
+
+
+def _read_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _read_float(text: str) -> float:
+    return float(text)
+
+
+def _read_bytes(text: str) -> int:
+    for suffix, size in (("kib", 2**10), ("mib", 2**20), ("gib", 2**30), ("kb", 10**3), ("mb", 10**6), ("gb", 10**9)):
+        if text.lower().endswith(suffix):
+            return int(float(text[: -len(suffix)]) * size)
+    return int(text)
+
+
+def _choice(*values: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in values:
+            raise ValueError(text)
+        return text.lower()
+
+    return read
+
+
+_ACCEPTED: dict[Any, str] = {
+    _read_bool: "true or false",
+    _read_uint: "a whole number, 0 or more",
+    _read_seconds: "seconds or a duration such as 5m; negative = for ever",
+    _read_stall: "seconds or a duration such as 5m; 0 or negative = never",
+    _read_list: "values separated by commas",
+    _read_float: "a number",
+    _read_bytes: "bytes, or a number with KiB, MiB or GiB",
+}
+
+
+def setting(default: Any, env: str, read: Callable[[str], Any], doc: str, accepted: str = "") -> Any:
+    """A field of Settings: default, variable name without its prefix, how its text is read, one line of help."""
+    meta = {"env": env, "read": read, "doc": doc, "accepted": accepted or _ACCEPTED.get(read, "another value")}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings; units stand in the names. `docs/configuration.md` and `serve --help` are made from these fields."""
+
+    host: Address = setting(Address(), "HOST", parse_address, "address to listen on, or to connect to")
+    models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)")
+    keep_alive_s: float = setting(300.0, "KEEP_ALIVE", _read_seconds, "how long an idle model stays loaded")
+    keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", _read_seconds, "shortest keep_alive a request may ask for")
+    keep_alive_max_s: float = setting(FOREVER, "KEEP_ALIVE_MAX", _read_seconds, "longest keep_alive a request may ask for")
+    pinned: tuple[str, ...] = setting((), "PIN", _read_list, "models that are never unloaded when idle")
+    preload: tuple[str, ...] = setting((), "PRELOAD", _read_list, "models to load at start")
+    restore_loaded: bool = setting(False, "RESTORE", _read_bool, "load at start what was loaded at the last stop")
+    load_timeout_s: float = setting(300.0, "LOAD_TIMEOUT", _read_stall, "how long a load may make no progress")
+    hang_timeout_s: float = setting(30.0, "HANG_TIMEOUT", _read_stall, "how long a busy engine may make no progress")
+    drain_timeout_s: float = setting(30.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight")
+    context_length: int = setting(0, "CONTEXT_LENGTH", _read_uint, "default num_ctx; 0 = automatic")
+    num_parallel: int = setting(0, "NUM_PARALLEL", _read_uint, "slots per model; 0 = automatic (4, 2 or 1 by memory)")
+    max_loaded_models: int = setting(0, "MAX_LOADED_MODELS", _read_uint, "models loaded at once; 0 = automatic")
+    max_queue: int = setting(512, "MAX_QUEUE", _read_uint, "requests that may wait for a model or a slot")
+    max_transfer_streams: int = setting(4, "MAX_TRANSFER_STREAMS", _read_uint, "ranges of a blob fetched at once")
+    max_body_bytes: int = setting(256 * 2**20, "MAX_BODY", _read_bytes, "largest request body")
+    origins: tuple[str, ...] = setting((), "ORIGINS", _read_list, "browser origins allowed besides the local ones")
+    flash_attention: bool | None = setting(None, "FLASH_ATTENTION", _read_bool, "flash attention; unset = automatic")
+    kv_cache_type: str = setting("", "KV_CACHE_TYPE", _choice("", "f16", "f32", "bf16", "q8_0", "q4_0"), "type of the KV cache", "f16, q8_0 or q4_0")
+    go_template: bool | None = setting(None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one")
+    gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
+    sched_spread: bool = setting(False, "SCHED_SPREAD", _read_bool, "spread a model over all GPUs")
+    llm_library: str = setting("", "LLM_LIBRARY", str, "backend library to force")
+    no_prune: bool = setting(False, "NOPRUNE", _read_bool, "keep unreferenced blobs")
+    debug: int = setting(0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(_read_bool(text)), "1 debug, 2 trace")
+    no_cloud: bool = setting(True, "NO_CLOUD", _read_bool, "cloud features; Corral has none")
+    no_history: bool = setting(False, "NOHISTORY", _read_bool, "do not keep the REPL's history")
+    defaults: str = setting("ollama", "DEFAULTS", _choice("ollama", "guide"), "table of option defaults", "ollama or guide")
+    on_overflow: str = setting("truncate", "ON_OVERFLOW", _choice("truncate", "error"), "a prompt over the context window", "truncate or error")
+    strict: bool = setting(False, "STRICT", _read_bool, "refuse unknown or unsupported parameters")
+    generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models without native ones")
+    fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL")
+    limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
+    mirrors: tuple[str, ...] = setting((), "MIRRORS", _read_list, "registry mirrors to try first, in order")
+    threads: int = setting(0, "THREADS", _read_uint, "threads per runner; 0 = measured")
+    sandbox: bool = setting(True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can")
+    llama_server: str = setting("", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp")
+    api_keys: tuple[str, ...] = setting((), "API_KEYS", _read_list, "keys to demand of clients; empty = none")
+    home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results")
+    editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL")
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+        """Read everything once. `flags` are field names with final values. Raises SettingsError."""
+        environ = os.environ if environ is None else environ  # noqa: TID251  the one place that may
+        table = _read_toml(environ)
+        values: dict[str, Any] = {}
+        notices: list[str] = []
+        for item in fields(cls):
+            if "env" not in item.metadata:
+                continue
+            value = _find(item.metadata, item.name, environ, table, notices)
+            if value is not MISSING:
+                values[item.name] = value
+        values |= flags or {}
+        home = Path(environ.get("HOME", "/"))
+        for name in ("models", "home"):
+            path = values.get(name, cls.__dataclass_fields__[name].default)
+            text = str(path)
+            values[name] = home / text[2:] if text.startswith("~/") else Path(text)
+        if not values.get("editor"):
+            values["editor"] = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
+        unknown = set(table) - {item.name for item in fields(cls)} - {item.metadata.get("env", "").lower() for item in fields(cls)}
+        if unknown:
+            raise SettingsError("corral.toml", ", ".join(sorted(unknown)), "settings named in docs/configuration.md")
+        return cls(**values, notices=tuple(notices))
+
+
+def _find(meta: Mapping[str, Any], name: str, environ: Mapping[str, str], table: Mapping[str, Any], notices: list[str]) -> Any:
+    read, accepted = meta["read"], meta["accepted"]
+    for prefix in ("CORRAL_", "OLLAMA_"):
+        variable = prefix + meta["env"]
+        text = environ.get(variable, "").strip().strip("\"'").strip()
+        if not text:
+            continue
+        try:
+            return read(text)
+        except (ValueError, InvalidRequest) as error:
+            if prefix == "CORRAL_":
+                raise SettingsError(variable, text, accepted) from error
+            notices.append(f"{variable}={text!r} ignored: expected {accepted}")
+            return MISSING
+    key = name if name in table else meta["env"].lower()
+    if key not in table:
+        return MISSING
+    value = table[key]
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        return read(text)
+    except (ValueError, InvalidRequest) as error:
+        raise SettingsError(f"corral.toml: {key}", text, accepted) from error
+
+
+def _read_toml(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`$CORRAL_CONFIG`, else `./corral.toml`, else `~/.corral/corral.toml`; an empty table when there is none."""
+    named = environ.get("CORRAL_CONFIG", "")
+    for path in [Path(named)] if named else [Path("corral.toml"), Path(environ.get("HOME", "/")) / ".corral/corral.toml"]:
+        try:
+            return tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            if named:
+                raise SettingsError("CORRAL_CONFIG", named, "a file that exists") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(str(path), str(error), "TOML") from error
+    return {}

@@ -1,0 +1,260 @@
+"""The nouns that every layer shares: messages, tools, constraints, the event stream of a generation. No I/O, no JSON.
+
+A use case (`inference/`) takes one of the request nouns and yields `Event`s: any number of `Progress` and `Delta`,
+then exactly one `Done`; errors are raised. The API layers encode that stream, each in its own wire form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class Capability(StrEnum):
+    """What a model can do; the values are Ollama's words, in the order Ollama lists them."""
+
+    COMPLETION = "completion"
+    TOOLS = "tools"
+    INSERT = "insert"
+    VISION = "vision"
+    EMBEDDING = "embedding"
+    THINKING = "thinking"
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the caller must be told: an entry of `warnings`, `{"code", "message", **facts}` on the wire."""
+
+    code: str
+    message: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made, or made earlier; `arguments` keeps the order the model wrote."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call; `parameters` is its JSON schema as the client sent it, whole."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    type: str = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which calls are allowed: auto, none, required, or one by name."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; role is lower-case; images are raw file bytes."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: tuple[bytes, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the answer's text must match. `value`: None for json; a schema (dict/bool); GBNF text; a regex; choices."""
+
+    kind: Literal["json", "schema", "grammar", "regex", "choice"]
+    value: Any = None
+
+
+Think = bool | Literal["low", "medium", "high", "max"] | int | None  # an int is a budget of thinking tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProb:
+    """A token and the natural log of its probability."""
+
+    token: str
+    logprob: float
+    bytes: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob(TokenProb):
+    """A generated token with its most probable alternatives, best first."""
+
+    top: tuple[TokenProb, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for fairness and for GET /api/requests: an API key or address, the route, a priority."""
+
+    client: str = ""
+    route: str = ""
+    priority: Literal["interactive", "background"] = "interactive"
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every model request carries, whatever its API."""
+
+    model: str  # as the client sent it
+    options: dict[str, Any] = field(default_factory=dict)  # Ollama's option names, unvalidated
+    keep_alive_s: float | None = None  # math.inf = for ever
+    caller: Caller = field(default_factory=Caller)
+    strict: bool = False  # unknown or unsupported parameters are an error instead of a notice
+    notices: tuple[Notice, ...] = ()  # what decoding already has to tell
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParameters:
+    """How to generate; shared by generate and chat."""
+
+    constraint: Constraint | None = None
+    think: Think = None
+    truncate: bool = True
+    shift: bool | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    progress: bool = False  # emit Progress events while the prompt is read
+    render_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """A completion of one prompt; `template` is a Go template that overrides the model's."""
+
+    common: Common
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: tuple[int, ...] | None = None
+    raw: bool = False
+    images: tuple[bytes, ...] = ()
+    parameters: GenerationParameters = field(default_factory=GenerationParameters)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """The next turn of a conversation. `drop_unsupported_think`: Anthropic clients ask for thinking of any model."""
+
+    common: Common
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    generic_tools: bool = False  # prompted, grammar-bound tools for a model without native ones
+    drop_unsupported_think: bool = False
+    parameters: GenerationParameters = field(default_factory=GenerationParameters)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Vectors for texts; dimensions 0 = all. `legacy`: /api/embeddings (no truncation, engine's own normalising)."""
+
+    common: Common
+    inputs: tuple[str | tuple[int, ...], ...] = ()
+    truncate: bool = True
+    dimensions: int = 0
+    legacy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer, as soon as it is known."""
+
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Before the first token: waiting (`position` from 1, `wait_s` estimated) or reading the prompt (tokens)."""
+
+    stage: Literal["queued", "loading", "prompt"]
+    position: int = 0
+    wait_s: float = 0.0
+    processed: int = 0
+    total: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A run's counts and times; prompt_tokens include cached_tokens."""
+
+    total_duration_ns: int = 0
+    load_duration_ns: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    prompt_duration_ns: int = 0
+    eval_tokens: int = 0
+    eval_duration_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of an answer. `reason`: stop, length, load, unload. `stop_sequence`: which one matched, if one did."""
+
+    reason: str
+    metrics: Metrics | None = None
+    context: tuple[int, ...] | None = None
+    notices: tuple[Notice, ...] = ()
+    stop_sequence: str | None = None
+    thinking_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The answer to a render-only request: the prompt as the engine would get it."""
+
+    template: str
+    image_count: int = 0
+
+
+Event = Delta | Progress | Done | Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors `[n_inputs][n_embd]`, in the order of the inputs."""
+
+    vectors: list[list[float]]
+    prompt_tokens: int = 0
+    total_duration_ns: int = 0
+    load_duration_ns: int = 0
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStatus:
+    """One progress line of pull, push or create: a status, and bytes of a digest when it is about one.
+
+    `notices` travel on the last line only.
+    """
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+    notices: tuple[Notice, ...] = ()

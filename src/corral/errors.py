@@ -1,0 +1,232 @@
+"""Every exception that Corral raises on purpose. Fields are facts; the text is made once, here; no HTTP in it.
+
+CorralError
+├── InvalidRequest            the caller's input is wrong
+│   ├── InvalidModelName
+│   ├── UnsupportedCapability
+│   ├── ModelfileError
+│   ├── TemplateError
+│   └── ContextOverflow
+├── ModelNotFound
+├── BlobNotFound / BlobMissing
+├── DigestMismatch
+├── InvalidGGUF
+├── NotEnoughSpace / NotEnoughMemory
+├── QueueFull
+├── RequestCanceled
+├── RunnerError
+│   ├── RunnerFailedToStart
+│   ├── RunnerDied
+│   ├── RunnerHung
+│   └── EngineError           the engine answered with an error of its own
+├── RegistryError
+└── CloudDisabled
+
+`server/errors.py` maps classes to HTTP statuses, `cli/main.py` to exit codes. Nobody compares message text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CorralError(Exception):
+    """Base of all errors with a meaning for the caller; `str()` is the text that the caller reads."""
+
+
+class InvalidRequest(CorralError):
+    """The request is wrong; `field` names the part that is, `why` says what would be right."""
+
+    def __init__(self, why: str, *, field: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.field = field
+
+
+class InvalidModelName(InvalidRequest):
+    """A model name that the grammar of names.py refuses."""
+
+    def __init__(self, name: str, why: str = "invalid model name") -> None:
+        super().__init__(why, field="model")
+        self.name = name
+
+
+class UnsupportedCapability(InvalidRequest):
+    """The model lacks a capability that the request needs."""
+
+    def __init__(self, model: str, capability: str, why: str = "") -> None:
+        super().__init__(why or f"{model} does not support {capability}")
+        self.model = model
+        self.capability = capability
+
+
+class ModelfileError(InvalidRequest):
+    """A Modelfile that does not parse; `line` is 1-based, 0 when no line is to blame."""
+
+    def __init__(self, why: str, line: int = 0) -> None:
+        super().__init__(f"(line {line}): {why}" if line else why, field="modelfile")
+        self.line = line
+
+
+class TemplateError(InvalidRequest):
+    """A Go template that does not parse or execute; line and column are 1-based."""
+
+    def __init__(self, why: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"template: :{line}:{column}: {why}" if line else f"template: {why}", field="template")
+        self.line = line
+        self.column = column
+
+
+class ContextOverflow(InvalidRequest):
+    """The prompt does not fit the context window and may not be cut."""
+
+    def __init__(self, prompt_tokens: int, context_window: int, why: str = "") -> None:
+        super().__init__(
+            why
+            or f"the prompt has {prompt_tokens} tokens, the context window holds {context_window}; "
+            "shorten the prompt or raise num_ctx"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_window = context_window
+
+
+class ModelNotFound(CorralError):
+    """No manifest has this name; `text` is what the route says (the routes word it differently)."""
+
+    def __init__(self, name: str, text: str = "") -> None:
+        super().__init__(text or f"model '{name}' not found")
+        self.name = name
+
+
+class BlobNotFound(CorralError):
+    """A digest that was never uploaded."""
+
+    def __init__(self, digest: str, text: str = "") -> None:
+        super().__init__(text or f'blob "{digest}" not found')
+        self.digest = digest
+
+
+class BlobMissing(CorralError):
+    """A manifest refers to a blob whose file is gone from disk."""
+
+    def __init__(self, model: str, digest: str) -> None:
+        super().__init__(
+            f"model '{model}' is damaged: blob {digest} is missing from the store; "
+            f"run 'corral pull {model}' to fetch it again or 'corral fsck' to see what else is"
+        )
+        self.model = model
+        self.digest = digest
+
+
+class DigestMismatch(CorralError):
+    """Bytes that do not hash to the digest they were given under; the bytes have been deleted."""
+
+    def __init__(self, want: str, got: str, text: str = "") -> None:
+        super().__init__(text or f'digest mismatch, expected "{want}", got "{got}"')
+        self.want = want
+        self.got = got
+
+
+class InvalidGGUF(CorralError):
+    """A file that is no usable GGUF; `offset` is where reading stopped."""
+
+    def __init__(self, why: str, offset: int = 0) -> None:
+        super().__init__(f"invalid GGUF: {why}" + (f" (at byte {offset})" if offset else ""))
+        self.why = why
+        self.offset = offset
+
+
+class NotEnoughSpace(CorralError):
+    """The store's disk is full, or would be."""
+
+    def __init__(self, need_bytes: int, free_bytes: int) -> None:
+        super().__init__(f"not enough space: need {need_bytes} bytes, free {free_bytes} bytes")
+        self.need_bytes = need_bytes
+        self.free_bytes = free_bytes
+
+
+class NotEnoughMemory(CorralError):
+    """A model that cannot be made to fit; `advice` says what would help."""
+
+    def __init__(self, model: str, need_bytes: int, free_bytes: int, advice: str = "") -> None:
+        text = f"model '{model}' needs {need_bytes} bytes of memory, {free_bytes} are available"
+        super().__init__(f"{text}; {advice}" if advice else text)
+        self.model = model
+        self.need_bytes = need_bytes
+        self.free_bytes = free_bytes
+
+
+class QueueFull(CorralError):
+    """As many requests wait as the server allows."""
+
+    def __init__(self, limit: int, retry_after_s: int = 1) -> None:
+        super().__init__("server busy, please try again.  maximum pending requests exceeded")
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class RequestCanceled(CorralError):
+    """The caller, or DELETE /api/requests/{id}, ended the request before it was served."""
+
+    def __init__(self, text: str = "request canceled") -> None:
+        super().__init__(text)
+
+
+class RunnerError(CorralError):
+    """Something went wrong in or around a runner process."""
+
+
+class RunnerFailedToStart(RunnerError):
+    """The runner exited, or never became ready, while loading."""
+
+    def __init__(self, reason: str, last_lines: Sequence[str] = ()) -> None:
+        tail = last_lines[-1] if last_lines else ""
+        super().__init__(f"{reason}: {tail}" if tail else reason)
+        self.reason = reason
+        self.last_lines = tuple(last_lines)
+
+
+class RunnerDied(RunnerError):
+    """The runner exited while it served; `exit_code` is negative for a signal, None if unknown."""
+
+    def __init__(self, exit_code: int | None = None, last_lines: Sequence[str] = (), *, mid_stream: bool = False) -> None:
+        how = "" if exit_code is None else f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
+        reason = ": ".join(part for part in (how, last_lines[-1] if last_lines else "") if part)
+        super().__init__(f"an error was encountered while running the model: {reason or 'unexpected EOF'}")
+        self.exit_code = exit_code
+        self.last_lines = tuple(last_lines)
+        self.mid_stream = mid_stream
+
+
+class RunnerHung(RunnerError):
+    """The engine made no progress for the deadline and was killed."""
+
+    def __init__(self, deadline_s: float, last_lines: Sequence[str] = ()) -> None:
+        super().__init__(f"the model runner made no progress for {deadline_s:g} s and was restarted")
+        self.deadline_s = deadline_s
+        self.last_lines = tuple(last_lines)
+
+
+class EngineError(RunnerError):
+    """The engine refused or failed a call; `status` is its HTTP status, `message` its own words."""
+
+    def __init__(self, status: int, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+
+
+class RegistryError(CorralError):
+    """A registry answered with an error; `status` is its HTTP status, 0 if it never answered."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class CloudDisabled(CorralError):
+    """A cloud model or cloud feature was asked for; Corral has none."""
+
+    def __init__(self, what: str = "remote model is unavailable") -> None:
+        super().__init__(f"ollama cloud is disabled: {what}")
