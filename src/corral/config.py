@@ -138,13 +138,17 @@ class Settings:
     models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)")
     keep_alive_s: float = setting(300.0, "KEEP_ALIVE", _read_seconds, "how long an idle model stays loaded")
     keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", _read_seconds, "shortest keep_alive a request may ask for")
-    keep_alive_max_s: float = setting(FOREVER, "KEEP_ALIVE_MAX", _read_seconds, "longest keep_alive a request may ask for")
+    keep_alive_max_s: float = setting(
+        FOREVER, "KEEP_ALIVE_MAX", _read_seconds, "longest keep_alive a request may ask for"
+    )
     pinned: tuple[str, ...] = setting((), "PIN", _read_list, "models that are never unloaded when idle")
     preload: tuple[str, ...] = setting((), "PRELOAD", _read_list, "models to load at start")
     restore_loaded: bool = setting(False, "RESTORE", _read_bool, "load at start what was loaded at the last stop")
     load_timeout_s: float = setting(300.0, "LOAD_TIMEOUT", _read_stall, "how long a load may make no progress")
     hang_timeout_s: float = setting(30.0, "HANG_TIMEOUT", _read_stall, "how long a busy engine may make no progress")
-    drain_timeout_s: float = setting(30.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight")
+    drain_timeout_s: float = setting(
+        30.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight"
+    )
     context_length: int = setting(0, "CONTEXT_LENGTH", _read_uint, "default num_ctx; 0 = automatic")
     num_parallel: int = setting(0, "NUM_PARALLEL", _read_uint, "slots per model; 0 = automatic (4, 2 or 1 by memory)")
     max_loaded_models: int = setting(0, "MAX_LOADED_MODELS", _read_uint, "models loaded at once; 0 = automatic")
@@ -153,17 +157,31 @@ class Settings:
     max_body_bytes: int = setting(256 * 2**20, "MAX_BODY", _read_bytes, "largest request body")
     origins: tuple[str, ...] = setting((), "ORIGINS", _read_list, "browser origins allowed besides the local ones")
     flash_attention: bool | None = setting(None, "FLASH_ATTENTION", _read_bool, "flash attention; unset = automatic")
-    kv_cache_type: str = setting("", "KV_CACHE_TYPE", _choice("", "f16", "f32", "bf16", "q8_0", "q4_0"), "type of the KV cache", "f16, q8_0 or q4_0")
-    go_template: bool | None = setting(None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one")
+    kv_cache_type: str = setting(
+        "",
+        "KV_CACHE_TYPE",
+        _choice("", "f16", "f32", "bf16", "q8_0", "q4_0"),
+        "type of the KV cache",
+        "f16, q8_0 or q4_0",
+    )
+    go_template: bool | None = setting(
+        None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one"
+    )
     gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
     sched_spread: bool = setting(False, "SCHED_SPREAD", _read_bool, "spread a model over all GPUs")
     llm_library: str = setting("", "LLM_LIBRARY", str, "backend library to force")
     no_prune: bool = setting(False, "NOPRUNE", _read_bool, "keep unreferenced blobs")
-    debug: int = setting(0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(_read_bool(text)), "1 debug, 2 trace")
+    debug: int = setting(
+        0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(_read_bool(text)), "1 debug, 2 trace"
+    )
     no_cloud: bool = setting(True, "NO_CLOUD", _read_bool, "cloud features; Corral has none")
     no_history: bool = setting(False, "NOHISTORY", _read_bool, "do not keep the REPL's history")
-    defaults: str = setting("ollama", "DEFAULTS", _choice("ollama", "guide"), "table of option defaults", "ollama or guide")
-    on_overflow: str = setting("truncate", "ON_OVERFLOW", _choice("truncate", "error"), "a prompt over the context window", "truncate or error")
+    defaults: str = setting(
+        "ollama", "DEFAULTS", _choice("ollama", "guide"), "table of option defaults", "ollama or guide"
+    )
+    on_overflow: str = setting(
+        "truncate", "ON_OVERFLOW", _choice("truncate", "error"), "a prompt over the context window", "truncate or error"
+    )
     strict: bool = setting(False, "STRICT", _read_bool, "refuse unknown or unsupported parameters")
     generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models without native ones")
     fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL")
@@ -198,13 +216,19 @@ class Settings:
             values[name] = home / text[2:] if text.startswith("~/") else Path(text)
         if not values.get("editor"):
             values["editor"] = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
-        unknown = set(table) - {item.name for item in fields(cls)} - {item.metadata.get("env", "").lower() for item in fields(cls)}
+        unknown = (
+            set(table)
+            - {item.name for item in fields(cls)}
+            - {item.metadata.get("env", "").lower() for item in fields(cls)}
+        )
         if unknown:
             raise SettingsError("corral.toml", ", ".join(sorted(unknown)), "settings named in docs/configuration.md")
         return cls(**values, notices=tuple(notices))
 
 
-def _find(meta: Mapping[str, Any], name: str, environ: Mapping[str, str], table: Mapping[str, Any], notices: list[str]) -> Any:
+def _find(
+    meta: Mapping[str, Any], name: str, environ: Mapping[str, str], table: Mapping[str, Any], notices: list[str]
+) -> Any:
     read, accepted = meta["read"], meta["accepted"]
     for prefix in ("CORRAL_", "OLLAMA_"):
         variable = prefix + meta["env"]
@@ -232,7 +256,9 @@ def _find(meta: Mapping[str, Any], name: str, environ: Mapping[str, str], table:
 def _read_toml(environ: Mapping[str, str]) -> dict[str, Any]:
     """`$CORRAL_CONFIG`, else `./corral.toml`, else `~/.corral/corral.toml`; an empty table when there is none."""
     named = environ.get("CORRAL_CONFIG", "")
-    for path in [Path(named)] if named else [Path("corral.toml"), Path(environ.get("HOME", "/")) / ".corral/corral.toml"]:
+    for path in (
+        [Path(named)] if named else [Path("corral.toml"), Path(environ.get("HOME", "/")) / ".corral/corral.toml"]
+    ):
         try:
             return tomllib.loads(path.read_text())
         except FileNotFoundError:

@@ -189,7 +189,9 @@ class RunnerFailedToStart(RunnerError):
 class RunnerDied(RunnerError):
     """The runner exited while it served; `exit_code` is negative for a signal, None if unknown."""
 
-    def __init__(self, exit_code: int | None = None, last_lines: Sequence[str] = (), *, mid_stream: bool = False) -> None:
+    def __init__(
+        self, exit_code: int | None = None, last_lines: Sequence[str] = (), *, mid_stream: bool = False
+    ) -> None:
         how = "" if exit_code is None else f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
         reason = ": ".join(part for part in (how, last_lines[-1] if last_lines else "") if part)
         super().__init__(f"an error was encountered while running the model: {reason or 'unexpected EOF'}")

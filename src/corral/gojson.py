@@ -46,8 +46,8 @@ def format_float(value: float) -> str:
         raise ValueError(f"json: unsupported value: {value}")
     size = abs(value)
     if size != 0 and (size < 1e-6 or size >= 1e21):
-        mantissa, exponent = repr(value).split("e") if "e" in repr(value) else f"{value:.17g}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{exponent[0]}{exponent[1:].lstrip('0').zfill(1 if exponent[0] == '-' else 2)}"
+        mantissa, exponent = repr(value).split("e")
+        return f"{mantissa.removesuffix('.0')}e{exponent[0]}{exponent[1:].lstrip('0')}"
     text = repr(value)
     if "e" in text:
         text = f"{value:f}"
@@ -55,7 +55,7 @@ def format_float(value: float) -> str:
 
 
 def _string(text: str, *, html: bool) -> str:
-    quoted = json.dumps(text, ensure_ascii=False).replace("\x7f", "\x7f")
+    quoted = json.dumps(text, ensure_ascii=False)
     for char, escape in _ESCAPES.items():
         if html or char in "\u2028\u2029":
             quoted = quoted.replace(char, escape)

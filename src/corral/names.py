@@ -86,7 +86,10 @@ class ModelName:
     def is_valid(self) -> bool:
         """Whether all four parts match the grammar."""
         return bool(
-            _HOST.match(self.host) and _NAMESPACE.match(self.namespace) and _PART.match(self.model) and _PART.match(self.tag)
+            _HOST.match(self.host)
+            and _NAMESPACE.match(self.namespace)
+            and _PART.match(self.model)
+            and _PART.match(self.tag)
         )
 
     @property
