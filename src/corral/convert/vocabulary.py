@@ -1,0 +1,232 @@
+"""A checkpoint's tokenizer as GGUF wants it: tokens, scores, types, merges, special tokens, pre-tokenizer.
+
+| source                                    | GGUF tokenizer model |
+|-------------------------------------------|----------------------|
+| tokenizer.model (SentencePiece)           | llama                |
+| tokenizer.json, BPE with byte_fallback    | llama                |
+| tokenizer.json, BPE on bytes              | gpt2                 |
+| tokenizer.json, WordPiece                 | bert                 |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from corral.convert.checkpoint import Checkpoint
+from corral.errors import InvalidRequest
+
+SPACE = "\u2581"
+SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# How llama.cpp spells the keys; "seperator" is the format's own misspelling.
+SPECIAL_KEYS = {"unk": "unknown", "sep": "seperator", "pad": "padding"}
+
+# sha256 of the Split regexes in order. Source: ollama convert/tokenizer.go, 2026-08.
+_PRE_TOKENIZERS = {
+    "d98f9631be1e9607a9848c26c1f9eac1aa9fc21ac6ba82a2fc0741af9780a48f": "llama-bpe",
+    "03df5c5863ad70781dcfdef491ead25140f895fe8010964be0daefe27be32b02": "deepseek-llm",
+    "21cde974d587f0d54dc8d56b183cc1e6239600172035c68fbd6d4b9f8da0576e": "deepseek-coder",
+    "1ff7f41064896984db5d1bb6ff64fa4bc29007d08c1b439e505b7392777a319e": "qwen2",
+    "00431aed57e696b747435f734d1e3b9b1bfd931a121fb5cac7129e97c181e9ba": "qwen35",
+}
+
+
+class TokenType(IntEnum):
+    """llama.cpp's token types."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass
+class Vocabulary:
+    """What is written under `tokenizer.*`; `special` maps a kind (bos, eos, …) to a token id."""
+
+    model: str
+    tokens: list[str]
+    scores: list[float]
+    types: list[int]
+    merges: list[str] = field(default_factory=list)
+    pre: str = "default"
+    special: dict[str, int] = field(default_factory=dict)
+    add: dict[str, bool] = field(default_factory=dict)  # add_bos_token and so on, where the config says so
+    end_ids: tuple[int, ...] = ()  # further end-of-turn tokens of generation_config.json
+    chat_template: str = ""
+    pre_is_known: bool = True
+
+    def pad_to(self, size: int) -> None:
+        """Grow to the embedding's row count with unused tokens."""
+        for number in range(len(self.tokens), size):
+            self._append(f"[PAD{number}]", -1000.0, TokenType.UNUSED)
+
+    def _append(self, text: str, score: float, kind: TokenType) -> None:
+        self.tokens.append(text)
+        self.scores.append(score)
+        self.types.append(kind)
+
+
+def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+    """The vocabulary with special tokens and chat template; raises InvalidRequest `unknown tokenizer format`."""
+    tokenizer = checkpoint.json("tokenizer.json")
+    if "tokenizer.model" in checkpoint.files:
+        vocabulary = _from_sentencepiece(checkpoint)
+    elif tokenizer:
+        vocabulary = _from_tokenizer_json(tokenizer)
+    else:
+        raise InvalidRequest("unknown tokenizer format", field="files")
+    _read_special_tokens(checkpoint, tokenizer, vocabulary)
+    vocabulary.chat_template = _chat_template(checkpoint)
+    return vocabulary
+
+
+def _from_tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
+    model = tokenizer.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        raise InvalidRequest("tokenizer.json: only BPE and WordPiece vocabularies can be imported", field="files")
+    pieces = {int(number): str(text) for text, number in model["vocab"].items()}
+    added = {int(entry["id"]): entry for entry in tokenizer.get("added_tokens") or []}
+    vocabulary = Vocabulary("gpt2", [], [], [])
+    merges = [" ".join(pair) if isinstance(pair, list) else str(pair) for pair in model.get("merges") or []]
+    for number in range(max([*pieces, *added], default=-1) + 1):
+        entry = added.get(number)
+        text = entry["content"] if entry else pieces.get(number, f"[PAD{number}]")
+        kind = TokenType.NORMAL if number in pieces else TokenType.UNUSED
+        if entry:
+            special = entry.get("special") or _looks_special(text)
+            kind = TokenType.CONTROL if special else TokenType.USER_DEFINED
+        vocabulary._append(text, float(number), kind)
+    kind_of_model = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "BPE")
+    if kind_of_model == "WordPiece":
+        return _as_wordpiece(vocabulary)
+    if model.get("byte_fallback"):
+        return _as_sentencepiece(vocabulary, merges)
+    vocabulary.merges = merges
+    vocabulary.pre, vocabulary.pre_is_known = _pre_tokenizer(tokenizer.get("pre_tokenizer") or {})
+    return vocabulary
+
+
+def _as_wordpiece(vocabulary: Vocabulary) -> Vocabulary:
+    """WordPiece for llama.cpp: words begin with a phantom space, continuations lose their ##."""
+    vocabulary.model = "bert"
+    for number, text in enumerate(vocabulary.tokens):
+        if vocabulary.types[number] == TokenType.CONTROL or (text.startswith("[") and text.endswith("]")):
+            continue
+        vocabulary.tokens[number] = text[2:] if text.startswith("##") else SPACE + text
+    return vocabulary
+
+
+def _as_sentencepiece(vocabulary: Vocabulary, merges: list[str]) -> Vocabulary:
+    """BPE with byte fallback is SentencePiece's BPE: a token's score is minus the rank of the merge that makes it."""
+    vocabulary.model = "llama"
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(merges):
+        ranks.setdefault(pair.replace(" ", "", 1), rank)
+    lowest = -float(len(ranks) + 1)
+    for number, text in enumerate(vocabulary.tokens):
+        if vocabulary.types[number] != TokenType.NORMAL:
+            vocabulary.scores[number] = -1000.0
+        elif len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            vocabulary.types[number], vocabulary.scores[number] = TokenType.BYTE, 0.0
+        else:
+            vocabulary.scores[number] = -float(ranks[text]) if text in ranks else lowest
+    return vocabulary
+
+
+def _from_sentencepiece(checkpoint: Checkpoint) -> Vocabulary:
+    import sentencepiece  # costs 30 ms and is needed for a few checkpoints only
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromFile(str(checkpoint.files["tokenizer.model"]))
+    except (RuntimeError, OSError) as error:
+        raise InvalidRequest("tokenizer.model: not a SentencePiece model", field="files") from error
+    vocabulary = Vocabulary("llama", [], [], [])
+    for number in range(processor.GetPieceSize()):
+        kind = TokenType.NORMAL
+        if processor.IsUnknown(number):
+            kind = TokenType.UNKNOWN
+        elif processor.IsControl(number):
+            kind = TokenType.CONTROL
+        elif processor.IsUnused(number):
+            kind = TokenType.UNUSED
+        elif processor.IsByte(number):
+            kind = TokenType.BYTE
+        vocabulary._append(processor.IdToPiece(number), processor.GetScore(number), kind)
+    for number, text, special in sorted(_added_tokens(checkpoint)):
+        vocabulary.pad_to(number + 1)
+        control = special or _looks_special(text)
+        vocabulary.tokens[number] = text if control else text.replace(SPACE, " ")
+        vocabulary.scores[number] = -1000.0
+        vocabulary.types[number] = TokenType.CONTROL if control else TokenType.USER_DEFINED
+    return vocabulary
+
+
+def _added_tokens(checkpoint: Checkpoint) -> Iterable[tuple[int, str, bool]]:
+    for text, number in checkpoint.json("added_tokens.json").items():
+        yield int(number), text, False
+    for number, entry in (checkpoint.json("tokenizer_config.json").get("added_tokens_decoder") or {}).items():
+        yield int(number), entry["content"], bool(entry.get("special"))
+
+
+def _looks_special(text: str) -> bool:
+    """Added tokens that vendors forgot to mark special. Source: llama.cpp conversion/base.py, b11549."""
+    if text in {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}:
+        return True
+    return any(text.startswith(a) and text.endswith(b) for a, b in (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">")))
+
+
+def _pre_tokenizer(spec: Mapping[str, Any]) -> tuple[str, bool]:
+    """llama.cpp's name of a pre-tokenizer, and whether it was recognised."""
+    parts = spec.get("pretokenizers") or [spec]
+    kinds = [part.get("type") for part in parts]
+    digest = hashlib.sha256()
+    for part in parts:
+        if part.get("type") == "Split":
+            digest.update(str((part.get("pattern") or {}).get("Regex") or "").encode())
+    if "Split" in kinds:
+        name = _PRE_TOKENIZERS.get(digest.hexdigest())
+        return name or "default", name is not None
+    if kinds[:1] == ["Digits"] and "ByteLevel" in kinds:
+        return "smollm", True
+    return ("gpt-2" if kinds == ["ByteLevel"] else "default"), True
+
+
+def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    config = checkpoint.json("tokenizer_config.json")
+    named = {**checkpoint.json("special_tokens_map.json"), **config}
+    ids = {text: number for number, text in reversed(list(enumerate(vocabulary.tokens)))}
+    ids |= {entry["content"]: int(entry["id"]) for entry in tokenizer.get("added_tokens") or []}
+    generation = {**checkpoint.config, **checkpoint.json("generation_config.json")}
+    for kind in SPECIAL_KINDS:
+        value = named.get(f"{kind}_token")
+        text = value.get("content") if isinstance(value, dict) else value
+        number = ids.get(text) if isinstance(text, str) else None
+        if number is None and isinstance(generation.get(f"{kind}_token_id"), int):
+            number = generation[f"{kind}_token_id"]
+        if number is not None and number >= 0:
+            vocabulary.special[kind] = number
+        if isinstance(config.get(f"add_{kind}_token"), bool):
+            vocabulary.add[kind] = config[f"add_{kind}_token"]
+    ends = generation.get("eos_token_id")
+    if isinstance(ends, list):
+        vocabulary.end_ids = tuple(int(number) for number in ends)
+        vocabulary.special.setdefault("eos", vocabulary.end_ids[0])
+
+
+def _chat_template(checkpoint: Checkpoint) -> str:
+    template = checkpoint.json("tokenizer_config.json").get("chat_template")
+    if isinstance(template, str):
+        return template
+    if isinstance(template, list):
+        for entry in template:
+            if isinstance(entry, dict) and entry.get("name") == "default":
+                return str(entry.get("template", ""))
+    path = checkpoint.files.get("chat_template.jinja")
+    return path.read_text(encoding="utf-8") if path else ""
