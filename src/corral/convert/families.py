@@ -54,9 +54,10 @@ def find_family(checkpoint: Checkpoint) -> Family:
 
 def _rope(config: Config) -> dict[str, Any]:
     """Rotary parameters; transformers 5 nests them under `rope_parameters`, per kind of attention."""
-    nested = config.get("rope_parameters") or {}
+    nested: Config = config.get("rope_parameters") or {}
     nested = nested.get("full_attention", nested)
-    merged = {"rope_theta": config.get("rope_theta"), **dict(config.get("rope_scaling") or {}), **dict(nested)}
+    scaling: Config = config.get("rope_scaling") or {}
+    merged: dict[str, Any] = {"rope_theta": config.get("rope_theta"), **scaling, **nested}
     if "type" in merged:
         merged.setdefault("rope_type", merged["type"])
     return {key: value for key, value in merged.items() if value is not None}
