@@ -1,0 +1,88 @@
+"""Tiny checkpoints of the true architectures with weights that anybody can make again from a seed.
+
+`tests/golden/convert.json` holds, for each family, its config, its tensors' shapes and the logits that `transformers`
+computed with exactly these weights (tests/golden/make_convert_reference.py).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+VOCAB_SIZE = 320
+
+
+def weights(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """The values of one tensor: small, seeded by its name, exactly representable in 16 bits."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    values = rng.standard_normal(tuple(shape)).astype(np.float32) * 0.08
+    if name.endswith("norm.weight") or ".norm" in name or "LayerNorm.weight" in name or "layernorm" in name:
+        values = values + np.float32(1.0)
+    return values.astype(np.float16).astype(np.float32)
+
+
+def byte_tokens() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 byte values, in byte order."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    stand_in = {byte: chr(byte) for byte in printable}
+    for count, byte in enumerate(byte for byte in range(256) if byte not in stand_in):
+        stand_in[byte] = chr(256 + count)
+    return [stand_in[byte] for byte in range(256)]
+
+
+def tokenizer_json() -> dict[str, Any]:
+    """A byte-level BPE tokenizer of VOCAB_SIZE tokens with a handful of merges."""
+    tokens = byte_tokens()
+    merges = []
+    for pair in ("t h", "th e", "i n", "a n", "an d", "e r", "Ġ t", "Ġt h", "Ġ a"):
+        merges.append(pair)
+        tokens.append(pair.replace(" ", ""))
+    specials = ["<|begin|>", "<|end|>", "<|pad|>"]
+    while len(tokens) + len(specials) < VOCAB_SIZE:
+        tokens.append(f"word{len(tokens)}")
+    added = [{"id": len(tokens) + i, "content": text, "special": True} for i, text in enumerate(specials)]
+    model = {"type": "BPE", "vocab": {text: i for i, text in enumerate(tokens)}, "merges": merges}
+    pre = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    return {"version": "1.0", "added_tokens": added, "pre_tokenizer": pre, "model": model, "decoder": {"type": "ByteLevel"}}
+
+
+def wordpiece_json() -> dict[str, Any]:
+    """A WordPiece tokenizer of VOCAB_SIZE tokens."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?"
+    tokens = [*specials, *letters, *(f"##{letter}" for letter in letters), "the", "sky", "is", "blue", "##ing"]
+    while len(tokens) < VOCAB_SIZE:
+        tokens.append(f"word{len(tokens)}")
+    added = [{"id": i, "content": text, "special": True} for i, text in enumerate(specials)]
+    vocab = {text: i for i, text in enumerate(tokens)}
+    model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+    return {"version": "1.0", "added_tokens": added, "normalizer": {"type": "BertNormalizer"}, "model": model}
+
+
+def write_checkpoint(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Path]:
+    """Write config, tokenizer and weights into `folder`; returns the files as `convert_directory` takes them."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    embedding = "bert" in str(config["model_type"])
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(wordpiece_json() if embedding else tokenizer_json()))
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    special = names if embedding else {"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    if embedding:
+        modules = [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        ]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    save_file({name: weights(name, shape) for name, shape in shapes.items()}, folder / "model.safetensors")
+    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}

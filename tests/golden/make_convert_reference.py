@@ -1,0 +1,115 @@
+"""Make tests/golden/convert.json: what `transformers` computes for tiny models of each family.
+
+Needs torch, transformers and sentence-transformers, which the project does not install. In an environment of its own:
+    python tests/golden/make_convert_reference.py [MINILM_DIRECTORY]
+With a directory of all-MiniLM-L6-v2, also makes tests/golden/minilm.json: ten sentences and their embeddings.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.fakes.checkpoints import VOCAB_SIZE, weights
+
+HERE = Path(__file__).resolve().parent
+PROMPT = [65, 66, 258, 32, 104, 105, 260, 46, 90, 261, 100, 101]
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+}
+KV = {"num_key_value_heads": 2, "bos_token_id": 317, "eos_token_id": 318, "pad_token_id": 319}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {**KV, "tie_word_embeddings": False}),
+    "llama3": ("Llama", {**KV, "tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "mistral": ("Mistral", {**KV, "head_dim": 16, "sliding_window": None}),
+    "qwen2": ("Qwen2", {**KV}),
+    "qwen3": ("Qwen3", {**KV, "head_dim": 32}),
+    "gemma2": ("Gemma2", {**KV, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
+    "gemma3": ("Gemma3", {**KV, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
+    "phi3": ("Phi3", {**KV, "sliding_window": None, "original_max_position_embeddings": 256}),
+}
+
+
+def fill(model: Any) -> dict[str, list[int]]:
+    """Overwrite all weights with the seeded ones; returns the tensors' shapes."""
+    shapes = {}
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in tied:
+                parameter.copy_(torch.from_numpy(weights(name, parameter.shape)))
+                shapes[name] = list(parameter.shape)
+    return shapes
+
+
+def decoder(kind: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """Config, shapes and log-probabilities after PROMPT of one decoder family."""
+    config_class = getattr(transformers, "Gemma3TextConfig" if kind == "Gemma3" else f"{kind}Config")
+    config = config_class(**SIZES, **extra, attn_implementation="eager")
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).float().eval()
+    shapes = fill(model)
+    with torch.no_grad():
+        logits = model(torch.tensor([PROMPT])).logits[0, -1]
+    saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": [f"{kind}ForCausalLM"]}
+    logprobs = torch.log_softmax(logits.double(), -1)
+    return {"config": saved, "shapes": shapes, "prompt": PROMPT, "logprobs": [round(float(x), 5) for x in logprobs]}
+
+
+def bert() -> dict[str, Any]:
+    """The same for BERT: the mean-pooled, normalised embedding of PROMPT."""
+    config = transformers.BertConfig(**SIZES, type_vocab_size=2, attn_implementation="eager")
+    model = transformers.BertModel(config, add_pooling_layer=False).float().eval()
+    shapes = fill(model)
+    with torch.no_grad():
+        vector = model(torch.tensor([PROMPT])).last_hidden_state[0].mean(0)
+    saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": ["BertModel"]}
+    unit = (vector / vector.norm()).tolist()
+    return {"config": saved, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
+
+
+SENTENCES = [
+    "Why is the sky blue?",
+    "Kubernetes orchestrates containers across clusters.",
+    "Docker containers package applications with dependencies.",
+    "PostgreSQL is a relational database system.",
+    "The quick brown fox jumps over the lazy dog.",
+    "Ünïcödé, naïve café – and 漢字.",
+    "a",
+    "How do I deploy containerized applications?",
+    "1234567890 3.14159 -42",
+    "He said: \"it's done!\" (and left…)",
+]
+
+
+def main() -> None:
+    """Write the reference files."""
+    reference = {name: decoder(*family) for name, family in FAMILIES.items()} | {"bert": bert()}
+    (HERE / "convert.json").write_text(json.dumps(reference, separators=(",", ":")) + "\n")
+    if len(sys.argv) > 1:
+        from sentence_transformers import SentenceTransformer
+
+        vectors = SentenceTransformer(sys.argv[1], device="cpu").encode(SENTENCES, normalize_embeddings=True)
+        rows = [[round(float(x), 6) for x in row] for row in vectors]
+        text = json.dumps({"sentences": SENTENCES, "embeddings": rows}, ensure_ascii=False)
+        (HERE / "minilm.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
