@@ -1,0 +1,48 @@
+"""Reranking: how relevant each document is to a query. Called by service.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from corral.core import Common, Notice
+from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
+from corral.inference.leasing import Purpose, leased, prepare
+from corral.inference.shared import Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Scores of documents, best first: `(index into the documents, relevance score)`."""
+
+    results: tuple[tuple[int, float], ...]
+    prompt_tokens: int = 0
+    total_duration_ns: int = 0
+    load_duration_ns: int = 0
+    notices: tuple[Notice, ...] = ()
+
+
+async def rerank(shared: Shared, common: Common, query: str, documents: Sequence[str], top_n: int = 0) -> Ranking:
+    """Score every document against the query; top_n 0 = all of them.
+
+    Raises InvalidRequest for an empty query, ModelNotFound, and UnsupportedCapability from a model without a ranking
+    head.
+    """
+    start = time.perf_counter_ns()
+    if not query:
+        raise InvalidRequest("query is required", field="query")
+    plan = await prepare(shared, common, Purpose.RERANK)
+    if not documents:
+        return Ranking((), notices=plan.notices)
+    async with leased(shared, plan) as lease:
+        loaded = time.perf_counter_ns()
+        try:
+            scores, tokens = await lease.runner.rerank(query, documents)
+        except EngineError as error:
+            if error.status in {400, 501}:
+                raise UnsupportedCapability(common.model, "rerank", f'"{common.model}" does not support rerank') from error
+            raise
+    ordered = sorted(scores, key=lambda pair: -pair[1])
+    kept = tuple(ordered[:top_n] if top_n > 0 else ordered)
+    return Ranking(kept, tokens, time.perf_counter_ns() - start, loaded - start, plan.notices)
