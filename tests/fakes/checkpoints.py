@@ -49,7 +49,13 @@ def tokenizer_json() -> dict[str, Any]:
     added = [{"id": len(tokens) + i, "content": text, "special": True} for i, text in enumerate(specials)]
     model = {"type": "BPE", "vocab": {text: i for i, text in enumerate(tokens)}, "merges": merges}
     pre = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    return {"version": "1.0", "added_tokens": added, "pre_tokenizer": pre, "model": model, "decoder": {"type": "ByteLevel"}}
+    return {
+        "version": "1.0",
+        "added_tokens": added,
+        "pre_tokenizer": pre,
+        "model": model,
+        "decoder": {"type": "ByteLevel"},
+    }
 
 
 def wordpiece_json() -> dict[str, Any]:
@@ -65,6 +71,16 @@ def wordpiece_json() -> dict[str, Any]:
     return {"version": "1.0", "added_tokens": added, "normalizer": {"type": "BertNormalizer"}, "model": model}
 
 
+def write_adapter(folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Path]:
+    """Write a PEFT adapter into `folder`; returns the files as `convert_adapter` takes them."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    save_file({name: weights(name, shape) for name, shape in shapes.items()}, folder / "adapter_model.safetensors")
+    return {path.name: path for path in sorted(folder.iterdir())}
+
+
 def write_checkpoint(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Path]:
     """Write config, tokenizer and weights into `folder`; returns the files as `convert_directory` takes them."""
     from safetensors.numpy import save_file
@@ -73,7 +89,13 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], shapes: Mapping[st
     embedding = "bert" in str(config["model_type"])
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(wordpiece_json() if embedding else tokenizer_json()))
-    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    names = {
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "mask_token": "[MASK]",
+    }
     special = names if embedding else {"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(special))
     if embedding:

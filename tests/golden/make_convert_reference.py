@@ -84,6 +84,83 @@ def bert() -> dict[str, Any]:
     return {"config": saved, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
 
 
+NOMIC: dict[str, Any] = {
+    "architectures": ["NomicBertModel"],
+    "model_type": "nomic_bert",
+    "vocab_size": VOCAB_SIZE,
+    "n_embd": 64,
+    "n_inner": 96,
+    "n_head": 4,
+    "n_layer": 2,
+    "n_positions": 256,
+    "max_trained_positions": 256,
+    "rotary_emb_base": 1000,
+    "layer_norm_epsilon": 1e-12,
+    "type_vocab_size": 2,
+    "activation_function": "swiglu",
+}
+
+
+def nomic() -> dict[str, Any]:
+    """Nomic's BERT, whose code `transformers` does not ship: rotary positions, gated MLP, norms after each half."""
+    shapes = {f"embeddings.{n}_embeddings.weight": [k, 64] for n, k in (("word", VOCAB_SIZE), ("token_type", 2))}
+    shapes |= {"emb_ln.weight": [64], "emb_ln.bias": [64]}
+    for i in range(2):
+        at = f"encoder.layers.{i}."
+        shapes |= {at + "attn.Wqkv.weight": [192, 64], at + "attn.out_proj.weight": [64, 64]}
+        shapes |= {at + "mlp.fc11.weight": [96, 64], at + "mlp.fc12.weight": [96, 64], at + "mlp.fc2.weight": [64, 96]}
+        shapes |= {f"{at}{norm}.{part}": [64] for norm in ("norm1", "norm2") for part in ("weight", "bias")}
+    w = {name: torch.from_numpy(weights(name, shape)) for name, shape in shapes.items()}
+
+    def norm(x: Any, name: str) -> Any:
+        return torch.nn.functional.layer_norm(x, [64], w[name + ".weight"], w[name + ".bias"], 1e-12)
+
+    count, half = len(PROMPT), 8
+    angles = torch.outer(torch.arange(count).float(), 1000.0 ** (-torch.arange(half) / half))
+    cos, sin = torch.cat([angles.cos()] * 2, 1), torch.cat([angles.sin()] * 2, 1)
+    x = norm(w["embeddings.word_embeddings.weight"][PROMPT] + w["embeddings.token_type_embeddings.weight"][0], "emb_ln")
+    for i in range(2):
+        at = f"encoder.layers.{i}."
+        q, k, v = (x @ w[at + "attn.Wqkv.weight"].T).view(count, 3, 4, 16).permute(1, 2, 0, 3)
+        q, k = (t * cos + torch.cat([-t[..., half:], t[..., :half]], -1) * sin for t in (q, k))
+        mixed = torch.softmax(q @ k.transpose(1, 2) / 4.0, -1) @ v
+        x = norm(x + mixed.permute(1, 0, 2).reshape(count, 64) @ w[at + "attn.out_proj.weight"].T, at + "norm1")
+        gate = torch.nn.functional.silu(x @ w[at + "mlp.fc12.weight"].T)
+        x = norm(x + (x @ w[at + "mlp.fc11.weight"].T * gate) @ w[at + "mlp.fc2.weight"].T, at + "norm2")
+    vector = x.mean(0)
+    unit = (vector / vector.norm()).tolist()
+    return {"config": NOMIC, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
+
+
+def lora(base: dict[str, Any]) -> dict[str, Any]:
+    """A LoRA adapter on the llama of this file: log-probabilities with the products merged into the weights."""
+    rank, alpha = 4, 16
+    config = transformers.LlamaConfig(**SIZES, **FAMILIES["llama"][1], attn_implementation="eager")
+    model = transformers.LlamaForCausalLM(config).float().eval()
+    fill(model)
+    shapes: dict[str, list[int]] = {}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".self_attn." in name or ".down_proj." in name:
+                stem = "base_model.model." + name.removesuffix(".weight")
+                sides = {"lora_A": [rank, parameter.shape[1]], "lora_B": [parameter.shape[0], rank]}
+                a, b = (torch.from_numpy(weights(f"{stem}.{side}.weight", shape)) for side, shape in sides.items())
+                shapes |= {f"{stem}.{side}.weight": list(shape) for side, shape in sides.items()}
+                parameter += alpha / rank * b @ a
+        logits = model(torch.tensor([PROMPT])).logits[0, -1]
+    logprobs = torch.log_softmax(logits.double(), -1)
+    adapter = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha}
+    rounded = [round(float(x), 5) for x in logprobs]
+    return {
+        "config": base["config"],
+        "base_shapes": base["shapes"],
+        "adapter": adapter,
+        "shapes": shapes,
+        "prompt": PROMPT,
+        "logprobs": rounded,
+    }
+
+
 SENTENCES = [
     "Why is the sky blue?",
     "Kubernetes orchestrates containers across clusters.",
@@ -94,13 +171,14 @@ SENTENCES = [
     "a",
     "How do I deploy containerized applications?",
     "1234567890 3.14159 -42",
-    "He said: \"it's done!\" (and left…)",
+    'He said: "it\'s done!" (and left…)',
 ]
 
 
 def main() -> None:
     """Write the reference files."""
-    reference = {name: decoder(*family) for name, family in FAMILIES.items()} | {"bert": bert()}
+    reference = {name: decoder(*family) for name, family in FAMILIES.items()} | {"bert": bert(), "nomic-bert": nomic()}
+    reference["lora"] = lora(reference["llama"])
     (HERE / "convert.json").write_text(json.dumps(reference, separators=(",", ":")) + "\n")
     if len(sys.argv) > 1:
         from sentence_transformers import SentenceTransformer
