@@ -6,7 +6,8 @@ CorralError
 │   ├── UnsupportedCapability
 │   ├── ModelfileError
 │   ├── TemplateError
-│   └── ContextOverflow
+│   ├── ContextOverflow
+│   └── BodyTooLarge
 ├── ModelNotFound
 ├── BlobNotFound / BlobMissing
 ├── DigestMismatch
@@ -88,6 +89,14 @@ class ContextOverflow(InvalidRequest):
         )
         self.prompt_tokens = prompt_tokens
         self.context_window = context_window
+
+
+class BodyTooLarge(InvalidRequest):
+    """A request body over the server's bound."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"request body too large: the limit is {limit_bytes} bytes (CORRAL_MAX_BODY)")
+        self.limit_bytes = limit_bytes
 
 
 class ModelNotFound(CorralError):

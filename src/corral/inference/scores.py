@@ -41,7 +41,9 @@ async def rerank(shared: Shared, common: Common, query: str, documents: Sequence
             scores, tokens = await lease.runner.rerank(query, documents)
         except EngineError as error:
             if error.status in {400, 501}:
-                raise UnsupportedCapability(common.model, "rerank", f'"{common.model}" does not support rerank') from error
+                raise UnsupportedCapability(
+                    common.model, "rerank", f'"{common.model}" does not support rerank'
+                ) from error
             raise
     ordered = sorted(scores, key=lambda pair: -pair[1])
     kept = tuple(ordered[:top_n] if top_n > 0 else ordered)

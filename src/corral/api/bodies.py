@@ -1,0 +1,117 @@
+"""JSON request bodies: text to checked data, with errors that name the field. Used by the wire shapes of all APIs.
+
+| body                         | answer                                          |
+|------------------------------|-------------------------------------------------|
+| empty, blank                 | InvalidRequest `missing request body`           |
+| `null`                       | an empty object                                 |
+| not an object                | InvalidRequest naming what it is                |
+| cut short                    | InvalidRequest `unexpected EOF`                 |
+| nested over 1,000 levels     | InvalidRequest                                  |
+| a field of the wrong type    | InvalidRequest, `field` is its path             |
+| an unknown field             | ignored, and reported to the caller             |
+
+Source of the texts: ollama server/routes.go (gin binding), 2026-08.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from corral.core import Notice
+from corral.errors import InvalidRequest
+
+T = TypeVar("T")
+
+MAX_DEPTH = 1000
+_KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+_WORDS = {"`str`": "string", "`int`": "integer", "`float`": "number", "`bool`": "boolean", "`null`": "null"}
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_decode = msgspec.json.Decoder().decode
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in a body; raises InvalidRequest for anything else."""
+    if not data or data.isspace():
+        raise InvalidRequest("missing request body")
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(data)
+    try:
+        value = _decode(data)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError as error:
+        text = str(error)
+        raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"invalid JSON: not UTF-8 (byte {error.start})") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"json: the request body must be an object, not {_KINDS.get(type(value), 'this')}")
+    return value
+
+
+def convert(value: Mapping[str, Any], shape: type[T]) -> T:
+    """Check plain data against a msgspec Struct; nulls at the top level count as absent.
+
+    Raises InvalidRequest whose text and `field` name the field.
+    """
+    present = {key: item for key, item in value.items() if item is not None}
+    try:
+        return msgspec.convert(present, shape)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(str(error)) from None
+
+
+def unknown_fields(value: Mapping[str, Any], shape: type[Any]) -> list[str]:
+    """Names in a request that its wire shape does not have, in the order sent."""
+    known = _field_names(shape)
+    return [name for name in value if name not in known]
+
+
+def unknown_notices(value: Mapping[str, Any], shape: type[Any]) -> tuple[Notice, ...]:
+    """A notice for each unknown field of a request."""
+    return tuple(
+        Notice("parameter_unknown", f'parameter "{name[:100]}" is not known and was ignored', {"parameter": name[:100]})
+        for name in unknown_fields(value, shape)
+    )
+
+
+@cache
+def _field_names(shape: type[Any]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(shape))
+
+
+def _check_depth(data: bytes) -> None:
+    depth = 0
+    for match in _STRUCTURE.finditer(data):
+        token = match.group()
+        if token in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+        elif token in b"]}":
+            depth -= 1
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"invalid JSON: nested over {MAX_DEPTH} levels")
+
+
+def _wrong_type(text: str) -> InvalidRequest:
+    """Turn "Expected `bool | null`, got `str` - at `$.stream`" into a sentence that starts with the field."""
+    match = re.fullmatch(r"Expected (.+?), got (`.+?`)(?: - at `\$\.?(.*)`)?", text)
+    if not match:
+        return InvalidRequest(f"json: {text}")
+    want, got, field = match.groups()
+    words = " or ".join(
+        _WORDS.get(f"`{part}`", part) for part in want.strip("`").split(" | ") if part != "null" or want == "`null`"
+    )
+    return InvalidRequest(
+        f'json: field "{field}" must be of type {words}, not {_WORDS.get(got, got)}', field=field or ""
+    )
