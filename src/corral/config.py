@@ -253,6 +253,17 @@ def _find(
         raise SettingsError(f"corral.toml: {key}", text, accepted) from error
 
 
+_RUNNER_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONPATH", "XDG_RUNTIME_DIR", "TZ")
+_RUNNER_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "ROCM_", "HSA_", "GGML_", "VK_", "MTL_", "DYLD_")
+
+
+def runner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a runner may see of the environment: where libraries are and which devices to use; no keys, no home."""
+    environ = os.environ if environ is None else environ  # noqa: TID251  the one place that may
+    kept = {k: v for k, v in environ.items() if k in _RUNNER_VARIABLES or k.startswith(_RUNNER_PREFIXES)}
+    return kept | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
+
+
 def _read_toml(environ: Mapping[str, str]) -> dict[str, Any]:
     """`$CORRAL_CONFIG`, else `./corral.toml`, else `~/.corral/corral.toml`; an empty table when there is none."""
     named = environ.get("CORRAL_CONFIG", "")

@@ -1,0 +1,126 @@
+"""The child: leash, sandbox, then `xllamacpp.Server` until the leash is cut. `python -m corral.runner.child`.
+
+The only module that imports the binding. Started by handle.py, which sends a Job over stdin. Order matters: the leash
+first, so that nothing outlives the server; the binding's own libraries next, because they are trusted; then the
+sandbox; then the model, which is not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from corral.runner import sandbox
+from corral.runner.flags import Flag, engine_flags, server_arguments
+from corral.runner.job import Job, message
+
+# flag: (enumeration of the binding, value -> member)
+_ENUMS = {
+    "load_mode": ("llama_load_mode", {"none": "LLAMA_LOAD_MODE_NONE", "mmap": "LLAMA_LOAD_MODE_MMAP"}),
+    "split_mode": ("llama_split_mode", {"none": "LLAMA_SPLIT_MODE_NONE"}),
+    "pooling_type": ("llama_pooling_type", {"rank": "LLAMA_POOLING_TYPE_RANK"}),
+    "flash_attn_type": (
+        "llama_flash_attn_type",
+        {"on": "LLAMA_FLASH_ATTN_TYPE_ENABLED", "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED"},
+    ),
+}
+_EXIT_LOAD_FAILED = 1
+_EXIT_NO_PARENT = 3
+
+
+def main() -> NoReturn:
+    """Read the job, become the runner. Never returns."""
+    job = Job.from_json(_read_line(0).decode())
+    _leash(job.parent_pid)
+    flags = engine_flags(job.spec, job.options, job.socket_path)
+    if job.options.llama_server:
+        _become_external(job, flags)
+    _serve(job, flags)
+
+
+def _read_line(fd: int) -> bytes:
+    """The job; nothing follows it but the end of file."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            os._exit(_EXIT_NO_PARENT)
+        line += chunk
+    return bytes(line)
+
+
+def _leash(parent_pid: int) -> None:
+    """Die with the server, however it dies.
+
+    The end of stdin raises SIGIO, whose default action ends the process even while the engine holds the interpreter's
+    lock; on Linux the kernel also kills us when the parent goes. Both survive an exec.
+    """
+    for number in (signal.SIGIO, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    sandbox.die_with_parent()
+    if os.getppid() != parent_pid:  # it died before the leash was on
+        os._exit(_EXIT_NO_PARENT)
+
+
+def _become_external(job: Job, flags: list[Flag]) -> NoReturn:
+    report = sandbox.confine(sandbox.plan(job, external=True)) if job.options.sandbox else sandbox.disabled()
+    os.write(job.message_fd, message("sandbox", active=report.active, missing=dict(report.missing)))
+    os.close(job.message_fd)
+    os.dup2(1, 2)
+    try:
+        os.execv(job.options.llama_server, [job.options.llama_server, *server_arguments(flags)])  # noqa: S606  no shell is wanted
+    except OSError as error:
+        sys.stderr.write(f"E cannot start the engine: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(_EXIT_LOAD_FAILED)
+
+
+def _serve(job: Job, flags: list[Flag]) -> NoReturn:
+    import xllamacpp  # after the leash: it takes a while
+
+    params = xllamacpp.CommonParams()
+    for flag in flags:
+        _set(xllamacpp, params, flag)
+    report = sandbox.confine(sandbox.plan(job)) if job.options.sandbox else sandbox.disabled()
+    os.write(job.message_fd, message("sandbox", active=report.active, missing=dict(report.missing)))
+    try:
+        server = xllamacpp.Server(params)
+    except Exception as error:  # noqa: BLE001  the child's edge: the parent gets the engine's words from the log
+        os.write(job.message_fd, message("failed", reason=str(error)))
+        os._exit(_EXIT_LOAD_FAILED)
+    os.write(job.message_fd, message("ready", address=server.listening_address))
+    while True:
+        signal.pause()
+
+
+def _set(xllamacpp: Any, params: Any, flag: Flag) -> None:
+    """Put one setting where CommonParams has it; most are attributes of the same name."""
+    match flag.name:
+        case "model" | "mmproj":
+            getattr(params, flag.name).path = str(flag.value)
+        case "draft":
+            params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+            params.speculative.draft.mparams.path = str(flag.value)
+        case "draft_n_max":
+            params.speculative.draft.n_max = flag.value
+        case "lora":
+            params.lora_adapters = [*params.lora_adapters, xllamacpp.CommonAdapterLoraInfo(str(flag.value), 1.0)]
+        case "n_threads":
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = flag.value
+        case "cache_type_k" | "cache_type_v":
+            setattr(params, flag.name, getattr(xllamacpp.ggml_type, f"GGML_TYPE_{flag.value.upper()}"))
+        case name if name in _ENUMS:
+            kind, members = _ENUMS[name]
+            setattr(params, name, getattr(getattr(xllamacpp, kind), members[flag.value]))
+        case name:
+            setattr(params, name, flag.value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""The server's grip on one runner process: spawn, wait until ready, watch, stop, reap. Used by sched/.
+
+States, and what each call does from each:
+
+            | start()          | stop()                    | process exits
+  stopped   | spawn → starting | nothing                   | –
+  starting  | error            | kill → dead               | dead; start() raises RunnerFailedToStart
+  ready     | error            | ask, TERM, KILL → dead    | dead; calls raise RunnerDied or RunnerHung
+  stopping  | error            | waits for the same end    | dead
+  dead      | error            | nothing                   | –
+
+One task per process, `_tend`, drains its output, reaps it and alone writes `dead`. A handle serves one process; a
+new runner is a new handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+from typing import Any
+
+from corral.aio import run_blocking
+from corral.errors import CorralError, EngineError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
+from corral.runner.client import RunnerClient
+from corral.runner.job import Job, read_message
+from corral.runner.logs import EngineLog
+from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
+from corral.runner.watch import Watchdog
+
+_LOG = logging.getLogger(__name__)
+_DRAIN_S = 1.0
+_EXPLAIN_WAIT_S = 3.0  # a broken connection is noticed before the process is reaped
+_ASK_SHARE = 0.5  # of the grace, before SIGTERM
+_PROBE_S = (0.02, 0.5)  # first and longest wait between two looks at an external engine's /health
+
+
+class State(enum.Enum):
+    """See the table at the top of this file."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    DEAD = "dead"
+
+
+class RunnerHandle:
+    """One runner. `options.dir` is this runner's own directory here; it is made by start() and removed at the end.
+
+    `closed` is set when the process is gone and reaped (at once if it was never spawned).
+    """
+
+    def __init__(self, spec: RunnerSpec, options: LaunchOptions) -> None:
+        self.spec = spec
+        self.options = options
+        self.state = State.STOPPED
+        self.closed = asyncio.Event()
+        self.exit_code: int | None = None
+        self.info = RunnerInfo()
+        self.client = RunnerClient(options.dir / "s.sock", self._explain)
+        self._log = EngineLog({str(path): path.name for path in spec.readable_paths})
+        self._failure: CorralError | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._watchdog: Watchdog | None = None
+        self._messages: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._moved = asyncio.Event()  # a line was logged
+        self._last_line = 0.0
+
+    def __repr__(self) -> str:
+        return f"<RunnerHandle {self.spec.model_path.name} {self.state.value} pid={self.pid}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The process while it lives."""
+        return self._process.pid if self._process is not None and not self.closed.is_set() else None
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of the engine's log, without server paths."""
+        return self._log.tail()
+
+    def memory(self) -> RunnerMemory:
+        """What the process holds now. Reads /proc: call it through run_blocking."""
+        rss = anonymous = 0
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    rss = int(line.split()[1]) * 1024
+                elif line.startswith("RssAnon:"):
+                    anonymous = int(line.split()[1]) * 1024
+        return self._log.memory(rss, anonymous)
+
+    async def start(self) -> None:
+        """Spawn the process and wait until it serves.
+
+        Raises RunnerFailedToStart. After an error or a cancellation the process is gone and reaped.
+        """
+        if self.state is not State.STOPPED:
+            raise RunnerError(f"a runner starts once; this one is {self.state.value}")
+        self.state = State.STARTING
+        began = time.monotonic()
+        try:
+            await self._spawn()
+            report = await self._wait_ready()
+            await self._describe(report, time.monotonic() - began)
+        except BaseException:
+            await asyncio.shield(self._kill())
+            raise
+        self.state = State.READY
+        self._watchdog = Watchdog(self.client, self.pid or 0, self.options.hang_timeout_s, self._hung)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """End the process: close its stdin, then SIGTERM, then SIGKILL. Returns when it is reaped, never raises.
+
+        Calls in flight end with RunnerDied. Cancelling the wait does not stop the stopping.
+        """
+        if self.state is State.STOPPED:
+            self._finish(None)
+        if self.closed.is_set():
+            await self.client.close()
+            return
+        if self.state is not State.STOPPING:
+            self.state = State.STOPPING
+            await asyncio.shield(asyncio.ensure_future(self._end(grace_s)))
+        await self.closed.wait()
+
+    async def _end(self, grace_s: float) -> None:
+        process = self._process
+        assert process is not None
+        if process.stdin is not None:
+            process.stdin.close()
+        for wait_s, number in ((grace_s * _ASK_SHARE, signal.SIGTERM), (grace_s * (1 - _ASK_SHARE), signal.SIGKILL)):
+            if await _within(self.closed.wait(), wait_s):
+                break
+            self._signal(number)
+        await self.closed.wait()
+        await self.client.close()
+
+    async def _kill(self) -> None:
+        """The end of a failed start."""
+        self._signal(signal.SIGKILL)
+        if self._process is None:
+            await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
+            self._finish(None)
+        await self.closed.wait()
+        await self.client.close()
+
+    def _signal(self, number: int) -> None:
+        if self.pid is not None and self.pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    # ---- spawning
+
+    async def _spawn(self) -> None:
+        await run_blocking(self.options.dir.mkdir, 0o700, parents=True)
+        read_fd, write_fd = os.pipe()
+        try:
+            job = Job(self.spec, self.options, self.client.socket_path, os.getpid(), write_fd)
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "corral.runner.child",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                cwd=self.options.dir, env=dict(self.options.environ), pass_fds=(write_fd,), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            os.close(read_fd)
+            raise RunnerFailedToStart(f"error starting llama-server: {error.strerror}") from error
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        self._last_line = time.monotonic()
+        self._tending = asyncio.create_task(self._tend(self._process, read_fd), name=f"runner {self._process.pid}")
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):  # it died at once; _tend knows
+            self._process.stdin.write(job.to_json().encode() + b"\n")
+            await self._process.stdin.drain()
+
+    async def _tend(self, process: asyncio.subprocess.Process, message_fd: int) -> None:
+        """Drain both pipes until the process ends, then reap it and clean up after it."""
+        readers = [
+            asyncio.create_task(self._read_log(process)),
+            asyncio.create_task(self._read_messages(message_fd)),
+        ]
+        exit_code = await process.wait()
+        await asyncio.wait(readers, timeout=_DRAIN_S)  # a stray grandchild may still hold the pipes
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        self._log.finish()
+        if self._watchdog is not None:
+            self._watchdog.close()
+        await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
+        self._finish(exit_code)
+
+    def _finish(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        self.state = State.DEAD
+        self.closed.set()
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while chunk := await process.stdout.read(65536):
+            self._last_line = time.monotonic()
+            self._log.feed(chunk)
+            self._moved.set()
+
+    async def _read_messages(self, fd: int) -> None:
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(fd, "rb", 0)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        try:
+            while line := await reader.readline():
+                self._messages.put_nowait(read_message(line))
+        except ValueError:
+            _LOG.warning("runner %s sent a message that is none", self.pid)
+        finally:
+            transport.close()
+
+    # ---- becoming ready
+
+    async def _wait_ready(self) -> SandboxReport:
+        """Wait for `ready` (or a healthy external engine); any log line restarts the stall limit."""
+        gone = asyncio.create_task(self.closed.wait())
+        try:
+            message = await self._next_message(gone)
+            report = SandboxReport()
+            if message["event"] == "sandbox":
+                report = SandboxReport(tuple(message["active"]), message["missing"])
+                if self.options.llama_server:
+                    await self._wait_healthy(gone)
+                    return report
+                message = await self._next_message(gone)
+            if message["event"] != "ready":
+                await _within(self.closed.wait(), _EXPLAIN_WAIT_S)
+                raise self._failed_load()
+            return report
+        finally:
+            gone.cancel()
+
+    async def _next_message(self, gone: asyncio.Task[Any]) -> Mapping[str, Any]:
+        waiting = asyncio.ensure_future(self._messages.get())
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting, gone}, timeout=self._stall_left(), return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    self._check_alive()
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _wait_healthy(self, gone: asyncio.Task[Any]) -> None:
+        """Look at /health after every log line, and now and then without one."""
+        pause_s = _PROBE_S[0]
+        while True:
+            with contextlib.suppress(RunnerDied, EngineError, TimeoutError):
+                if await self.client.health(timeout_s=1.0):
+                    return
+            self._check_alive()
+            self._moved.clear()
+            moved = asyncio.ensure_future(self._moved.wait())
+            await asyncio.wait({moved, gone}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            moved.cancel()
+            pause_s = min(pause_s * 1.5, _PROBE_S[1])
+
+    def _stall_left(self) -> float | None:
+        if math.isinf(self.options.load_timeout_s):
+            return None
+        return max(0.0, self._last_line + self.options.load_timeout_s - time.monotonic())
+
+    def _check_alive(self) -> None:
+        if self.closed.is_set():
+            raise self._failed_load()
+        if self._stall_left() == 0.0:
+            raise RunnerFailedToStart("timed out waiting for llama-server to start", self.last_lines)
+
+    def _failed_load(self) -> RunnerFailedToStart:
+        """Source of the words: ollama llm/llama_server.go (spec native-api 2.3)."""
+        code = self.exit_code
+        how = "" if code is None else f": signal {-code}" if code < 0 else f": exit status {code}"
+        return RunnerFailedToStart(f"llama-server process has terminated{how}", self.last_lines)
+
+    async def _describe(self, report: SandboxReport, load_duration_s: float) -> None:
+        try:
+            props = await self.client.props()
+        except RunnerDied as error:
+            raise self._failed_load() from error
+        memory = await run_blocking(self.memory)
+        window = int(props.get("default_generation_settings", {}).get("n_ctx", self.spec.context_window))
+        self.info = RunnerInfo(
+            window, int(props.get("total_slots", self.spec.num_parallel)), str(props.get("build_info", "")),
+            report, memory, load_duration_s, props,
+        )  # fmt: skip
+        for name, why in report.missing.items():
+            _LOG.info("runner %s: %s is not active: %s", self.pid, name, why)
+
+    # ---- failing
+
+    async def _explain(self) -> CorralError:
+        """Why a connection broke: waits until the process is reaped, for a while."""
+        await _within(self.closed.wait(), _EXPLAIN_WAIT_S)
+        return self._failure or RunnerDied(self.exit_code, self.last_lines)
+
+    def _hung(self) -> None:
+        """The watchdog's verdict; SIGKILL ends a stopped process too."""
+        _LOG.warning("runner %s made no progress for %g s; killing it", self.pid, self.options.hang_timeout_s)
+        self._failure = RunnerHung(self.options.hang_timeout_s, self.last_lines)
+        self._signal(signal.SIGKILL)
+
+
+async def _within(waiting: Awaitable[Any], seconds: float) -> bool:
+    """Whether it came to its end in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await waiting
+    except TimeoutError:
+        return False
+    return True

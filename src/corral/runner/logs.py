@@ -1,0 +1,83 @@
+"""What an engine prints: a bounded tail, its last error, the memory it says it took. Pure; fed by handle.py."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from collections.abc import Iterable
+
+from corral.runner.spec import RunnerMemory
+
+_LOG = logging.getLogger(__name__)
+_KEPT_LINES = 100
+_LONGEST_LINE = 2000
+_PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT]) (?:[a-z]{3,4}\s)?\s*")
+_BUFFER = re.compile(r"\s(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
+_ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
+# closing words that say less than what came before
+_DULL = ("exiting due to", "failed to load model, '", "failed to load model '", "load_from_file_impl: failed to load")
+_PARTS = {"model": "weights", "KV": "kv", "RS": "kv", "compute": "compute", "output": "compute"}
+
+
+class EngineLog:
+    """The tail of one runner's output. `hide`: texts (paths) that must not reach a client, with their replacement."""
+
+    def __init__(self, hide: dict[str, str] | None = None) -> None:
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.last_error = ""
+        self.bytes_by_part: dict[str, int] = {"weights": 0, "kv": 0, "compute": 0}
+        self._hide = hide or {}
+        self._pending = b""
+
+    def feed(self, chunk: bytes) -> int:
+        """Take output in chunks of any size; how many lines that completed."""
+        *lines, rest = (self._pending + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            lines.append(rest)
+            rest = b""
+        self._pending = rest
+        for line in lines:
+            self._add(line.decode(errors="replace")[:_LONGEST_LINE].rstrip())
+        return len(lines)
+
+    def finish(self) -> None:
+        """The output has ended: what is left is a line too."""
+        if self._pending:
+            self.feed(b"\n")
+
+    def tail(self) -> tuple[str, ...]:
+        """The last lines, ending in the one that tells most about a failure."""
+        lines = tuple(self.lines)
+        return (*lines, self.last_error) if self.last_error else lines
+
+    def memory(self, rss_bytes: int = 0, anonymous_bytes: int = 0) -> RunnerMemory:
+        """The parts as logged while loading, with the resident sizes given."""
+        parts = self.bytes_by_part
+        return RunnerMemory(rss_bytes, anonymous_bytes, parts["weights"], parts["kv"], parts["compute"])
+
+    def _add(self, line: str) -> None:
+        if not line:
+            return
+        for text, replacement in self._hide.items():
+            line = line.replace(text, replacement)
+        _LOG.debug("%s", line)
+        match = _PREFIX.match(line)
+        text = line[match.end() :] if match else line
+        self.lines.append(text)
+        if found := _BUFFER.search(text):
+            self.bytes_by_part[_PARTS[found["kind"]]] += int(float(found["mib"]) * 2**20)
+        if tells_of_failure(text, match["level"] if match else ""):
+            self.last_error = text
+
+
+def tells_of_failure(text: str, level: str = "") -> bool:
+    """Whether a line names the cause of a failure; the engine's own closing words do not."""
+    if any(part in text for part in _DULL):
+        return False
+    return level == "E" or (not level and contains(text.lower(), _ERROR_WORDS))
+
+
+def contains(text: str, words: Iterable[str]) -> bool:
+    """Whether any of the words occurs."""
+    return any(word in text for word in words)

@@ -1,0 +1,157 @@
+"""The runner's confinement: what a hostile model file could still do if it took the engine over. Child only.
+
+`plan` decides what the runner needs (pure but for looking at which paths exist), `confine` takes the rest away and
+reports honestly what the kernel gave. Each mechanism stands alone: one that is missing is named with its reason, and
+the runner goes on with the others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from corral.runner import landlock, seccomp
+from corral.runner.job import Job
+from corral.runner.landlock import READ, Access
+from corral.runner.spec import SandboxReport
+
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
+_SIGKILL = 9
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_READ_SEARCH = 2  # root reads a user's model store; nothing else of root's power is needed
+_LAST_CAPABILITY = 63
+_MAX_OPEN_FILES = 4096
+
+# what the C library, the dynamic linker, Python and the engine look at while they run
+_SYSTEM_READ = (
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.conf.d",
+    "/etc/localtime", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo",
+    "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/sys/fs/cgroup",
+)  # fmt: skip
+_GPU_READ = ("/proc/driver/nvidia", "/sys/class/drm", "/sys/class/kfd", "/sys/devices", "/sys/bus/pci", "/etc/OpenCL",
+    "/etc/vulkan", "/usr/share/vulkan", "/opt/rocm", "/usr/local/cuda")  # fmt: skip
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dri")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Paths with the rights on them, and the limits of a runner."""
+
+    rules: dict[Path, Access] = field(default_factory=dict)
+    may_exec: bool = False
+    max_file_bytes: int = 0  # of a file it writes
+
+
+def plan(job: Job, *, external: bool = False) -> Plan:
+    """The least that this job needs: read the model and the engine, write its socket and its saved slots."""
+    read = [Path(path) for path in _SYSTEM_READ]
+    read += [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent, *_import_paths()]
+    rules = dict.fromkeys(read, READ)
+    rules[Path("/dev/null")] = READ | Access.WRITE_FILE
+    if any(Path(path).exists() for path in _GPU_DEVICES):
+        rules |= dict.fromkeys((Path(path) for path in _GPU_READ), READ)
+        rules[Path("/dev")] = READ | Access.WRITE_FILE | Access.IOCTL_DEV
+    for path in job.spec.readable_paths:
+        rules[path.resolve()] = Access.READ_FILE
+    rules[job.socket_path.parent] = Access.MAKE_SOCK | Access.REMOVE_FILE | Access.READ_DIR
+    if job.options.kv_dir is not None:
+        rules[job.options.kv_dir] = READ | Access.WRITE_FILE | Access.MAKE_REG | Access.TRUNCATE | Access.REMOVE_FILE
+    if external:
+        binary = Path(job.options.llama_server).resolve()
+        rules[binary.parent] = READ | Access.EXECUTE
+        programs = ("/bin", "/usr/bin", "/usr/local/bin", "/usr/lib", "/lib", "/lib64", sys.prefix, sys.base_prefix)
+        rules |= dict.fromkeys(map(Path, programs), READ | Access.EXECUTE)
+    return Plan(rules, external, job.options.kv_max_bytes)
+
+
+def _import_paths() -> list[Path]:
+    """Where the binding lies, when it is not below the interpreter's prefix."""
+    found = importlib.util.find_spec("xllamacpp")
+    return [Path(found.origin).parent] if found and found.origin else []
+
+
+def confine(confinement: Plan) -> SandboxReport:
+    """Take away all that the plan does not list. Call with one thread only, before the model is opened."""
+    steps: dict[str, Callable[[], None]] = {
+        "no_new_privs": _no_new_privs,
+        "rlimits": lambda: _limit(confinement.max_file_bytes),
+        "capabilities": _drop_capabilities,
+        "landlock": lambda: _restrict_files(confinement),
+        "seccomp": lambda: seccomp.install(may_exec=confinement.may_exec),
+    }
+    active, missing = [], {}
+    for name, step in steps.items():
+        try:
+            step()
+            active.append(name)
+        except (OSError, ValueError, AttributeError) as error:
+            missing[name] = str(error)
+    if confinement.may_exec and "seccomp" in active:
+        missing["exec"] = "an external engine has to be started"
+    return SandboxReport(tuple(active), missing)
+
+
+def disabled() -> SandboxReport:
+    """The report of a runner that was started without confinement."""
+    return SandboxReport((), {"sandbox": "switched off"})
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends; where it cannot, the leash on stdin has to do."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def _no_new_privs() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _restrict_files(confinement: Plan) -> None:
+    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
+    if threads > 1:
+        raise OSError(0, f"{threads} threads run already")
+    landlock.restrict(confinement.rules)
+
+
+def _limit(max_file_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold conversations
+    _lower(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
+    if max_file_bytes:
+        _lower(resource.RLIMIT_FSIZE, max_file_bytes)
+
+
+def _lower(kind: int, limit: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _drop_capabilities() -> None:
+    """Root's powers, but for reading; a plain user has none to drop."""
+    if os.geteuid() != 0:
+        return
+    for capability in range(_LAST_CAPABILITY + 1):
+        if capability != _CAP_DAC_READ_SEARCH:
+            _libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL beyond the kernel's last one
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    keep = 1 << _CAP_DAC_READ_SEARCH
+    data = (ctypes.c_uint32 * 6)(keep, keep, 0, 0, 0, 0)  # effective, permitted, inheritable; low words, then high
+    if _libc().capset(header, data) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,123 @@
+"""What a runner is told and what it tells back: frozen nouns with a JSON form; no I/O.
+
+`RunnerSpec` says what to load and how; `LaunchOptions` how to keep the process; `RunnerInfo` what came of it. The
+scheduler writes specs, `handle.py` sends them to `child.py` as JSON over stdin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+_PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """What one runner loads; equal specs can share a runner. `context_window` is in tokens per slot."""
+
+    model_path: Path
+    projector_paths: tuple[Path, ...] = ()
+    adapter_paths: tuple[Path, ...] = ()
+    draft_path: Path | None = None
+    context_window: int = 4096
+    num_parallel: int = 1
+    n_batch: int = 512  # tokens of one engine step
+    n_ubatch: int = 0  # 0 = same as n_batch
+    n_gpu_layers: int = -1  # -1 = as many as fit
+    main_gpu: int | None = None
+    use_mmap: bool | None = None  # None = the engine's choice
+    n_threads: int = 0  # 0 = as many as tune.py measured, else the host's share
+    flash_attention: bool | None = None  # None = the engine's choice
+    kv_cache_type: str = ""  # "" = f16
+    context_shift: bool = True
+    embedding: bool = False
+    rerank: bool = False
+    chat_template: str | None = None  # None = the GGUF's own; "chatml" when Corral renders the prompt itself
+    draft_num_predict: int = 0
+    image_min_tokens: int = 0
+    kv_unified: bool = True  # slots share one pool of num_parallel * context_window tokens
+
+    def to_json(self) -> str:
+        """One line of JSON; paths as text."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunnerSpec:
+        """The inverse of to_json; raises ValueError for unknown or missing fields."""
+        values = json.loads(text)
+        unknown = set(values) - {item.name for item in fields(cls)}
+        if unknown or "model_path" not in values:
+            raise ValueError(f"not a RunnerSpec: {', '.join(sorted(unknown)) or 'no model_path'}")
+        for name in _PATH_TUPLES & values.keys():
+            values[name] = tuple(Path(path) for path in values[name])
+        values["model_path"] = Path(values["model_path"])
+        if values.get("draft_path") is not None:
+            values["draft_path"] = Path(values["draft_path"])
+        return cls(**values)
+
+    @property
+    def readable_paths(self) -> tuple[Path, ...]:
+        """Every file that the engine has to open."""
+        draft = (self.draft_path,) if self.draft_path else ()
+        return (self.model_path, *self.projector_paths, *self.adapter_paths, *draft)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """How the server keeps its runners; the same for all of them.
+
+    dir: this server's runtime directory (0700); each runner gets its own directory below it. Socket paths are bounded
+    by 107 bytes, so it has to be short.
+    """
+
+    dir: Path
+    sandbox: bool = True
+    hang_timeout_s: float = 30.0  # a busy engine without progress for so long is killed; math.inf = never
+    load_timeout_s: float = 300.0  # a load without a log line for so long is given up; math.inf = never
+    llama_server: str = ""  # an external llama-server binary; "" = the engine of the xllamacpp wheel
+    environ: Mapping[str, str] = field(default_factory=dict)  # all that the child sees of the environment
+    kv_dir: Path | None = None  # where slots may be saved; None = nowhere
+    kv_max_bytes: int = 4 * 2**30  # of one saved slot
+    prompt_cache_mib: int = 1024  # the engine's own store of conversations that lost their slot, in RAM
+    verbose: bool = False  # the engine's debug log; it contains prompts
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerMemory:
+    """Bytes a runner holds. The parts come from the engine's load log; 0 = it did not say."""
+
+    rss_bytes: int = 0
+    anonymous_bytes: int = 0  # of rss_bytes: not backed by a file, so not shareable and not droppable
+    weights_bytes: int = 0
+    kv_cache_bytes: int = 0
+    compute_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """Which confinements are active in the runner, and why the others are not."""
+
+    active: tuple[str, ...] = ()  # of "landlock", "seccomp", "no_new_privs", "rlimits", "capabilities"
+    missing: Mapping[str, str] = field(default_factory=dict)  # mechanism -> reason
+
+    @property
+    def confined(self) -> bool:
+        """Whether a hostile model meets both walls: the files it can reach and the calls it can make."""
+        return {"landlock", "seccomp"} <= set(self.active)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerInfo:
+    """What a ready runner says about itself."""
+
+    context_window: int = 0  # tokens a slot can hold, as the engine capped it
+    slots: int = 1
+    build: str = ""
+    sandbox: SandboxReport = field(default_factory=SandboxReport)
+    memory: RunnerMemory = field(default_factory=RunnerMemory)
+    load_duration_s: float = 0.0
+    props: Mapping[str, Any] = field(default_factory=dict)  # the engine's /props
