@@ -10,11 +10,14 @@ CorralError
 │   └── BodyTooLarge
 ├── ModelNotFound
 ├── BlobNotFound / BlobMissing
+├── ModelDamaged              a manifest or a layer on disk is not what it should be
 ├── DigestMismatch
 ├── InvalidGGUF
+├── QuantizationError
 ├── NotEnoughSpace / NotEnoughMemory
 ├── QueueFull
 ├── RequestCanceled
+├── ServerClosing
 ├── RunnerError
 │   ├── RunnerFailedToStart
 │   ├── RunnerDied
@@ -127,6 +130,15 @@ class BlobMissing(CorralError):
         self.digest = digest
 
 
+class ModelDamaged(CorralError):
+    """A manifest or a layer of a model is there but cannot be read; `why` says what is wrong with it."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(f"model '{model}' is damaged: {why}; run 'corral fsck' to see what else is")
+        self.model = model
+        self.why = why
+
+
 class DigestMismatch(CorralError):
     """Bytes that do not hash to the digest they were given under; the bytes have been deleted."""
 
@@ -143,6 +155,10 @@ class InvalidGGUF(CorralError):
         super().__init__(f"invalid GGUF: {why}" + (f" (at byte {offset})" if offset else ""))
         self.why = why
         self.offset = offset
+
+
+class QuantizationError(CorralError):
+    """A model that cannot be quantized as asked: its type, the wanted type, or its values."""
 
 
 class NotEnoughSpace(CorralError):
@@ -179,6 +195,13 @@ class RequestCanceled(CorralError):
 
     def __init__(self, text: str = "request canceled") -> None:
         super().__init__(text)
+
+
+class ServerClosing(CorralError):
+    """The server shuts down and takes no more requests."""
+
+    def __init__(self) -> None:
+        super().__init__("server is shutting down")
 
 
 class RunnerError(CorralError):

@@ -1,4 +1,4 @@
-"""The Modelfile: its parser, its printer, and the texts that `/api/show` makes of a model. Pure: no path is opened here.
+"""The Modelfile: its parser, its printer, and the texts `/api/show` makes of a model. Pure: no path is opened here.
 
 The CLI parses a Modelfile, uploads what it names and sends a create request; the server parses the guide's `modelfile`
 field. A Modelfile is a list of commands, `NAME value`, names in any case; the parser walks through these states:
