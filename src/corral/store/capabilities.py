@@ -34,7 +34,7 @@ _ROLE_IS_TOOL = tuple(
 _JINJA_TOOL_RESULTS = ("tool_response", "tool_results", "ipython", *_ROLE_IS_TOOL)
 
 _TOOLS_AND_THINKING = frozenset(
-    [
+    {
         "cogito",
         "cohere",
         "deepseek3",
@@ -51,10 +51,10 @@ _TOOLS_AND_THINKING = frozenset(
         "qwen3-vl-thinking",
         "qwen3.5",
         "ornith",
-    ]
+    }
 )
 _TOOLS_ONLY = frozenset(
-    [
+    {
         "functiongemma",
         "gemma4-no-thinking",
         "glm-ocr",
@@ -64,7 +64,7 @@ _TOOLS_ONLY = frozenset(
         "qwen3",
         "qwen3-coder",
         "qwen3-vl-instruct",
-    ]
+    }
 )
 _THINKING_ONLY = frozenset({"olmo3-think"})
 
