@@ -1,0 +1,80 @@
+"""Go's text/template, the part that prompt templates use: parse once, inspect, execute many times.
+
+`prompt/gorender.py` executes templates, `store/` and `create/` check and inspect them. Spec: models.md §5.1 to §5.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from corral.gotemplate.evaluator import Evaluator, Limits
+from corral.gotemplate.nodes import Action, Command, Field, Node, NodeList, Pipe, cut_after_response, identifiers, walk
+from corral.gotemplate.parser import Parser
+from corral.gotemplate.values import JSONList, JSONMap, Struct, TypeNames
+
+__all__ = ["JSONList", "JSONMap", "Struct", "Template", "TypeNames", "parse"]
+
+MAX_OUTPUT = 64 * 1024 * 1024  # characters
+MAX_STEPS = 2_000_000
+MAX_SECONDS = 5.0
+MAX_SOURCE = 4 * 1024 * 1024  # characters; the longest published template has some 20 thousand
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template; immutable, safe to share and to cache."""
+
+    source: str
+    root: NodeList
+    defined: Mapping[str, NodeList] = field(default_factory=dict)
+
+    @cached_property
+    def identifiers(self) -> frozenset[str]:
+        """Lower-cased names of all fields and variables, sub-templates included (spec models §5.3)."""
+        trees = (self.root, *self.defined.values())
+        return frozenset(name.lower() for tree in trees for name in identifiers(tree))
+
+    def execute(
+        self,
+        data: Mapping[str, Any],
+        *,
+        max_output: int = MAX_OUTPUT,
+        max_steps: int = MAX_STEPS,
+        max_seconds: float = MAX_SECONDS,
+    ) -> str:
+        """The text made of `data`; a key the root map lacks is nil, a field a Struct lacks a TemplateError.
+
+        `max_output` counts characters printed and made by functions; a run over any limit is a TemplateError.
+        """
+        limits = Limits(max_output=max_output, max_steps=max_steps, max_seconds=max_seconds)
+        return Evaluator(self.source, self.defined, limits).run(self.root, data)
+
+    @cached_property
+    def cut(self) -> Template:
+        """This template without anything behind its first printed `.Response` (spec models §5.4)."""
+        return replace(self, root=cut_after_response(self.root))
+
+    def walk(self) -> Iterator[tuple[Node, tuple[Node, ...]]]:
+        """Every node of the root tree, in document order, with its ancestors, outermost first."""
+        return walk(self.root)
+
+    def contains(self, text: str) -> bool:
+        """Whether the source has this text anywhere."""
+        return text in self.source
+
+
+def parse(text: str) -> Template:
+    """Parses a template; raises TemplateError with line and column.
+
+    One that names neither messages nor response gets `{{ .Response }}` at its end, as Ollama does (spec models §5.3).
+    """
+    parsed = Parser(text).parse()
+    template = Template(text, parsed.root, parsed.defined)
+    if template.identifiers & {"messages", "response"}:
+        return template
+    end = len(text)
+    response = Action(end, Pipe(end, (Command(end, (Field(end, ("Response",)),)),)))
+    return replace(template, root=replace(parsed.root, nodes=(*parsed.root.nodes, response)))
