@@ -1,0 +1,148 @@
+"""The policy's runners: which exist, which suits a request, starting and stopping them. Pure; owned by policy.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from corral.core import Notice
+from corral.runner.spec import RunnerSpec
+from corral.sched.events import Action, Load, Loaded, Stop
+from corral.sched.memory import SMALL_WINDOWS, MemoryEstimate
+from corral.sched.reload import needs_reload
+from corral.sched.state import Limits, Runner, Waiter
+
+
+class Fleet:
+    """All runners from Load until they are gone; what is to be done to them goes to `act`."""
+
+    def __init__(self, limits: Limits, act: Callable[[Action], None]) -> None:
+        self._limits = limits
+        self._act = act
+        self._last_id = 0
+        self._displacing: set[str] = set()  # models that another one had to go for
+        self.by_id: dict[int, Runner] = {}
+
+    def __iter__(self) -> Iterator[Runner]:
+        return iter(tuple(self.by_id.values()))
+
+    def __repr__(self) -> str:
+        return f"Fleet({list(self.by_id.values())})"
+
+    def suitable(self, waiter: Waiter) -> Runner | None:
+        """The runner, ready or loading, that can serve this request."""
+        for runner in self.by_id.values():
+            if runner.state != "stopping" and self.suits(runner, waiter):
+                return runner
+        return None
+
+    @staticmethod
+    def suits(runner: Runner, waiter: Waiter) -> bool:
+        """Whether this runner's model and settings are what the request needs."""
+        want = waiter.want
+        if runner.key != want.key:
+            return False
+        if runner.id not in waiter.suits:
+            asks = needs_reload(runner.spec, runner.automatic, want.spec, want.automatic)
+            waiter.suits[runner.id] = not asks
+        return waiter.suits[runner.id]
+
+    def load(self, head: Waiter, need: MemoryEstimate, now: float, *, last_try: bool) -> None:
+        """Start a runner for this request in the form that `need` has."""
+        want = head.want
+        self._last_id += 1
+        asked = self._limits.keep_alive_s if want.keep_alive_s is None else want.keep_alive_s
+        runner = Runner(
+            id=self._last_id,
+            key=want.key,
+            name=want.name,
+            digest=want.digest,
+            details=want.details,
+            spec=_in_form(want.spec, want.memory, need),
+            automatic=want.automatic,
+            need=need,
+            keep_alive_s=self._limits.keep_alive(asked, want.name),
+            pinned=want.name.lower() in self._limits.pinned,
+            load_started=now,
+            slots=need.slots,
+            displaced=want.key in self._displacing,
+            last_try=last_try,
+        )
+        self._displacing.discard(want.key)
+        self.by_id[runner.id] = runner
+        self._act(Load(runner.id, runner.key, runner.spec))
+
+    def became_ready(self, event: Loaded, now: float) -> Runner | None:
+        """Take the engine's own figures; None when it is to stop anyway."""
+        runner = self.by_id.get(event.runner_id)
+        if runner is None or runner.state != "loading":
+            return None
+        runner.state = "ready"
+        runner.slots, runner.context_window = max(1, event.slots), event.context_window
+        runner.measured_bytes = event.measured_bytes
+        runner.ready_at = runner.last_used = now
+        return runner
+
+    def evict(self, runner_ids: Iterable[int], reason: str, *, in_favour_of: str) -> None:
+        """Stop idle runners for another model, which is to have its time then."""
+        self._displacing.add(in_favour_of)
+        self.stop(reason, [self.by_id[runner_id] for runner_id in runner_ids])
+
+    def stop(self, reason: str, runners: Iterable[Runner]) -> None:
+        """Stop those that are not stopping already."""
+        for runner in runners:
+            if runner.state != "stopping":
+                runner.state = "stopping"
+                self._act(Stop(runner.id, reason))
+
+    def stop_expired(self, now: float) -> None:
+        """Stop idle runners whose keep_alive has run out."""
+        self.stop("expire", [runner for runner in self if runner.is_idle and runner.expires_at(now) <= now])
+
+    def abort_unwanted(self, waiting: Iterable[Waiter]) -> None:
+        """A load that nobody waits for any more is given up: stop means stop."""
+        wanted = {runner.id for waiter in waiting if (runner := self.suitable(waiter))}
+        self.stop("aborted", [runner for runner in self if runner.state == "loading" and runner.id not in wanted])
+
+    def ask_to_go(self, now: float, key: str | None = None) -> None:
+        """Runners of this model (None = all) go once they are idle."""
+        for runner in self:
+            if key in {None, runner.key}:
+                runner.unload_asked, runner.keep_alive_s = now, 0.0
+
+    def others_idle(self) -> list[Runner]:
+        """Idle runners that may go when memory ran out."""
+        return [runner for runner in self if runner.is_idle and not runner.pinned]
+
+    def smaller_form(self, runner: Runner) -> MemoryEstimate | None:
+        """What to try after `runner` ran out of memory: less of what is ours to choose; None = nothing left to try.
+
+        Source: ollama server/sched.go, load OOM (spec native-api 7.6): once, with a smaller automatic window.
+        """
+        if runner.last_try:
+            return None
+        need = runner.need
+        window = next((size for size in SMALL_WINDOWS if size < need.context_window), need.context_window)
+        smaller = need.at(
+            context_window=window if "context_window" in runner.automatic else None,
+            slots=1 if "num_parallel" in runner.automatic else None,
+        )
+        return smaller if smaller != need or self.others_idle() else None
+
+
+def _in_form(spec: RunnerSpec, planned: MemoryEstimate, form: MemoryEstimate) -> RunnerSpec:
+    """The spec with what was lowered to fit."""
+    if form.slots != planned.slots:
+        spec = replace(spec, num_parallel=form.slots)
+    if form.context_window != planned.context_window:
+        spec = replace(spec, context_window=form.context_window)
+    return spec
+
+
+def lowered_notices(runner: Runner, waiter: Waiter) -> tuple[Notice, ...]:
+    """What the holder must be told: its window is smaller than planned."""
+    asked, got = waiter.want.spec.context_window, runner.spec.context_window
+    if got >= asked:
+        return ()
+    text = f"num_ctx was lowered from {asked} to {got} to fit in memory"
+    return (Notice("num_ctx_lowered", text, {"planned": asked, "num_ctx": got}),)

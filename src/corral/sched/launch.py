@@ -1,0 +1,62 @@
+"""What the scheduler asks of runners and of where they come from: the seam between deciding and processes.
+
+`runner.handle.RunnerHandle` and `runner.launch.LocalLauncher` fulfil these protocols today; tests have fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from corral.runner.client import RunnerClient
+from corral.runner.spec import RunnerInfo, RunnerSpec
+
+
+class Handle(Protocol):
+    """The server's hold of one runner. Optional coroutines `after_ready` and `before_unload` save and restore chats."""
+
+    @property
+    def closed(self) -> asyncio.Event:
+        """Set when the runner is gone and reaped."""
+        ...
+
+    @property
+    def client(self) -> RunnerClient:
+        """Talks to the engine; usable once started."""
+        ...
+
+    @property
+    def info(self) -> RunnerInfo:
+        """What the runner said when it got ready."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """Negative = signal; None = unknown."""
+        ...
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines it wrote."""
+        ...
+
+    async def start(self) -> None:
+        """Until it is ready; raises RunnerFailedToStart."""
+        ...
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Until it is reaped; may be called in every state, never raises."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where runners come from: a local process today, an actor on a cluster tomorrow."""
+
+    def create(self, spec: RunnerSpec) -> Handle:
+        """A runner that has not been started."""
+        ...

@@ -1,0 +1,99 @@
+"""A runner's client as one lease sees it: calls end with the lease, and with its cancellation by somebody else.
+
+`scheduler.py` wraps the client for every grant. DELETE /api/requests/{id} must end a request at once, yet its holder is
+an async generator that different tasks may drive (the handler takes the first event, the response the others), so there
+is no task to cancel for good. What is cancelled is the one call that is under way, in whatever task it is awaited; the
+CancelledError becomes the lease's error at that same await, as `asyncio.timeout` does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from corral.errors import CorralError
+
+T = TypeVar("T")
+_CLOSE_DEADLINE_S = 5.0
+
+
+class LeasedRunner:
+    """Forwards every attribute to the client; coroutines and async iterators are guarded."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._error: CorralError | None = None
+        self._awaiting: set[asyncio.Task[Any]] = set()
+        self._aborted: set[asyncio.Task[Any]] = set()
+        self._streams: set[AsyncGenerator[Any, None]] = set()
+
+    def __repr__(self) -> str:
+        return f"LeasedRunner({self._client!r}, calls={len(self._awaiting)}, streams={len(self._streams)})"
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        return self._guarded_call(attribute) if callable(attribute) else attribute
+
+    def end(self, error: CorralError, *, abort_calls: bool) -> None:
+        """All further calls raise `error`; those under way too if `abort_calls`."""
+        self._error = self._error or error
+        if abort_calls:
+            for task in self._awaiting - self._aborted:
+                self._aborted.add(task)
+                task.cancel()
+
+    async def close(self) -> None:
+        """Close the streams that the holder left open, so that the engine stops generating for nobody."""
+        streams, self._streams = self._streams, set()
+        for stream in streams:
+            with contextlib.suppress(CorralError, TimeoutError, RuntimeError):
+                async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                    await stream.aclose()
+
+    def _guarded_call(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            if inspect.isawaitable(result):
+                return self._guard(result)
+            return self._stream(result) if hasattr(result, "__anext__") else result
+
+        return call
+
+    async def _stream(self, source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+        closable: Any = source if hasattr(source, "aclose") else None
+        if closable is not None:
+            self._streams.add(closable)
+        try:
+            while True:
+                try:
+                    item = await self._guard(anext(source))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            if closable is not None:
+                self._streams.discard(closable)
+                await closable.aclose()
+
+    async def _guard(self, call: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._error is not None:
+            if inspect.iscoroutine(call):
+                call.close()
+            raise self._error.with_traceback(None)
+        cancelling = task.cancelling()
+        self._awaiting.add(task)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            # Ours and nobody else's: a client that leaves at the same moment stays a cancellation.
+            if task in self._aborted and task.uncancel() <= cancelling and self._error is not None:
+                raise self._error.with_traceback(None) from None
+            raise
+        finally:
+            self._awaiting.discard(task)
+            self._aborted.discard(task)

@@ -1,0 +1,113 @@
+"""The nouns of the scheduler's callers: what they ask for (`LeaseRequest`), what they get, and what can be listed.
+
+No behaviour. `inference/` builds requests and holds leases; `server/` lists `LoadedModel`s and `RequestInfo`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from corral.core import Caller, Notice, Progress
+from corral.runner.spec import RunnerSpec
+from corral.sched.memory import MemoryEstimate
+
+if TYPE_CHECKING:
+    from corral.runner.client import RunnerClient
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """One request's wish for a runner.
+
+    key: path of the weights; names that share a blob share a runner. automatic: fields of `spec` that nobody asked
+    for, so that they neither force a reload nor must be kept when memory is short. slots: how many slots to take
+    (at most all of the runner's). keep_alive_s: None = leave the runner's value; math.inf = for ever.
+    """
+
+    key: str
+    name: str
+    digest: str
+    spec: RunnerSpec
+    automatic: frozenset[str] = frozenset()
+    keep_alive_s: float | None = None
+    caller: Caller = field(default_factory=Caller)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    memory: MemoryEstimate = field(default_factory=MemoryEstimate)
+    on_progress: Callable[[Progress], None] | None = None
+    slots: int = 1
+    request_id: str = ""  # "" = the scheduler makes one
+
+
+@dataclass(slots=True)
+class Lease:
+    """A granted request: the right to use `slots` slots of a runner until the context manager is left.
+
+    runner: its calls raise RequestCanceled once the request was cancelled. spec: as loaded, which may differ from the
+    request in automatic fields. context_window: tokens a slot can hold, as the engine capped it. load_duration_ns: from
+    the request to the grant. `note` keeps token counts for the list of requests.
+    """
+
+    id: str
+    runner: RunnerClient
+    spec: RunnerSpec
+    context_window: int
+    load_duration_ns: int
+    slots: int = 1
+    slot_hint: int | None = None  # None = the engine picks the slot with the longest common prefix
+    runner_id: int = 0
+    notices: tuple[Notice, ...] = ()
+    prompt_tokens: int = 0
+    eval_tokens: int = 0
+
+    def note(self, *, prompt_tokens: int | None = None, eval_tokens: int | None = None) -> None:
+        """Tell how far the request is; shown by `Scheduler.requests()`."""
+        if prompt_tokens is not None:
+            self.prompt_tokens = prompt_tokens
+        if eval_tokens is not None:
+            self.eval_tokens = eval_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One runner, for /api/ps. size_bytes = weights + KV cache + compute buffers (the weights' size until known).
+
+    expires_at: when it last went idle + keep_alive; while it never was idle: now + keep_alive; about 292 years ahead
+    for "for ever" (Source: ollama server/sched.go, spec native-api 1.6). memory: where size_bytes comes from.
+    """
+
+    name: str
+    key: str
+    digest: str
+    details: Mapping[str, Any]
+    state: Literal["loading", "ready", "stopping"]
+    size_bytes: int
+    size_vram_bytes: int
+    context_window: int
+    expires_at: datetime
+    slots: int
+    active: int
+    pid: int | None = None
+    sandbox: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, int | str] = field(default_factory=dict)
+    spec: RunnerSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """One request that waits or runs. position is 1-based among the waiting, 0 when running; times are durations."""
+
+    id: str
+    model: str
+    client: str
+    route: str
+    priority: str
+    state: Literal["queued", "loading", "running"]
+    position: int
+    wait_s: float  # estimated, until it runs
+    waited_s: float  # so far, or until it was granted
+    running_s: float
+    prompt_tokens: int = 0
+    eval_tokens: int = 0

@@ -1,0 +1,376 @@
+"""The scheduler: one task feeds the policy its events and performs its actions. Used by inference/ and server/.
+
+Life of a request: `lease()` posts Requested and waits for its future. The owning task hands the event to the policy and
+performs what comes back, which is never more than starting a task, setting a future or arming a timer, so that it
+never waits. A Grant completes the future; leaving the context manager posts Ended. Whoever is cancelled, in whatever
+phase, posts the same Ended, and the policy knows whether that was a waiting request or a lease: no lease can leak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from corral.aio import run_blocking
+from corral.config import Settings
+from corral.errors import CorralError, ModelNotFound, ServerClosing
+from corral.names import ModelName
+from corral.runner.client import RunnerClient
+from corral.sched.clock import Clock, LoopClock, Timer
+from corral.sched.events import (
+    Action,
+    CancelAsked,
+    Died,
+    Ended,
+    Event,
+    Fail,
+    Grant,
+    Interrupt,
+    Load,
+    Loaded,
+    LoadFailed,
+    MemoryRead,
+    Notify,
+    ReadMemory,
+    Requested,
+    RunnerReported,
+    ShutdownAsked,
+    Stop,
+    Stopped,
+    Ticked,
+    UnloadAsked,
+)
+from corral.sched.hostmemory import HostMemory
+from corral.sched.launch import Launcher
+from corral.sched.leased import LeasedRunner
+from corral.sched.listing import describe_request, describe_runner
+from corral.sched.live import LiveRunner
+from corral.sched.memory import HostFigures
+from corral.sched.policy import Policy
+from corral.sched.remember import Remembered, read_loaded, write_loaded
+from corral.sched.request import Lease, LeaseRequest, LoadedModel, RequestInfo
+from corral.sched.state import Limits
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Request:
+    """What the scheduler keeps of a request besides the policy's record."""
+
+    want: LeaseRequest
+    arrived: float
+    granted: asyncio.Future[Grant]
+    leased: LeasedRunner | None = None
+    lease: Lease | None = None
+
+
+def limits_of(settings: Settings, devices: int = 0) -> Limits:
+    """The policy's limits from the settings; `devices` is the number of GPUs."""
+    return Limits(
+        max_loaded=settings.max_loaded_models or 3 * max(1, devices),
+        max_queue=settings.max_queue,
+        keep_alive_s=settings.keep_alive_s,
+        keep_alive_min_s=settings.keep_alive_min_s,
+        keep_alive_max_s=settings.keep_alive_max_s,
+        pinned=frozenset(ModelName.parse(name).short.lower() for name in settings.pinned),
+    )
+
+
+class Scheduler:
+    """Which runners exist and who uses them. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        launcher: Launcher,
+        *,
+        clock: Clock | None = None,
+        host_memory: HostMemory | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._clock: Clock = clock or LoopClock()
+        self._host_memory = host_memory or HostMemory()
+        self._limits = limits
+        self._policy = Policy(limits or limits_of(settings))
+        self._events: asyncio.Queue[Event] = asyncio.Queue()  # bounded by the requests and runners there are
+        self._requests: dict[str, _Request] = {}
+        self._live: dict[int, LiveRunner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._owner: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+        self._empty = asyncio.Event()  # no runner left
+        self._empty.set()
+        self._closing = False
+        self._closed = False
+        self._saved: tuple[Remembered, ...] | None = None
+        self.host = HostFigures(0, 0)
+
+    def __repr__(self) -> str:
+        return f"Scheduler({self._policy!r}, requests={list(self._requests)})"
+
+    # ---- life
+
+    async def start(self, load: Callable[[Remembered], Awaitable[None]] | None = None) -> None:
+        """Read the host's figures, start the owning task, and, with `load`, load preloaded and restored models.
+
+        `load` gets one model at a time in the background; what it raises is logged.
+        """
+        self.host = await run_blocking(self._host_memory.read)
+        if self._limits is None:
+            self._policy = Policy(limits_of(self._settings, len(self.host.devices)))
+        self._owner = asyncio.create_task(self._own(), name="scheduler")
+        if load is not None:
+            models = [Remembered(name) for name in self._settings.preload]
+            if self._settings.restore_loaded:
+                names = {model.name for model in models}
+                remembered = await run_blocking(read_loaded, self._memory_file)
+                models += [model for model in remembered if model.name not in names]
+            self._spawn(self._load_all(models, load))
+
+    async def close(self, drain_s: float = 0.0) -> None:
+        """Take no more requests, let the running ones end for at most `drain_s`, stop and reap every runner."""
+        self._closing = True
+        if self._owner is None or self._closed:
+            return
+        self._post(ShutdownAsked())
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(None if math.isinf(drain_s) else drain_s):
+                await self._until_empty()
+        except TimeoutError:
+            self._post(ShutdownAsked(force=True))
+            await self._until_empty()
+        self._closed = True
+        self._owner.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(self._owner, *self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _until_empty(self) -> None:
+        await self._events.join()
+        await self._empty.wait()
+        await self._events.join()
+
+    # ---- leases
+
+    @asynccontextmanager
+    async def lease(self, want: LeaseRequest) -> AsyncIterator[Lease]:
+        """The right to use a runner for `want`, loading it if necessary; waits its turn.
+
+        Raises QueueFull, NotEnoughMemory, RunnerFailedToStart, RequestCanceled (by `cancel`), ServerClosing.
+        Cancelling the wait takes the request out of the queue; a load that nobody else waits for is given up.
+        On leaving, streams of the runner that are still open are closed, which ends their work in the engine.
+        """
+        if self._closing or self._owner is None:
+            raise ServerClosing()
+        request_id = want.request_id or secrets.token_hex(8)
+        request = _Request(want, self._clock.now(), asyncio.get_running_loop().create_future())
+        self._requests[request_id] = request
+        self._post(Requested(request_id, want))
+        try:
+            await request.granted
+            assert request.lease is not None
+            yield request.lease
+        finally:
+            try:
+                if request.leased is not None:
+                    await request.leased.close()
+            finally:
+                if request.granted.done() and not request.granted.cancelled():
+                    request.granted.exception()  # taken note of, although nobody may have awaited it
+                del self._requests[request_id]
+                self._post(Ended(request_id))
+
+    async def unload(self, key: str) -> None:
+        """The runner of this model goes: at once when idle, else as soon as it is. No runner is no error."""
+        self._post(UnloadAsked(key))
+        await self._events.join()
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request in whatever phase; its holder gets RequestCanceled. False when there is no such request."""
+        if request_id not in self._requests:
+            return False
+        self._post(CancelAsked(request_id))
+        return True
+
+    async def report_failure(self, lease: Lease, error: CorralError) -> None:
+        """A holder found its runner dead or hung: it is stopped, and waiting requests get another."""
+        self._post(RunnerReported(lease.runner_id, error))
+        await self._events.join()
+
+    # ---- lists
+
+    def loaded(self) -> list[LoadedModel]:
+        """The runners, the one that expires last first."""
+        now = self._clock.now()
+        rows = [
+            describe_runner(runner, live.handle if (live := self._live.get(runner.id)) else None, now)
+            for runner in self._policy.fleet
+        ]
+        return sorted(rows, key=lambda row: row.expires_at, reverse=True)
+
+    def requests(self) -> list[RequestInfo]:
+        """All requests that wait or run, the waiting ones in the order in which they will be served."""
+        now = self._clock.now()
+        running = [
+            describe_request(held, self._requests[held.request_id].lease, now)
+            for runner in self._policy.fleet
+            for held in runner.leases.values()
+            if held.request_id in self._requests
+        ]
+        return running + [describe_request(place, None, now) for place in self._policy.line(now)]
+
+    # ---- the owning task
+
+    def _post(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    async def _own(self) -> None:
+        while True:
+            event = await self._events.get()
+            try:
+                self._take(event)
+            except Exception as error:
+                log.exception("the scheduler failed at %s", event)
+                if isinstance(event, Requested):
+                    self._fail(event.request_id, CorralError(f"internal error: {error}"))
+            finally:
+                self._events.task_done()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Died | Stopped | LoadFailed):
+            self._live.pop(event.runner_id, None)
+            _log_end(event)
+        now = self._clock.now()
+        for action in self._policy.handle(event, now):
+            self._perform(action, now)
+        if not self._live:
+            self._empty.set()
+        self._arm_timer(now)
+        if isinstance(event, Loaded | Stopped | Died) and self._settings.restore_loaded and not self._closing:
+            self._save_loaded()
+
+    def _arm_timer(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._policy.next_deadline(now)
+        if deadline is not None and math.isfinite(deadline):
+            self._timer = self._clock.call_at(deadline, lambda: self._post(Ticked()))
+
+    def _perform(self, action: Action, now: float) -> None:
+        match action:
+            case Load():
+                self._load(action)
+            case Stop():
+                log.info("stopping runner %d: %s", action.runner_id, action.reason)
+                if (live := self._live.get(action.runner_id)) is not None:
+                    live.stop()
+            case Grant():
+                self._grant(action, now)
+            case Fail():
+                self._fail(action.request_id, action.error)
+            case Interrupt():
+                if (request := self._requests.get(action.request_id)) is not None and request.leased is not None:
+                    request.leased.end(action.error, abort_calls=action.abort_calls)
+            case Notify():
+                self._notify(action)
+            case ReadMemory():
+                self._spawn(self._read_memory())
+
+    def _load(self, action: Load) -> None:
+        log.info("loading %s as runner %d", action.spec.model_path.name, action.runner_id)
+        live = LiveRunner(action.runner_id, self._launcher.create(action.spec), self._post)
+        self._live[action.runner_id] = live
+        self._empty.clear()
+        self._keep(live.begin())
+
+    def _grant(self, action: Grant, now: float) -> None:
+        request = self._requests.get(action.request_id)
+        if request is None or request.granted.done():
+            return  # it left a moment ago; its Ended is on its way
+        runner = self._policy.fleet.by_id[action.runner_id]
+        request.leased = LeasedRunner(self._live[action.runner_id].handle.client)
+        request.lease = Lease(
+            id=action.request_id,
+            runner=cast("RunnerClient", request.leased),
+            spec=runner.spec,
+            context_window=runner.context_window or runner.spec.context_window,
+            load_duration_ns=round((now - request.arrived) * 1e9),
+            slots=action.slots,
+            runner_id=action.runner_id,
+            notices=action.notices,
+        )
+        request.granted.set_result(action)
+
+    def _fail(self, request_id: str, error: CorralError) -> None:
+        request = self._requests.get(request_id)
+        if request is not None and not request.granted.done():
+            request.granted.set_exception(error)
+
+    def _notify(self, action: Notify) -> None:
+        request = self._requests.get(action.request_id)
+        if request is None or request.want.on_progress is None:
+            return
+        try:
+            request.want.on_progress(action.progress)
+        except Exception:
+            log.exception("a progress callback failed")
+
+    # ---- side tasks
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        self._keep(asyncio.create_task(run()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read_memory(self) -> None:
+        try:
+            self.host = await run_blocking(self._host_memory.read)
+        except Exception:
+            log.exception("the host's memory figures cannot be read; the last ones are used")
+        self._post(MemoryRead(self.host))
+
+    async def _load_all(self, models: Sequence[Remembered], load: Callable[[Remembered], Awaitable[None]]) -> None:
+        for model in models:
+            try:
+                await load(model)
+            except ModelNotFound:
+                log.warning("%s is to be loaded at start but does not exist", model.name)
+            except Exception:
+                log.warning("%s could not be loaded at start", model.name, exc_info=True)
+
+    @property
+    def _memory_file(self) -> Path:
+        return self._settings.home / "loaded.json"
+
+    def _save_loaded(self) -> None:
+        runners = self._policy.fleet
+        models = tuple(Remembered(runner.name, runner.keep_alive_s) for runner in runners if runner.state == "ready")
+        if models != self._saved:
+            self._saved = models
+            self._spawn(run_blocking(write_loaded, self._memory_file, models))
+
+
+def _log_end(event: Died | Stopped | LoadFailed) -> None:
+    if isinstance(event, Stopped):
+        log.info("runner %d is gone", event.runner_id)
+    else:
+        log.warning("runner %d failed: %s", event.runner_id, event.error)

@@ -1,0 +1,135 @@
+"""The policy's records: limits, waiting requests, runners and their leases. Data with small derived values only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from corral.runner.spec import RunnerSpec
+from corral.sched.memory import MemoryEstimate
+from corral.sched.request import LeaseRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The policy's constants; seconds where the name ends in _s. pinned: SHORT names, lower case."""
+
+    max_loaded: int = 3
+    max_queue: int = 512
+    keep_alive_s: float = 300.0
+    keep_alive_min_s: float = 0.0
+    keep_alive_max_s: float = math.inf
+    pinned: frozenset[str] = frozenset()
+    turn_s: float = 10.0  # a model with requests keeps its place so long while another model's requests wait
+    residence_loads: float = 2.0  # a runner that displaced another stays, idle, so many times its load time ...
+    residence_max_s: float = 10.0  # ... at most so long, so that A-B-A-B requests do not spend their time loading
+    background_patience_s: float = 20.0  # after so long a background request counts as interactive
+    memory_age_s: float = 2.0  # figures older than this are read again before a load
+    breaker_failures: int = 5
+    breaker_window_s: float = 60.0
+    breaker_cooldown_s: float = 15.0
+    breaker_cooldown_max_s: float = 300.0
+
+    def keep_alive(self, asked_s: float, name: str) -> float:
+        """A keep_alive within the operator's floor and ceiling; pinned models stay for ever."""
+        if name.lower() in self.pinned:
+            return math.inf
+        return min(max(asked_s, self.keep_alive_min_s), self.keep_alive_max_s)
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A request that has not been granted. told: what its client was last told; suits: runner id -> can serve it."""
+
+    id: str
+    want: LeaseRequest
+    arrived: float
+    told: tuple[str, int] = ("", 0)
+    suits: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def client(self) -> str:
+        """Whom its turn is charged to."""
+        return self.want.caller.client
+
+    def is_background(self, now: float, limits: Limits) -> bool:
+        """Whether interactive requests go first."""
+        if self.want.caller.priority != "background":
+            return False
+        return now - self.arrived < limits.background_patience_s
+
+    def is_overdue(self, now: float, limits: Limits) -> bool:
+        """Whether it has waited for more than a turn, so that others have to make room."""
+        return now - self.arrived >= limits.turn_s
+
+
+@dataclass(slots=True)
+class Held:
+    """A granted lease."""
+
+    request_id: str
+    want: LeaseRequest
+    slots: int
+    arrived: float
+    started: float
+
+
+@dataclass(slots=True)
+class Runner:
+    """One runner from Load until it is gone.
+
+    last_idle: when it last became idle (None = never was); unload_asked: when it was told to go once idle.
+    displaced: another runner had to go for it. last_try: loaded with less after running out of memory.
+    """
+
+    id: int
+    key: str
+    name: str
+    digest: str
+    details: Mapping[str, Any]
+    spec: RunnerSpec
+    automatic: frozenset[str]
+    need: MemoryEstimate
+    keep_alive_s: float
+    pinned: bool
+    load_started: float
+    state: Literal["loading", "ready", "stopping"] = "loading"
+    slots: int = 1
+    context_window: int = 0
+    measured_bytes: int = 0
+    ready_at: float = 0.0
+    last_used: float = 0.0
+    last_idle: float | None = None
+    unload_asked: float | None = None
+    displaced: bool = False
+    last_try: bool = False
+    leases: dict[str, Held] = field(default_factory=dict)
+
+    @property
+    def free_slots(self) -> int:
+        """Slots nobody holds; 0 unless ready."""
+        return self.slots - sum(held.slots for held in self.leases.values()) if self.state == "ready" else 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Ready and held by nobody."""
+        return self.state == "ready" and not self.leases
+
+    @property
+    def held_bytes(self) -> int:
+        """Host memory that comes back when it goes."""
+        return self.measured_bytes or self.need.host_bytes
+
+    def expires_at(self, now: float) -> float:
+        """When it will go if nobody asks for it any more; the rules of spec native-api 1.6."""
+        if self.unload_asked is not None:
+            return self.unload_asked
+        return (now if self.last_idle is None else self.last_idle) + self.keep_alive_s
+
+    def resides_until(self, limits: Limits) -> float:
+        """Until when it may not be evicted for a request that is not overdue."""
+        if not self.displaced:
+            return self.ready_at
+        return self.ready_at + min(limits.residence_loads * (self.ready_at - self.load_started), limits.residence_max_s)
