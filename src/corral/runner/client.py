@@ -42,6 +42,7 @@ class RunnerClient:
         self.on_busy: Callable[[], None] | None = None  # called when in_flight leaves 0
         self._explain = explain or _unexplained
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<RunnerClient {self.socket_path} in_flight={self.in_flight}>"
@@ -157,7 +158,8 @@ class RunnerClient:
         await self._call("POST", f"/slots/{slot}?action=erase", {})
 
     async def close(self) -> None:
-        """Drop all connections; calls in flight end with an error."""
+        """Drop all connections; calls in flight, and all later ones, end with an error."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -194,6 +196,8 @@ class RunnerClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10.0) if timeout_s else _NO_TIMEOUT
         data = None if body is None else _encode(body)
+        if self._closed:
+            raise await self._lost(mid_stream=False)
         with self._counted() if counted else contextlib.nullcontext():
             response: aiohttp.ClientResponse | None = None
             try:

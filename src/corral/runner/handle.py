@@ -114,6 +114,8 @@ class RunnerHandle:
             await self._spawn()
             report = await self._wait_ready()
             await self._describe(report, time.monotonic() - began)
+            if self.state is not State.STARTING:  # stop() came in between
+                raise self._failed_load()
         except BaseException:
             await asyncio.shield(self._kill())
             raise
@@ -136,15 +138,21 @@ class RunnerHandle:
         await self.closed.wait()
 
     async def _end(self, grace_s: float) -> None:
-        process = self._process
-        assert process is not None
-        if process.stdin is not None:
-            process.stdin.close()
+        if self._process is None:  # being spawned; start() sees the state and gives up
+            await self.closed.wait()
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         for wait_s, number in ((grace_s * _ASK_SHARE, signal.SIGTERM), (grace_s * (1 - _ASK_SHARE), signal.SIGKILL)):
             if await _within(self.closed.wait(), wait_s):
                 break
             self._signal(number)
-        await self.closed.wait()
+        await self._reaped()
+
+    async def _reaped(self) -> None:
+        """Until the process is gone and `_tend` has come to its end."""
+        if self._tending is not None:
+            await asyncio.wait({self._tending})
         await self.client.close()
 
     async def _kill(self) -> None:
@@ -153,8 +161,7 @@ class RunnerHandle:
         if self._process is None:
             await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
             self._finish(None)
-        await self.closed.wait()
-        await self.client.close()
+        await self._reaped()
 
     def _signal(self, number: int) -> None:
         if self.pid is not None and self.pid > 0:
@@ -181,6 +188,8 @@ class RunnerHandle:
             raise
         finally:
             os.close(write_fd)
+        if self.state is not State.STARTING:
+            self._signal(signal.SIGKILL)
         self._last_line = time.monotonic()
         self._tending = asyncio.create_task(self._tend(self._process, read_fd), name=f"runner {self._process.pid}")
         assert self._process.stdin is not None
@@ -204,6 +213,7 @@ class RunnerHandle:
             self._watchdog.close()
         await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
         self._finish(exit_code)
+        await self.client.close()
 
     def _finish(self, exit_code: int | None) -> None:
         self.exit_code = exit_code

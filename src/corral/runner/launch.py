@@ -1,58 +1,17 @@
-"""Where runners come from: `Launcher` is the seam (a local process today), `LocalLauncher` the one implementation.
+"""Where runners come from: `LocalLauncher` makes them as child processes of this one.
 
-Used by sched/, which asks for a handle per load and never learns how a runner is made.
+sched/ knows it as its `Launcher` protocol: it asks for a handle per load and never learns how a runner is made.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from corral.config import Settings, runner_environment
-from corral.runner.client import RunnerClient
-from corral.runner.handle import RunnerHandle, State
+from corral.runner.handle import RunnerHandle
 from corral.runner.rundir import RuntimeDir
-from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec
-
-
-class Runner(Protocol):
-    """What the scheduler knows of a runner; RunnerHandle documents each member."""
-
-    spec: RunnerSpec
-    state: State
-    closed: asyncio.Event
-    exit_code: int | None
-    info: RunnerInfo
-    client: RunnerClient
-
-    @property
-    def pid(self) -> int | None:
-        """The process while it lives."""
-
-    @property
-    def last_lines(self) -> tuple[str, ...]:
-        """The end of the engine's log."""
-
-    async def start(self) -> None:
-        """Spawn and wait until it serves; raises RunnerFailedToStart."""
-
-    async def stop(self, grace_s: float = 5.0) -> None:
-        """End it; returns when it is reaped."""
-
-    def memory(self) -> RunnerMemory:
-        """What it holds now."""
-
-
-class Launcher(Protocol):
-    """Makes runners; tests have a fake one."""
-
-    def create(self, spec: RunnerSpec) -> Runner:
-        """A runner that is not started yet."""
-
-    def close(self) -> None:
-        """Called once, after the last runner is gone."""
+from corral.runner.spec import LaunchOptions, RunnerSpec
 
 
 class LocalLauncher:
