@@ -5,7 +5,7 @@ Used by blobs, manifests and care. Modes are 0644 and 0755 whatever the umask, s
 How processes keep out of each other's way: whoever writes a temp file or a partial download holds an exclusive
 `flock` on it. The kernel drops the lock when the writer dies, however it dies, so "locked" means "somebody is at
 work" with no pid to go stale and no clock to compare. Cleaning tries the lock without waiting and leaves what it
-does not get. On file systems without locks everything counts as unlocked, and only the grace period protects.
+does not get. On file systems without locks everything counts as unlocked: two processes must not share a store there.
 """
 
 from __future__ import annotations
