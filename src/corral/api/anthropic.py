@@ -1,0 +1,90 @@
+"""Anthropic's wire shapes: POST /v1/messages, count_tokens, stream events, errors.
+
+Source: ollama anthropic/anthropic.go, 2026-08, and Anthropic's SDK types.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from corral.api.openai import EngineFields
+
+
+class Thinking(msgspec.Struct):
+    """`thinking`: enabled, disabled, adaptive or between_tools."""
+
+    type: str = ""
+    budget_tokens: int | None = None
+
+
+class OutputConfig(msgspec.Struct):
+    """`output_config`: how hard to think, and the form of the answer."""
+
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class MessagesRequest(EngineFields, kw_only=True):
+    """POST /v1/messages and /v1/messages/count_tokens."""
+
+    max_tokens: int | None = None
+    messages: list[dict[str, Any]] | None = None
+    system: Any = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: dict[str, Any] | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    generic_tools: bool | None = None
+
+
+class ErrorDetail(msgspec.Struct):
+    """The inner object of an error."""
+
+    type: str
+    message: str
+
+
+class ErrorReply(msgspec.Struct):
+    """Any failed request, and the `error` event of a stream."""
+
+    error: ErrorDetail
+    request_id: str
+    type: str = "error"
+
+
+class Usage(msgspec.Struct):
+    """Token counts; input_tokens include the cached ones, as Ollama counts; the details tell them apart."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: dict[str, int] | UnsetType = UNSET
+
+
+class MessageReply(msgspec.Struct):
+    """The reply to POST /v1/messages that does not stream; also opens a stream (without stop_reason)."""
+
+    id: str
+    model: str
+    content: list[dict[str, Any]]
+    usage: Usage
+    type: str = "message"
+    role: str = "assistant"
+    stop_reason: str | UnsetType | None = UNSET
+    stop_sequence: str | UnsetType | None = UNSET
+    warnings: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class TokenCount(msgspec.Struct):
+    """The reply of count_tokens."""
+
+    input_tokens: int

@@ -1,0 +1,206 @@
+"""Anthropic's messages and tools as the shared nouns of core.py. Pure.
+
+Each message becomes at most one message plus one per tool result: in a user message the results come first, since
+they answer the assistant's calls; otherwise they follow. Source: ollama anthropic/anthropic.go, 2026-08; spec
+compat-apis §10.2. Unlike Ollama, a block nobody can read is refused by name (decisions.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from corral.api.anthropic import MessagesRequest
+from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
+from corral.errors import InvalidRequest
+from corral.server.openai.messages import decode_base64, make_tool, name_tool_results
+
+_ROLES = {"user", "assistant", "system"}
+_EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
+
+
+@dataclass
+class _Turn:
+    """One wire message, while its blocks are read."""
+
+    texts: list[str] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
+    thinking: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
+
+
+def read_conversation(body: MessagesRequest, notices: list[Notice]) -> tuple[Message, ...]:
+    """System prompt and messages. Raises InvalidRequest naming what cannot be read; `notices` gets what is left out."""
+    messages = _system(body.system)
+    for number, item in enumerate(body.messages or []):
+        messages += _read_message(item, f"messages[{number}]", notices)
+    return name_tool_results(messages)
+
+
+def _system(value: Any) -> list[Message]:
+    if isinstance(value, list):
+        texts = [
+            str(block.get("text", "")) for block in value if isinstance(block, Mapping) and block.get("type") == "text"
+        ]
+        value = "".join(texts)
+    elif value is not None and not isinstance(value, str):
+        raise InvalidRequest("system must be a string or a list of text blocks", field="system")
+    return [Message("system", value)] if value else []
+
+
+def _read_message(item: Mapping[str, Any], where: str, notices: list[Notice]) -> list[Message]:
+    role = str(item.get("role", "")).lower()
+    if role not in _ROLES:
+        raise InvalidRequest(f'{where}: role "{item.get("role", "")}" must be "user" or "assistant"', field=where)
+    content = item.get("content")
+    if isinstance(content, str):
+        return [Message(role, content)]
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where}: content must be a string or a list of blocks", field=where)
+    turn = _Turn()
+    for number, block in enumerate(content):
+        at = f"{where}.content[{number}]"
+        if not isinstance(block, Mapping):
+            raise InvalidRequest(f"{at}: expected a content block", field=at)
+        _read_block(block, at, turn, notices)
+    body: list[Message] = []
+    if turn.texts or turn.images or turn.calls or turn.thinking:
+        text, images, calls = "".join(turn.texts), tuple(turn.images), tuple(turn.calls)
+        body = [Message(role, text, turn.thinking, images, calls)]
+    return [*turn.results, *body] if role == "user" else [*body, *turn.results]
+
+
+def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[Notice]) -> None:
+    kind = block.get("type")
+    if kind == "text":
+        turn.texts.append(str(block.get("text", "")))
+    elif kind == "image":
+        turn.images.append(_image(block.get("source"), "invalid image source"))
+    elif kind == "thinking":
+        turn.thinking = str(block.get("thinking", ""))
+    elif kind in {"tool_use", "server_tool_use"}:
+        turn.calls.append(_call(block, len(turn.calls), checked=kind == "tool_use"))
+    elif kind == "tool_result":
+        turn.results.append(_result(block))
+    elif kind == "web_search_tool_result":
+        turn.results.append(
+            Message("tool", _search_lines(block.get("content")), tool_call_id=_text(block, "tool_use_id"))
+        )
+    elif kind == "document":
+        turn.texts.append(_document(block.get("source"), at))
+    elif kind == "redacted_thinking":
+        notices.append(Notice("block_ignored", f"{at}: redacted thinking cannot be read here", {"block": kind}))
+    else:
+        raise InvalidRequest(f'{at}: unknown content block type "{kind}"', field=at)
+
+
+def _text(block: Mapping[str, Any], key: str) -> str:
+    return str(block.get(key) or "")
+
+
+def _image(source: Any, missing: str) -> bytes:
+    if not isinstance(source, Mapping):
+        raise InvalidRequest(missing, field="image")
+    if source.get("type") != "base64":
+        kind = source.get("type", "")
+        why = f"invalid image source type: {kind}. Only base64 images are supported."
+        raise InvalidRequest(why, field="image")
+    data = decode_base64(str(source.get("data", "")))
+    if not data:
+        raise InvalidRequest("invalid base64 image data: illegal base64 data", field="image")
+    return data
+
+
+def _document(source: Any, at: str) -> str:
+    if isinstance(source, Mapping) and source.get("type") == "text" and isinstance(source.get("data"), str):
+        return str(source["data"])
+    raise InvalidRequest(f"{at}: only documents with a text source can be read", field=at)
+
+
+def _call(block: Mapping[str, Any], index: int, *, checked: bool) -> ToolCall:
+    for key in ("id", "name"):
+        if checked and not block.get(key):
+            raise InvalidRequest(f"tool_use block missing required '{key}' field", field="tool_use")
+    arguments = block.get("input")
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise InvalidRequest("tool_use block: input must be an object", field="tool_use")
+    return ToolCall(_text(block, "name"), dict(arguments or {}), _text(block, "id"), index)
+
+
+def _result(block: Mapping[str, Any]) -> Message:
+    content = block.get("content")
+    texts, images = [content] if isinstance(content, str) else [], []
+    for part in content if isinstance(content, list) else []:
+        if isinstance(part, Mapping) and part.get("type") == "text":
+            texts.append(str(part.get("text", "")))
+        elif isinstance(part, Mapping) and part.get("type") == "image":
+            images.append(_image(part.get("source"), "invalid tool_result image source"))
+    return Message("tool", "".join(texts), images=tuple(images), tool_call_id=_text(block, "tool_use_id"))
+
+
+def _search_lines(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"web_search_tool_result_error: {content.get('error_code', '')}"
+    found = [item for item in content or [] if isinstance(item, Mapping)]
+    return "\n".join(f"- {item.get('title', '')}: {item.get('url', '')}" for item in found)
+
+
+def read_tools(items: Sequence[Mapping[str, Any]], notices: list[Notice]) -> tuple[Tool, ...]:
+    """Tool definitions. Web search needs a cloud and is left out, with a notice. Raises InvalidRequest."""
+    tools = []
+    for number, item in enumerate(items):
+        name, kind = str(item.get("name", "")), str(item.get("type") or "")
+        if kind.startswith("web_search"):
+            notices.append(Notice("tool_ignored", f'tool "{name}": web search is not available here', {"tool": name}))
+            continue
+        if not name:
+            raise InvalidRequest(f"tools[{number}]: name is required", field="tools")
+        where = f'invalid input_schema for tool "{name}"'
+        tools.append(make_tool(name, item.get("description"), item.get("input_schema"), where))
+    return tuple(tools)
+
+
+def read_tool_choice(value: Mapping[str, Any] | None, tools: Sequence[Tool]) -> ToolChoice:
+    """`tool_choice`: auto, any, none, or a tool by name. Raises InvalidRequest."""
+    kind = str((value or {}).get("type", "auto"))
+    parallel = not (value or {}).get("disable_parallel_tool_use")
+    if kind == "tool":
+        name = str((value or {}).get("name", ""))
+        if name not in {tool.name for tool in tools}:
+            raise InvalidRequest(f'tool_choice names "{name}", which is not among the tools', field="tool_choice")
+        return ToolChoice("named", name, parallel=parallel)
+    if kind not in {"auto", "any", "none"}:
+        raise InvalidRequest('tool_choice.type must be "auto", "any", "tool" or "none"', field="tool_choice")
+    return ToolChoice("required" if kind == "any" else "none" if kind == "none" else "auto", parallel=parallel)
+
+
+def read_think(body: MessagesRequest) -> Think:
+    """`thinking`, else `output_config.effort`; a budget is a number of thinking tokens."""
+    kind = body.thinking.type if body.thinking else ""
+    if kind == "enabled":
+        budget = body.thinking.budget_tokens if body.thinking else None
+        return budget if budget and budget > 0 else True
+    if kind == "disabled":
+        return False
+    effort = (body.output_config.effort if body.output_config else None) or ""
+    return _EFFORTS.get(effort.strip().lower())
+
+
+def read_format(body: MessagesRequest) -> Constraint | None:
+    """`output_config.format`: the schema that the answer must match."""
+    form = body.output_config.format if body.output_config else None
+    schema = form.get("schema") if form and form.get("type") == "json_schema" else None
+    return None if schema is None else Constraint("schema", schema)
+
+
+def estimate_tokens(body: MessagesRequest) -> int:
+    """A quick guess at the prompt's tokens, for message_start: a token per four bytes of what was sent."""
+    texts: list[str] = [body.system if isinstance(body.system, str) else json.dumps(body.system or "")]
+    for message in body.messages or []:
+        content = message.get("content")
+        texts += [str(message.get("role", "")), content if isinstance(content, str) else json.dumps(content)]
+    texts += [json.dumps(tool) for tool in body.tools or []]
+    return max(sum(len(text.encode()) for text in texts) // 4, 1)

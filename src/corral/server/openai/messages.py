@@ -1,0 +1,232 @@
+"""OpenAI's chat messages, tools and choices, as the shared nouns of core.py. Pure; used by chat.py and responses.py.
+
+Parts of one message are joined: texts by a blank line (as Ollama joins turns of one role), images collected.
+Source of rules and texts: ollama openai/openai.go FromChatRequest, 2026-08; spec compat-apis §4.2–4.5.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from corral.core import Constraint, Message, Think, Tool, ToolCall, ToolChoice
+from corral.errors import InvalidRequest
+
+_DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp|gif))?;base64,")
+_GO_KINDS = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
+_EFFORTS: Mapping[str, Think] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "max": "max",
+    "xhigh": "max",
+    "ultra": "max",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image that the client named by http URL; fetched before the model sees the message, where that is enabled."""
+
+    message: int  # index into the messages
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Decoded messages, and images that are still to be fetched."""
+
+    messages: tuple[Message, ...]
+    remote_images: tuple[RemoteImage, ...] = ()
+
+
+def read_messages(items: Sequence[Any], *, allow_urls: bool = False) -> Conversation:
+    """Chat messages of a request. Raises InvalidRequest with Ollama's texts."""
+    messages: list[Message] = []
+    remote: list[RemoteImage] = []
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise InvalidRequest("invalid message format", field="messages")
+        content, images, urls = _content(item, allow_urls=allow_urls)
+        role = str(item.get("role", "")).lower()
+        message = Message(
+            role={"developer": "system"}.get(role, role),
+            content=content,
+            thinking=str(item.get("reasoning") or item.get("reasoning_content") or ""),
+            images=images,
+            tool_calls=tuple(read_tool_call(call, i) for i, call in enumerate(item.get("tool_calls") or [])),
+            tool_name=str(item.get("name") or "") if role == "tool" else "",
+            tool_call_id=str(item.get("tool_call_id") or ""),
+        )
+        remote += [RemoteImage(len(messages), url) for url in urls]
+        messages.append(message)
+    return Conversation(name_tool_results(messages), tuple(remote))
+
+
+def name_tool_results(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Fill in the tool's name on results that only carry a call's id: the last call with that id decides."""
+    names = {call.id: call.name for message in messages for call in message.tool_calls if call.id}
+    return tuple(
+        replace(message, tool_name=names[message.tool_call_id])
+        if message.role == "tool" and not message.tool_name and message.tool_call_id in names
+        else message
+        for message in messages
+    )
+
+
+def _content(item: Mapping[str, Any], *, allow_urls: bool) -> tuple[str, tuple[bytes, ...], list[str]]:
+    content = item.get("content")
+    if isinstance(content, str):
+        return content, (), []
+    if isinstance(content, list):
+        texts: list[str] = []
+        images: list[bytes] = []
+        urls: list[str] = []
+        for part in content:
+            _read_part(part, texts, images, urls if allow_urls else None)
+        return "\n\n".join(texts), tuple(images), urls
+    if item.get("tool_calls") is not None:
+        return "", (), []
+    kind = "<nil>" if content is None else _GO_KINDS.get(type(content), "map[string]interface {}")
+    raise InvalidRequest(f"invalid message content type: {kind}", field="messages")
+
+
+def _read_part(part: Any, texts: list[str], images: list[bytes], urls: list[str] | None) -> None:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        texts.append(part["text"])
+    elif kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, Mapping) else image
+        if not isinstance(url, str):
+            raise InvalidRequest("invalid message format", field="messages")
+        if urls is not None and url.startswith(("http://", "https://")):
+            urls.append(url)
+        else:
+            images.append(read_image_url(url))
+    elif kind == "input_audio":
+        images.append(_read_audio(part.get("input_audio")))
+    else:
+        raise InvalidRequest("invalid message format", field="messages")
+
+
+def read_image_url(url: str) -> bytes:
+    """The bytes of a data URL; raises InvalidRequest for anything else."""
+    if url.startswith(("http://", "https://")):
+        raise InvalidRequest(
+            "image URLs are not currently supported, please use base64 encoded data instead", field="image_url"
+        )
+    match = _DATA_URL.match(url)
+    data = decode_base64(url[match.end() :]) if match else None
+    if not data:
+        raise InvalidRequest("invalid image input", field="image_url")
+    return data
+
+
+def decode_base64(text: str) -> bytes | None:
+    """Bytes of padded standard base64 (line ends tolerated); None when it is not."""
+    try:
+        return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _read_audio(audio: Any) -> bytes:
+    if not isinstance(audio, Mapping):
+        raise InvalidRequest("invalid input_audio format", field="input_audio")
+    if not isinstance(audio.get("data"), str):
+        raise InvalidRequest("invalid input_audio format: missing data", field="input_audio")
+    data = decode_base64(audio["data"])
+    if data is None:
+        raise InvalidRequest("invalid input_audio base64 data: illegal base64 data", field="input_audio")
+    return data
+
+
+def read_tool_call(call: Any, index: int) -> ToolCall:
+    """An earlier call of the assistant; its arguments are JSON text. Raises InvalidRequest when they are not."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise InvalidRequest("invalid message format", field="tool_calls")
+    arguments = read_arguments(function.get("arguments"))
+    if arguments is None:
+        raise InvalidRequest("invalid tool call arguments", field="tool_calls")
+    return ToolCall(str(function.get("name", "")), arguments, str(call.get("id") or ""), index)
+
+
+def read_arguments(text: Any) -> dict[str, Any] | None:
+    """A JSON object given as text; None when it is none."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_tools(items: Sequence[Any]) -> tuple[Tool, ...]:
+    """Tool definitions in the nested form. Raises InvalidRequest naming the entry."""
+    tools = []
+    for number, item in enumerate(items):
+        function = item.get("function") if isinstance(item, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"tools[{number}]: expected a function with a name", field="tools")
+        tools.append(
+            make_tool(function["name"], function.get("description"), function.get("parameters"), f"tools[{number}]")
+        )
+    return tuple(tools)
+
+
+def make_tool(name: str, description: Any, parameters: Any, where: str) -> Tool:
+    """A tool of its three parts. Raises InvalidRequest when the schema is no object."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise InvalidRequest(f"{where}: parameters must be a JSON schema object", field="tools")
+    return Tool(name, description if isinstance(description, str) else "", dict(parameters or {}))
+
+
+def read_tool_choice(value: Any, tools: Sequence[Tool], *, parallel: bool | None = None) -> ToolChoice:
+    """`tool_choice`: auto, none, required, or one function by name. Raises InvalidRequest for anything else."""
+    together = parallel is not False
+    if value is None or value in ("auto", "none", "required"):
+        return ToolChoice(value or "auto", parallel=together)
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        raise InvalidRequest('tool_choice must be "auto", "none", "required" or a named function', field="tool_choice")
+    if name not in {tool.name for tool in tools}:
+        raise InvalidRequest(f'tool_choice names "{name}", which is not among the tools', field="tool_choice")
+    return ToolChoice("named", name, parallel=together)
+
+
+def read_effort(effort: str | None) -> Think:
+    """Reasoning effort as `think`; None when unset. Raises InvalidRequest with Ollama's text."""
+    if not effort:
+        return None
+    if effort not in _EFFORTS:
+        words = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+        raise InvalidRequest(f'invalid reasoning value: "{effort}" (must be {words})', field="reasoning")
+    return _EFFORTS[effort]
+
+
+def read_format(value: Mapping[str, Any] | None) -> Constraint | None:
+    """`response_format` (and Responses' `text.format`): what the answer must look like."""
+    kind = str((value or {}).get("type", "")).strip().lower()
+    if value is None or kind not in {"json_object", "json_schema"}:
+        return None
+    if kind == "json_object":
+        return Constraint("json")
+    holder = value.get("json_schema", value)
+    schema = holder.get("schema") if isinstance(holder, Mapping) else None
+    return None if schema is None else Constraint("schema", schema)
+
+
+def read_stop(value: Any) -> list[str] | None:
+    """`stop`: one string, or a list of which the strings count; None when unset."""
+    if isinstance(value, str):
+        return [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else None
