@@ -1,0 +1,184 @@
+"""A chat's events as a Responses stream, and as the finished response.
+
+The table of events and their order is spec compat-apis §8.5. Here text that stands before a tool call is closed
+before the call begins, text after a call is kept, and a length cut ends with `response.incomplete` (decisions.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from corral.api.native_replies import warnings_of
+from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
+from corral.core import Delta, Done, Event, ToolCall
+from corral.server.errors import status_of, text_of
+from corral.server.openai.wire import arguments_text, call_id, encode_json, frame, new_id
+
+_CODES = {401: "authentication_error", 429: "rate_limit_exceeded"}
+
+
+def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
+    """A finished reasoning item."""
+    summary = [{"type": "summary_text", "text": text}]
+    return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": text}
+
+
+def message_item(item_id: str, text: str) -> dict[str, Any]:
+    """A finished message item."""
+    content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
+    return {"id": item_id, "type": "message", "status": "completed", "role": "assistant", "content": content}
+
+
+def call_item(item_id: str, call: ToolCall, status: str, arguments: str) -> dict[str, Any]:
+    """A function_call item."""
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id(call),
+        "name": call.name,
+        "arguments": arguments,
+    }
+
+
+def finish(reply: ResponseReply, end: Done | None) -> None:
+    """Put the end of an answer on its response: status, usage, warnings."""
+    reply.completed_at = int(time.time())
+    cut = end is not None and end.reason == "length"
+    reply.status = "incomplete" if cut else "completed"
+    reply.incomplete_details = {"reason": "max_output_tokens"} if cut else None
+    metrics = end.metrics if end else None
+    reply.usage = ResponsesUsage()
+    if metrics is not None:
+        total = metrics.prompt_tokens + metrics.eval_tokens
+        thinking = OutputDetails(end.thinking_tokens if end else 0)
+        cached = InputDetails(metrics.cached_tokens)
+        reply.usage = ResponsesUsage(metrics.prompt_tokens, metrics.eval_tokens, total, cached, thinking)
+    reply.warnings = warnings_of(end.notices if end else ())
+
+
+class ResponseEncoder:
+    """Builds the output items; as frames of a stream, or just the finished response."""
+
+    def __init__(self, reply: ResponseReply) -> None:
+        self.reply = reply
+        self.text = ""  # all text of the answer, for the stored conversation
+        self.thinking = ""
+        self.calls: list[ToolCall] = []
+        self._sequence = 0
+        self._open: str = ""  # reasoning, message or ""
+        self._item_id = ""
+        self._item_text = ""
+        self._started = False
+
+    async def frames(self, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+        """All frames; the last is response.completed or response.incomplete."""
+        async with aclosing(cast("Any", events)) as stream:
+            async for event in stream:
+                data = self._start()
+                if isinstance(event, Delta):
+                    data += self.take(event)
+                elif isinstance(event, Done):
+                    data += self.end(event)
+                if data:
+                    yield data
+
+    def ping(self) -> bytes:
+        """Opens the response where nothing has been sent yet, else a comment."""
+        return self._start() or b": ping\n\n"
+
+    def failure(self, error: BaseException) -> bytes:
+        """An error in the middle of the stream."""
+        self.reply.status = "failed"
+        self.reply.error = {"code": _CODES.get(status_of(error), "api_error"), "message": text_of(error)}
+        self.reply.usage = self.reply.usage or ResponsesUsage()
+        return self._event("response.failed", response=self.reply)
+
+    def take(self, event: Delta) -> bytes:
+        """Frames of one delta."""
+        data = b""
+        if event.thinking:
+            data += self._piece("reasoning", event.thinking)
+            self.thinking += event.thinking
+        if event.content:
+            data += self._piece("message", event.content)
+            self.text += event.content
+        for call in event.tool_calls:
+            data += self._call(call)
+        return data
+
+    def end(self, end: Done) -> bytes:
+        """Frames that close the response."""
+        data = self._close()
+        finish(self.reply, end)
+        return data + self._event(f"response.{self.reply.status}", response=self.reply)
+
+    def _start(self) -> bytes:
+        if self._started:
+            return b""
+        self._started = True
+        created = self._event("response.created", response=self.reply)
+        return created + self._event("response.in_progress", response=self.reply)
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        data = frame(encode_json({"type": kind, "sequence_number": self._sequence, **fields}), kind)
+        self._sequence += 1
+        return data
+
+    @property
+    def _at(self) -> dict[str, Any]:
+        return {"item_id": self._item_id, "output_index": len(self.reply.output)}
+
+    def _piece(self, kind: str, text: str) -> bytes:
+        data = b"" if self._open == kind else self._close() + self._open_item(kind)
+        self._item_text += text
+        if kind == "reasoning":
+            return data + self._event("response.reasoning_summary_text.delta", **self._at, summary_index=0, delta=text)
+        return data + self._event("response.output_text.delta", **self._at, content_index=0, delta=text, logprobs=[])
+
+    def _open_item(self, kind: str) -> bytes:
+        self._open, self._item_text = kind, ""
+        self._item_id = new_id("rs_" if kind == "reasoning" else "msg_")
+        index = len(self.reply.output)
+        if kind == "reasoning":
+            item: dict[str, Any] = {"id": self._item_id, "type": "reasoning", "summary": []}
+            return self._event("response.output_item.added", output_index=index, item=item)
+        item = {"id": self._item_id, "type": "message", "status": "in_progress", "role": "assistant", "content": []}
+        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        return self._event("response.output_item.added", output_index=index, item=item) + self._event(
+            "response.content_part.added", **self._at, content_index=0, part=part
+        )
+
+    def _close(self) -> bytes:
+        kind, self._open = self._open, ""
+        if not kind:
+            return b""
+        text, index = self._item_text, len(self.reply.output)
+        if kind == "reasoning":
+            item = reasoning_item(self._item_id, text)
+            data = self._event("response.reasoning_summary_text.done", **self._at, summary_index=0, text=text)
+        else:
+            item = message_item(self._item_id, text)
+            data = self._event("response.output_text.done", **self._at, content_index=0, text=text, logprobs=[])
+            data += self._event("response.content_part.done", **self._at, content_index=0, part=item["content"][0])
+        data += self._event("response.output_item.done", output_index=index, item=item)
+        self.reply.output = [*self.reply.output, item]
+        return data
+
+    def _call(self, call: ToolCall) -> bytes:
+        data = self._close()
+        index, arguments = len(self.reply.output), arguments_text(call)
+        call = ToolCall(call.name, call.arguments, call_id(call), call.index)
+        self.calls.append(call)
+        self._item_id = new_id("fc_") + f"_{call.index}"
+        started = call_item(self._item_id, call, "in_progress", "")
+        done = call_item(self._item_id, call, "completed", arguments)
+        data += self._event("response.output_item.added", output_index=index, item=started)
+        data += self._event("response.function_call_arguments.delta", **self._at, delta=arguments)
+        data += self._event("response.function_call_arguments.done", **self._at, arguments=arguments)
+        data += self._event("response.output_item.done", output_index=index, item=done)
+        self.reply.output = [*self.reply.output, done]
+        return data
