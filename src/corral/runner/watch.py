@@ -12,6 +12,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from corral.aio import run_blocking
@@ -53,35 +54,44 @@ class Watchdog:
 
     async def _stuck(self) -> bool:
         """Follow one busy stretch; True when it came to a standstill, False when the engine went idle."""
-        seen, seen_cpu_s = await self._look()
-        moved = computed = time.monotonic()
+        last = await self._look()
+        moved = alive = last.at
         while self._client.in_flight:
-            moved = max(moved, self._client.last_progress)
-            computed = max(computed, moved)
-            left_s = max(moved, computed) + self._deadline_s - time.monotonic()
-            if left_s <= 0:
-                return True
-            await asyncio.sleep(min(left_s, self._deadline_s / 2))
+            await asyncio.sleep(self._deadline_s / 2)
             if self._client.last_progress > moved:
+                moved = alive = self._client.last_progress
                 continue
-            now, cpu_s = await self._look()
-            elapsed_s = time.monotonic() - moved
-            if now is not None and now != seen:
-                seen, moved = now, time.monotonic()
-            elif cpu_s - seen_cpu_s > elapsed_s * _BUSY_SHARE and elapsed_s < self._deadline_s * _COMPUTE_FACTOR:
-                computed = time.monotonic()
-            seen_cpu_s = cpu_s
+            look = await self._look()
+            if look.slots is not None and look.slots != last.slots:
+                moved = alive = look.at
+            elif last.computing(look) and look.at - moved < self._deadline_s * _COMPUTE_FACTOR:
+                alive = look.at
+            elif look.at - max(alive, self._client.last_progress) >= self._deadline_s and self._client.in_flight:
+                return True
+            last = look
         return False
 
-    async def _look(self) -> tuple[object, float]:
-        """(tokens read and made by each slot, or None without an answer; CPU seconds used so far)."""
-        slots: object = None
+    async def _look(self) -> _Look:
+        slots: list[object] | None = None
         with contextlib.suppress(CorralError, TimeoutError):
             answer = await self._client.probe(self._deadline_s * _PROBE_SHARE)
             slots = [
                 (slot.get("id_task"), slot.get("n_prompt_tokens_processed"), slot.get("next_token")) for slot in answer
             ]
-        return slots, await run_blocking(_cpu_seconds, self._pid)
+        return _Look(time.monotonic(), slots, await run_blocking(_cpu_seconds, self._pid))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What could be seen of the engine at one moment; slots are None when it gave no answer."""
+
+    at: float
+    slots: list[object] | None
+    cpu_s: float
+
+    def computing(self, later: _Look) -> bool:
+        """Whether it used the CPU between two looks."""
+        return later.cpu_s - self.cpu_s > (later.at - self.at) * _BUSY_SHARE
 
 
 def _cpu_seconds(pid: int) -> float:
