@@ -1,0 +1,132 @@
+"""The REPL: reads lines, collects multi-line messages, hands commands to `slash.py`, sends the rest to the model."""
+
+from __future__ import annotations
+
+from corral.cli.answer import AnswerPrinter, WordWrap, format_stats, print_answer
+from corral.cli.api import ServerError
+from corral.cli.attachments import UnusableFile, attach, candidates
+from corral.cli.context import Context
+from corral.cli.editor import EditorFailed, EditRequested, LineEditor, edit_outside
+from corral.cli.history import History
+from corral.cli.session import Session, WireMessage
+from corral.cli.slash import SlashCommands
+from corral.cli.transfer import print_warnings
+
+_BLOCK = '"""'
+
+
+class Chat:
+    """One interactive conversation; `run` is its whole life."""
+
+    def __init__(self, context: Context, session: Session) -> None:
+        self._context = context
+        self._console = context.console
+        self._session = session
+        home, keep = context.settings.home, not context.settings.no_history
+        self._history = History(home / "history", saving=keep)
+        self._editor = LineEditor(self._console, self._history)
+        self._slash = SlashCommands(context, session, self._history)
+        self._prefill = ""
+
+    def run(self) -> int:
+        """Converse until /bye or Ctrl+D; returns the exit status. Raises CorralError when the server fails."""
+        self._print_loaded_messages()
+        while True:
+            try:
+                line = self._editor.read(prefill=self._prefill)
+                self._prefill = ""
+                if not self._take(line):
+                    return 0
+            except EOFError:
+                self._console.print()
+                return 0
+            except KeyboardInterrupt:
+                self._prefill = ""
+                self._console.print("\nUse Ctrl + d or /bye to exit.")
+            except EditRequested as request:
+                self._edit(request.text)
+
+    def _take(self, line: str) -> bool:
+        """One line; False ends the conversation."""
+        if line.startswith(_BLOCK):
+            self._send(self._block(line.removeprefix(_BLOCK)))
+        elif line.startswith("/") and not self._is_file(line):
+            system = self._slash.opens_block(line)
+            if system is None:
+                return self._slash.run(line)
+            self._slash.set_system(self._block(system))
+        elif line:
+            self._send(line)
+        return True
+
+    def _block(self, first: str) -> str:
+        """A text from after its opening quotes to the line that ends with the closing ones."""
+        lines = [first]
+        while not lines[-1].endswith(_BLOCK):
+            lines.append(self._editor.read(more=True))
+        return "\n".join(lines).removesuffix(_BLOCK)
+
+    def _is_file(self, line: str) -> bool:
+        return self._session.multimodal and any(c.startswith(line.split()[0]) for c in candidates(line))
+
+    def _edit(self, text: str) -> None:
+        try:
+            edited = edit_outside(text, self._context.settings.editor)
+        except (EditorFailed, OSError) as error:
+            self._console.note(f"error: {error}")
+            return
+        self._prefill = edited if edited.strip() else ""
+
+    def _send(self, text: str) -> None:
+        if not text:
+            return
+        message: WireMessage = {"role": "user", "content": text}
+        if self._session.multimodal:
+            try:
+                message["content"], images = attach(text, self._console)
+            except UnusableFile:
+                return  # reported; the conversation goes on
+            if images:
+                message["images"] = images
+        self._session.messages.append(message)
+        try:
+            self._answer()
+        except ServerError as error:
+            if not self._is_recoverable(error):
+                raise
+
+    def _answer(self) -> None:
+        session = self._session
+        printer = AnswerPrinter(self._console, session.style)
+        events = self._context.api.stream("/api/chat", session.chat_body())
+        last, cancelled = print_answer(self._console, printer, events)
+        if cancelled:
+            self._console.print()
+            return
+        self._console.print("\n")
+        print_warnings(self._context, last.get("warnings") or [])
+        if session.verbose:
+            self._console.note(format_stats(last), end="")
+        answer: WireMessage = {"role": "assistant", "content": printer.content}
+        if printer.thinking:
+            answer["thinking"] = printer.thinking
+        session.messages.append(answer)
+
+    def _is_recoverable(self, error: ServerError) -> bool:
+        """Report an error that the conversation survives. These three are told apart by text, as Ollama's CLI does."""
+        if "does not support thinking" in error.text or "invalid think value" in error.text:
+            self._console.print(f"error: {error}")
+        elif "upstream error" in error.text:
+            self._console.print("An error occurred while processing your message. Please try again.\n")
+        else:
+            return False
+        return True
+
+    def _print_loaded_messages(self) -> None:
+        for message in self._session.loaded_messages:
+            content = str(message.get("content") or "")
+            if message.get("role") == "user":
+                self._console.print(f">>> {content}")
+            elif message.get("role") == "assistant":
+                columns = self._console.size().columns if self._session.word_wrap else 0
+                self._console.print(WordWrap(columns).feed(content) + "\n")

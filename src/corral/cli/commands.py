@@ -1,0 +1,146 @@
+"""The command table: names, arguments, flags, help, and where the code is. No command's code is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.cli.flags import Count, Flag
+
+_HOST = ("HOST",)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. `code`: `module:function` below corral.cli; `variables`: settings shown in its help, no prefix."""
+
+    use: str
+    short: str
+    code: str
+    count: Count = Count()
+    flags: tuple[Flag, ...] = ()
+    aliases: tuple[str, ...] = ()
+    needs_server: bool = True
+    starts_server: bool = False  # start one in the background when none answers
+    variables: tuple[str, ...] = _HOST
+    detail: str = ""  # printed below the description in the command's help
+
+    @property
+    def name(self) -> str:
+        """The first word of its usage."""
+        return self.use.partition(" ")[0]
+
+
+_INSECURE = Flag("insecure", "bool", "Use an insecure registry")
+_SHOW_FLAGS = (
+    Flag("license", "bool", "Show license of a model"),
+    Flag("modelfile", "bool", "Show Modelfile of a model"),
+    Flag("parameters", "bool", "Show parameters of a model"),
+    Flag("remote", "bool", "Show what pulling the model would fetch"),
+    Flag("system", "bool", "Show system message of a model"),
+    Flag("template", "bool", "Show template of a model"),
+    Flag("verbose", "bool", "Show detailed model information", short="v"),
+)
+_RUN_FLAGS = (
+    Flag("dimensions", "int", "Truncate output embeddings to this many dimensions (embedding models only)"),
+    Flag("format", "string", "Response format: json, or a JSON schema"),
+    Flag("hidethinking", "bool", "Hide thinking output"),
+    _INSECURE,
+    Flag("keepalive", "string", "Duration to keep a model loaded (e.g. 5m)"),
+    Flag("nowordwrap", "bool", "Don't wrap words to the next line automatically"),
+    Flag("think", "string", "Thinking mode: true, false, or high, medium, low, max", bare="true"),
+    Flag("truncate", "bool", "Truncate inputs over the context length; =false is an error instead (embedding models)"),
+    Flag("verbose", "bool", "Show timings for response"),
+)
+_CREATE_FLAGS = (
+    Flag("draft-quantize", "string", "Quantize draft model to this level"),
+    Flag("file", "string", 'Name of the Modelfile (default "Modelfile")', short="f"),
+    Flag("quantize", "string", "Quantize model to this level (e.g. q4_K_M)", short="q"),
+)
+ROOT_FLAGS = (
+    Flag("nowordwrap", "bool", "Don't wrap words to the next line automatically"),
+    Flag("verbose", "bool", "Show timings for response"),
+    Flag("version", "bool", "Show version information", short="v"),
+)
+ROOT_SHORT = "Large language model runner"
+
+COMMANDS = (
+    Command(
+        "serve",
+        "Start the server",
+        "serve:serve",
+        Count(0, 0),
+        aliases=("start",),
+        needs_server=False,
+        variables=("*",),
+    ),
+    Command("create MODEL", "Create a model", "create:create", Count(1, 1), _CREATE_FLAGS),
+    Command("show MODEL", "Show information for a model", "show:show", Count(1, 1), _SHOW_FLAGS),
+    Command(
+        "run MODEL [PROMPT]",
+        "Run a model",
+        "run:run",
+        Count(1),
+        _RUN_FLAGS,
+        starts_server=True,
+        variables=("EDITOR", "HOST", "NOHISTORY"),
+    ),
+    Command("stop MODEL", "Stop a running model", "models:stop", Count(1, 1)),
+    Command("pull MODEL", "Pull a model from a registry", "transfer:pull", Count(1, 1), (_INSECURE,)),
+    Command("push MODEL", "Push a model to a registry", "transfer:push", Count(1, 1), (_INSECURE,)),
+    Command("list", "List models", "models:list_models", aliases=("ls",)),
+    Command("ps", "List running models", "models:list_running"),
+    Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
+    Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
+    Command(
+        "import SOURCE [DIRECTORY]",
+        "Take over models of another program",
+        "care:import_models",
+        Count(1, 2),
+        needs_server=False,
+        variables=("MODELS",),
+        detail=(
+            "SOURCE is ollama, lmstudio or hf-cache; DIRECTORY is where its models are when not in the usual place.\n"
+            "Files are linked where the file system can, so nothing is stored twice."
+        ),
+    ),
+    Command(
+        "fsck",
+        "Check every model and blob of the store",
+        "care:fsck",
+        Count(0, 0),
+        (Flag("repair", "bool", "Move damaged files aside so that pull fetches them again"),),
+        needs_server=False,
+        variables=("MODELS",),
+    ),
+    Command(
+        "prune",
+        "Delete blobs that no model uses",
+        "care:prune",
+        Count(0, 0),
+        needs_server=False,
+        variables=("MODELS",),
+    ),
+)
+HELP_SHORT = "Help about any command"
+
+
+def find_command(word: str) -> Command | None:
+    """The command of this name or alias."""
+    return next((command for command in COMMANDS if word == command.name or word in command.aliases), None)
+
+
+def suggestions(word: str) -> list[str]:
+    """Command names close to a mistyped word: two edits away at most, or beginning with it."""
+    names = [command.name for command in COMMANDS] + ["help"]
+    typed = word.lower()
+    return [name for name in names if _distance(typed, name) <= 2 or name.startswith(typed)]
+
+
+def _distance(left: str, right: str) -> int:
+    """Levenshtein's edit distance."""
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        previous, row[0] = row[0], i
+        for j, b in enumerate(right, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
+    return row[-1]

@@ -1,0 +1,143 @@
+"""The entry point: find the command, check flags, arguments and server in that order, run it, turn errors into exits.
+
+| what happened                 | printed                     | exit |
+|-------------------------------|-----------------------------|------|
+| nothing went wrong            |                             | 0    |
+| any CorralError               | `Error: <text>` on stderr   | 1    |
+| a file could not be used      | `Error: <what the OS said>` | 1    |
+| Ctrl+C outside a generation   |                             | SIGINT |
+| nobody reads our output       |                             | 141  |
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+import corral
+from corral.cli.commands import ROOT_FLAGS, Command, find_command, suggestions
+from corral.cli.console import Console
+from corral.cli.context import Context
+from corral.cli.flags import Parsed, UsageError, parse_flags
+from corral.cli.usage import PROGRAM, command_help, root_help
+from corral.config import Settings
+from corral.errors import CorralError
+
+_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def main() -> int:
+    """Run the command line of this process; returns the exit status, or dies by SIGINT as a shell expects."""
+    console = Console.standard()
+    try:
+        return execute(sys.argv[1:], console)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def execute(words: Sequence[str], console: Console, environ: Mapping[str, str] | None = None) -> int:
+    """Run a command line and return its exit status; `environ` stands in for the process's in tests."""
+    try:
+        return _dispatch(list(words), console, environ)
+    except BrokenPipeError:
+        raise
+    except CorralError as error:
+        console.note(f"Error: {error}")
+    except OSError as error:
+        console.note(f"Error: {describe_os_error(error)}")
+    return 1
+
+
+def describe_os_error(error: OSError) -> str:
+    """The operating system's words with the file in front: `open x: no such file or directory`."""
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{error.filename}: {what}" if error.filename else what
+
+
+def _dispatch(words: list[str], console: Console, environ: Mapping[str, str] | None) -> int:
+    word = next((word for word in words if not word.startswith("-")), None)
+    before = words[: words.index("--")] if "--" in words else words
+    if word is None or word not in before:
+        return _root(words, console, environ)
+    rest = list(words)
+    rest.remove(word)
+    if word == "help":
+        return _help(rest, console)
+    command = find_command(word)
+    if command is None:
+        raise UsageError(_unknown(word))
+    return _run(command, rest, console, environ)
+
+
+def _run(command: Command, words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
+    parsed = parse_flags(words, command.flags)
+    if parsed.flag("help"):
+        console.print(command_help(command), end="")
+        return 0
+    command.count.check(parsed.words)
+    context = Context(Settings.from_env(environ), parsed, console)
+    if command.needs_server:
+        _reach_server(command, context)
+    module, _, function = command.code.partition(":")
+    status = getattr(import_module(f"corral.cli.{module}"), function)(context)
+    return int(status or 0)
+
+
+def _reach_server(command: Command, context: Context) -> None:
+    from corral.cli.api import ServerNotRunning, is_loopback
+
+    try:
+        context.api.heartbeat()
+    except ServerNotRunning:
+        if not (command.starts_server and is_loopback(context.settings.host)):
+            raise
+        from corral.cli.background import start_server
+
+        start_server(context)
+
+
+def _root(words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
+    parsed = parse_flags(words, ROOT_FLAGS)
+    if parsed.words:
+        raise UsageError(_unknown(parsed.words[0]))
+    if parsed.flag("version") and not parsed.flag("help"):
+        return _version(Context(Settings.from_env(environ), Parsed(), console))
+    console.print(root_help(), end="")
+    return 0
+
+
+def _help(words: Sequence[str], console: Console) -> int:
+    topic = next((word for word in words if not word.startswith("-")), None)
+    command = find_command(topic) if topic else None
+    if topic not in {None, "help"} and command is None:
+        raise UsageError(_unknown(str(topic)))
+    console.print(root_help() if command is None else command_help(command), end="")
+    return 0
+
+
+def _unknown(word: str) -> str:
+    close = suggestions(word)
+    hint = "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in close) if close else ""
+    return f'unknown command "{word}" for "{PROGRAM}"{hint}'
+
+
+def _version(context: Context) -> int:
+    try:
+        server = context.api.server_version(timeout_s=5)
+    except CorralError:
+        server = ""
+        context.console.print("Warning: could not connect to a running Corral instance")
+    if server:
+        context.console.print(f"{PROGRAM} version is {server}")
+    if server != corral.__version__:
+        context.console.print(f"Warning: client version is {corral.__version__}")
+    return 0

@@ -1,0 +1,112 @@
+"""The one-call commands: list, ps, cp, rm, stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from corral.cli.api import Api, ServerError
+from corral.cli.context import Context
+from corral.cli.formats import human_bytes, human_time, parse_time
+from corral.cli.table import render_table
+from corral.errors import CorralError
+
+_ID_LENGTH = 12
+
+
+class NothingToStop(CorralError):
+    """stop was given a name that no model has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'couldn\'t find model "{name}" to stop')
+
+
+def list_models(context: Context) -> None:
+    """`corral list [PREFIX]`."""
+    prefix = context.words[0] if context.words else ""
+    context.console.print(models_table(context.api, prefix, datetime.now(UTC)), end="")
+
+
+def models_table(api: Api, prefix: str, now: datetime) -> str:
+    """The table of stored models whose name begins with `prefix`, in any case; the REPL prints it too."""
+    rows = []
+    for model in api.get("/api/tags").get("models") or []:
+        if not str(model["name"]).lower().startswith(prefix.lower()):
+            continue
+        size = "-" if model.get("remote_model") else human_bytes(int(model.get("size") or 0))
+        modified = human_time(parse_time(model.get("modified_at")), now)
+        rows.append((model["name"], str(model.get("digest", ""))[:_ID_LENGTH], size, modified))
+    return render_table(rows, ("NAME", "ID", "SIZE", "MODIFIED"))
+
+
+def list_running(context: Context) -> None:
+    """`corral ps [PREFIX]`."""
+    prefix = context.words[0] if context.words else ""
+    models = [m for m in context.api.get("/api/ps").get("models") or [] if str(m["name"]).startswith(prefix)]
+    rows = [_running_row(model, datetime.now(UTC)) for model in models]
+    header = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
+    context.console.print(render_table(rows, header), end="")
+
+
+def _running_row(model: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    size, on_gpu = int(model.get("size") or 0), int(model.get("size_vram") or 0)
+    expires = parse_time(model.get("expires_at"))
+    stopping = expires is not None and expires.year > 1 and expires < now
+    return (
+        str(model["name"]),
+        str(model.get("digest", ""))[:_ID_LENGTH],
+        human_bytes(size),
+        processor_split(size, on_gpu),
+        str(int(model.get("context_length") or 0)),
+        "Stopping..." if stopping else human_time(expires, now),
+    )
+
+
+def processor_split(size: int, on_gpu: int) -> str:
+    """Which part of a model's bytes is where: `100% CPU`, `48%/52% CPU/GPU`."""
+    if on_gpu == 0:
+        return "100% CPU"
+    if on_gpu == size:
+        return "100% GPU"
+    if on_gpu > size or size == 0:
+        return "Unknown"
+    on_cpu = math.floor(100 * (size - on_gpu) / size + 0.5)
+    return f"{on_cpu}%/{100 - on_cpu}% CPU/GPU"
+
+
+def copy(context: Context) -> None:
+    """`corral cp SOURCE DESTINATION`."""
+    source, destination = context.words
+    context.api.post("/api/copy", {"source": source, "destination": destination})
+    context.console.print(f"copied '{source}' to '{destination}'")
+
+
+def remove(context: Context) -> None:
+    """`corral rm MODEL...`: unload, then delete; the first failure ends it."""
+    for name in context.words:
+        try:
+            unload(context.api, name)
+        except ServerError as error:
+            if error.status != 404:
+                context.console.note(f"Warning: unable to stop model '{name}'")
+        context.api.remove("/api/delete", {"model": name, "name": name})
+        context.console.print(f"deleted '{name}'")
+
+
+def stop(context: Context) -> None:
+    """`corral stop MODEL`."""
+    name = context.words[0]
+    try:
+        unload(context.api, name)
+    except ServerError as error:
+        if error.status == 404:
+            raise NothingToStop(name) from None
+        raise
+
+
+def unload(api: Api, name: str) -> None:
+    """Ask the server to unload a model; ServerError 404 when it does not exist."""
+    api.show_model(name)
+    api.post("/api/generate", {"model": name, "prompt": "", "keep_alive": 0, "stream": False})

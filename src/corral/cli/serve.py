@@ -1,0 +1,27 @@
+"""`corral serve`: the server, in this process. The only command that imports it."""
+
+from __future__ import annotations
+
+import errno
+
+from corral.cli.context import Context
+from corral.errors import CorralError
+
+
+class AddressTaken(CorralError):
+    """Something listens at the address already."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"listen tcp {host}:{port}: bind: address already in use")
+
+
+def serve(context: Context) -> int:
+    """Run until SIGINT or SIGTERM; returns the exit status."""
+    from corral.server.serve import serve as run_server
+
+    try:
+        return run_server(context.settings)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTaken(context.settings.host.host, context.settings.host.port) from None
+        raise
