@@ -1,0 +1,243 @@
+"""From a model and its options to a load: spec, which of its fields are ours to choose, memory, notices. Pure.
+
+Called by inference/ for every request; the scheduler compares the spec with what is loaded (reload.py) and may lower
+automatic fields to make it fit. Source of the rules: ollama server/sched.go, llm/llama_server.go, 2026-08 (spec
+native-api 3.2, 3.4, 3.5, 7.2); where ours differ, decisions.md says so.
+
+| field          | explicit                | automatic                                                            |
+|----------------|-------------------------|----------------------------------------------------------------------|
+| context_window | num_ctx, CONTEXT_LENGTH | by device memory: 262144 / 32768 / 4096; capped by what it was trained on |
+| num_parallel   | OLLAMA_NUM_PARALLEL     | 4, 2 or 1 slots by memory                                            |
+| n_batch        | num_batch               | embedding: min(2048, window); CPU: 32; GPU: by tokens of all slots   |
+| use_mmap       | use_mmap                | off on CPU and where host memory is short, else the engine's choice  |
+| n_threads      | num_thread              | OLLAMA_THREADS, else the runner's own choice                         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from corral.config import Settings
+from corral.core import Notice
+from corral.runner.spec import RunnerSpec
+from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
+from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
+from corral.store.model import Model
+
+GIB = 2**30
+CPU_PREFILL_BATCH = (
+    32  # p99 gap of another stream 342 ms against 3,782 ms with 512, at the same prefill speed (design.md)
+)
+MIN_WINDOW = 4
+MIN_VISION_WINDOW = 2048
+DEFAULT_WINDOW = 4096
+DEFAULT_DRAFT_TOKENS = 4
+WINDOW_TIERS = ((47 * GIB, 262144), (23 * GIB, 32768))  # memory of all devices -> automatic window
+EMBEDDING_BATCH = 2048
+# Families whose caches cannot be shared by slots. Source: ollama server/sched.go, 2026-08 (spec native-api 7.2).
+ONE_SLOT_FAMILIES = frozenset(
+    {
+        "mllama",
+        "qwen3vl",
+        "qwen3vlmoe",
+        "qwen35",
+        "qwen35moe",
+        "qwen3next",
+        "lfm2",
+        "lfm2moe",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "nemotron_h_omni",
+    }
+)
+_IMAGE_MIN_TOKENS = {"qwen2vl": 1024, "qwen25vl": 1024, "qwen3vl": 1024, "qwen3vlmoe": 1024}
+_QUANTIZED_KV = frozenset({"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"})
+_HOST_SHARE = 0.8  # of the host's memory that a runner with automatic slots may take
+
+
+class Purpose(StrEnum):
+    """What the runner is for; an engine serves one of them."""
+
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+
+class LaunchPlan(NamedTuple):
+    """What to ask the scheduler for. automatic: names of `spec` fields that nobody asked for."""
+
+    spec: RunnerSpec
+    automatic: frozenset[str]
+    memory: MemoryEstimate
+    notices: tuple[Notice, ...]
+
+
+def plan(
+    model: Model,
+    options: Mapping[str, Any],
+    settings: Settings,
+    host: HostFigures,
+    *,
+    explicit: frozenset[str] | None = None,
+    purpose: Purpose = Purpose.COMPLETION,
+    context_shift: bool = True,
+    chat_template: str | None = None,
+) -> LaunchPlan:
+    """The load that serves this model with these options (typed values, defaults may be among them).
+
+    explicit: names of options that the model's author or the caller set; None = all of `options`. chat_template: as
+    RunnerSpec's. Reads the model's headers if nobody has yet: call it where that may block.
+    """
+    explicit = frozenset(options) if explicit is None else explicit
+    facts = model_facts(model)
+    window = window_for(options, facts, settings, host, has_vision=bool(model.projectors))
+    on_device = bool(host.devices) and _device_share(options, facts) > 0
+    notices: list[Notice] = []
+    kv_type, flash = _cache_type(settings, notices)
+    slots, slots_free = _slots(model, settings, purpose)
+    batch = _batch(options, explicit, window, slots, purpose, on_device=on_device)
+    least = slots + 1  # a step holds a token of every slot and some prompt
+    if batch < least:
+        text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
+        notices.append(Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}))
+        batch = least
+    mmap = _use_mmap(options, explicit, facts, host, on_device=on_device)
+    memory = estimate(
+        facts,
+        context_window=window,
+        slots=slots,
+        n_batch=batch,
+        kv_cache_type=kv_type,
+        use_mmap=bool(mmap),
+        flash_attention=bool(flash),
+        gpu_share=_device_share(options, facts) if on_device else 0.0,
+    )
+    if slots_free:
+        memory = memory.at(slots=_slots_that_fit(memory, host))
+    spec = RunnerSpec(
+        model_path=model.weights or Path(),
+        projector_paths=model.projectors,
+        adapter_paths=model.adapters,
+        draft_path=model.draft,
+        context_window=window,
+        num_parallel=memory.slots,
+        n_batch=batch,
+        n_ubatch=batch if purpose is not Purpose.COMPLETION else 0,
+        n_gpu_layers=int(options.get("num_gpu", -1)),
+        main_gpu=options.get("main_gpu"),
+        use_mmap=mmap,
+        n_threads=int(options.get("num_thread") or settings.threads),
+        flash_attention=flash,
+        kv_cache_type=kv_type,
+        context_shift=context_shift and purpose is Purpose.COMPLETION,
+        embedding=purpose is Purpose.EMBEDDING,
+        rerank=purpose is Purpose.RERANK,
+        chat_template=chat_template,
+        draft_num_predict=int(options.get("draft_num_predict", DEFAULT_DRAFT_TOKENS if model.draft else 0)),
+        image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projectors else 0,
+    )
+    return LaunchPlan(spec, _automatic(explicit, settings, slots_free=slots_free), memory, tuple(notices))
+
+
+def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool) -> frozenset[str]:
+    fields = {"num_batch": "n_batch", "use_mmap": "use_mmap", "num_thread": "n_threads", "num_ctx": "context_window"}
+    chosen_by_us = {field for option, field in fields.items() if option not in explicit}
+    if settings.context_length > 0:
+        chosen_by_us.discard("context_window")
+    return frozenset(chosen_by_us | ({"num_parallel"} if slots_free else set()))
+
+
+def model_facts(model: Model) -> ModelFacts:
+    """The numbers that memory depends on, from the headers and the manifest's sizes."""
+    sizes = dict.fromkeys((PROJECTOR, ADAPTER, DRAFT), 0)
+    for layer in model.manifest.layers:
+        if layer.media_type in sizes:
+            sizes[layer.media_type] += layer.size
+    header = model.header
+    if header is None:
+        return ModelFacts()
+    return ModelFacts.from_header(
+        header, projector_bytes=sizes[PROJECTOR], adapter_bytes=sizes[ADAPTER], draft_bytes=sizes[DRAFT]
+    )
+
+
+def automatic_window(host: HostFigures) -> int:
+    """num_ctx where nobody asks for one: by the memory of all devices together."""
+    total = host.device_total_bytes
+    return next((window for least, window in WINDOW_TIERS if total >= least), DEFAULT_WINDOW)
+
+
+def window_for(
+    options: Mapping[str, Any], facts: ModelFacts, settings: Settings, host: HostFigures, *, has_vision: bool
+) -> int:
+    """Tokens per slot: asked for or automatic, raised to what works, capped by what the model was trained on."""
+    window = max(int(options.get("num_ctx", settings.context_length or automatic_window(host))), MIN_WINDOW)
+    if has_vision:
+        window = max(window, MIN_VISION_WINDOW)
+    return min(window, facts.context_length) if facts.context_length else window
+
+
+def _device_share(options: Mapping[str, Any], facts: ModelFacts) -> float:
+    """The part of the model that goes to the GPUs, if there are any; num_gpu counts layers, the output layer too."""
+    layers = int(options.get("num_gpu", -1))
+    if layers < 0 or not facts.block_count:
+        return 1.0 if layers else 0.0
+    return min(1.0, layers / (facts.block_count + 1))
+
+
+def _cache_type(settings: Settings, notices: list[Notice]) -> tuple[str, bool | None]:
+    """(KV cache type, flash attention): the engine stores quantized values only with flash attention."""
+    kv_type, flash = settings.kv_cache_type, settings.flash_attention
+    if kv_type not in _QUANTIZED_KV:
+        return kv_type, flash
+    if flash is False:
+        text = f"the KV cache type {kv_type} needs flash attention, which is off; f16 is used"
+        notices.append(Notice("kv_cache_type_ignored", text, {"kv_cache_type": kv_type}))
+        return "", flash
+    return kv_type, True
+
+
+def _slots(model: Model, settings: Settings, purpose: Purpose) -> tuple[int, bool]:
+    """(most slots, whether their number is ours to lower)."""
+    families = {model.family, *(model.families or ())}
+    if purpose is Purpose.COMPLETION and families & ONE_SLOT_FAMILIES:
+        return 1, False
+    if settings.num_parallel:
+        return settings.num_parallel, False
+    return SLOT_CHOICES[0], True
+
+
+def _slots_that_fit(memory: MemoryEstimate, host: HostFigures) -> int:
+    """What would fit if this were the only runner; the policy lowers it further when it is not."""
+    if not host.total_bytes:
+        return memory.slots
+    device = int(host.device_total_bytes * _HOST_SHARE) if host.devices else None
+    room = Room(int(host.total_bytes * _HOST_SHARE), device)
+    return next((count for count in SLOT_CHOICES if room.holds(memory.at(slots=count))), SLOT_CHOICES[-1])
+
+
+def _batch(
+    options: Mapping[str, Any], explicit: frozenset[str], window: int, slots: int, purpose: Purpose, *, on_device: bool
+) -> int:
+    if "num_batch" in explicit:
+        return int(options["num_batch"])
+    if purpose is not Purpose.COMPLETION:
+        return min(EMBEDDING_BATCH, window)
+    if not on_device:
+        return CPU_PREFILL_BATCH
+    tokens = window * slots
+    return 2048 if tokens > 32768 else 1024 if tokens > 4096 else 512
+
+
+def _use_mmap(
+    options: Mapping[str, Any], explicit: frozenset[str], facts: ModelFacts, host: HostFigures, *, on_device: bool
+) -> bool | None:
+    if "use_mmap" in explicit:
+        return bool(options["use_mmap"])
+    reserve = max(8 * GIB, host.total_bytes // 10)
+    if not on_device or host.available_bytes < facts.weights_bytes + reserve:
+        return False
+    return None
