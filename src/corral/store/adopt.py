@@ -232,7 +232,7 @@ def _whole_header(path: Path) -> GGUFHeader:
 
 
 def _name_of(path: Path, header: GGUFHeader, owner: str, repository: str, host: str) -> ModelName:
-    """`[host/]owner/repository:quant` in characters that names allow; the quant from the file's name, else its header."""
+    """`[host/]owner/repository:quant` in characters that names allow; the quant from the file name, else the header."""
     match = _QUANTIZATION.search(path.stem)
     tag = match.group(1) if match else header.file_type_for_tags
     model = _allowed(repository.removesuffix("-GGUF").removesuffix("-gguf"), "_.-") if not host else repository
