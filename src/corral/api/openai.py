@@ -36,7 +36,6 @@ class EngineFields(msgspec.Struct, kw_only=True):
     keep_alive: Any = None
     num_ctx: int | None = None
     strict: bool | None = None
-    priority: str | None = None
     user: str | None = None
 
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from corral.server.openai.chat import chat_completions
 from corral.server.openai.completions import completions
 from corral.server.openai.embeddings import embeddings
 from corral.server.openai.models import list_models, show_model
-from corral.server.openai.responses import create_response, delete_response, show_response
+from corral.server.openai.responses import create_response, kept_response
 from corral.server.openai.wire import refuse_early
 
+
+def _route(path: str, handler: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+    route = Route(path, refuse_early(handler), methods=list(methods))
+    route.methods = set(methods)  # Starlette alone adds HEAD to every GET
+    return route
+
+
 routes = [
-    Route("/v1/chat/completions", refuse_early(chat_completions), methods=["POST"]),
-    Route("/v1/completions", refuse_early(completions), methods=["POST"]),
-    Route("/v1/embeddings", refuse_early(embeddings), methods=["POST"]),
-    Route("/v1/models", refuse_early(list_models), methods=["GET"]),
-    Route("/v1/models/{model}", refuse_early(show_model), methods=["GET"]),
-    Route("/v1/responses", refuse_early(create_response), methods=["POST"]),
-    Route("/v1/responses/{response}", refuse_early(show_response), methods=["GET"]),
-    Route("/v1/responses/{response}", refuse_early(delete_response), methods=["DELETE"]),
+    _route("/v1/chat/completions", chat_completions, "POST"),
+    _route("/v1/completions", completions, "POST"),
+    _route("/v1/embeddings", embeddings, "POST"),
+    _route("/v1/models", list_models, "GET"),
+    _route("/v1/models/{model}", show_model, "GET"),
+    _route("/v1/responses", create_response, "POST"),
+    _route("/v1/responses/{response}", kept_response, "GET", "DELETE"),
 ]

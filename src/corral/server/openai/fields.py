@@ -11,19 +11,11 @@ from typing import Any
 from starlette.requests import Request
 
 from corral.api.openai import EngineFields, SamplingFields
-from corral.core import Caller, Common, Notice
+from corral.core import Common, Notice
 from corral.durations import parse_keep_alive
 from corral.errors import InvalidRequest
+from corral.server.callers import caller_of
 from corral.server.openai.messages import read_stop
-
-
-def caller_of(request: Request, priority: str | None = None) -> Caller:
-    """Who asks: the API key where there is one, else the address."""
-    key = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-    address = request.client.host if request.client else ""
-    if priority not in {None, "interactive", "background"}:
-        raise InvalidRequest('priority must be "interactive" or "background"', field="priority")
-    return Caller(key or address, request.url.path, "background" if priority == "background" else "interactive")
 
 
 def common_of(
@@ -37,7 +29,7 @@ def common_of(
         model=body.model,
         options=merged,
         keep_alive_s=parse_keep_alive(body.keep_alive),
-        caller=caller_of(request, body.priority),
+        caller=caller_of(request),
         strict=strict if body.strict is None else body.strict,
         notices=notices,
     )

@@ -52,17 +52,14 @@ async def create_response(request: Request) -> Response:
     return Reply(lambda: _whole(encoder, events), error_reply)
 
 
-async def show_response(request: Request) -> Response:
-    """A kept response, as it was sent."""
-    kept = await run_blocking(_store(deps_of(request)).load, request.path_params["response"])
+async def kept_response(request: Request) -> Response:
+    """GET: a kept response, as it was sent. DELETE: forget it."""
+    wanted, store = request.path_params["response"], _store(deps_of(request))
+    if request.method == "DELETE":
+        await run_blocking(store.delete, wanted)
+        return json_reply({"id": wanted, "object": "response", "deleted": True})
+    kept = await run_blocking(store.load, wanted)
     return Response(bytes(kept.reply) + b"\n", media_type="application/json")
-
-
-async def delete_response(request: Request) -> Response:
-    """Forget a kept response."""
-    wanted = request.path_params["response"]
-    await run_blocking(_store(deps_of(request)).delete, wanted)
-    return json_reply({"id": wanted, "object": "response", "deleted": True})
 
 
 def _store(deps: Deps) -> ResponseStore:

@@ -1,0 +1,226 @@
+"""OpenAI's messages, tools and items, decoded. Rules: spec compat-apis §4.2–4.5, §8.2–8.3."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from corral.core import Message, Notice, Tool, ToolCall, ToolChoice
+from corral.errors import InvalidRequest
+from corral.server.openai.completions import read_prompts, text_logprobs
+from corral.server.openai.embeddings import read_inputs
+from corral.server.openai.fields import read_count, read_logit_bias
+from corral.server.openai.messages import (
+    read_effort,
+    read_format,
+    read_messages,
+    read_stop,
+    read_tool_choice,
+    read_tools,
+)
+from corral.server.openai.response_items import read_input, read_response_tools
+
+PIXEL = base64.b64encode(b"not really a png").decode()
+
+
+def messages(*items: Any) -> tuple[Message, ...]:
+    return read_messages(items).messages
+
+
+def error_of(call: Any, *args: Any) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        call(*args)
+    return str(caught.value)
+
+
+def test_a_plain_turn_is_taken_as_it_is_and_developers_are_system() -> None:
+    assert messages({"role": "developer", "content": "Be brief."}, {"role": "User", "content": "hi"}) == (
+        Message("system", "Be brief."),
+        Message("user", "hi"),
+    )
+
+
+def test_parts_of_one_message_stay_one_message() -> None:
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+        {"type": "text", "text": "b"},
+        {"type": "image_url", "image_url": f"data:;base64,{PIXEL}"},
+    ]
+    image = b"not really a png"
+    assert messages({"role": "user", "content": parts}) == (Message("user", "a\n\nb", images=(image, image)),)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "invalid message content type: <nil>"),
+        (5, "invalid message content type: float64"),
+        (True, "invalid message content type: bool"),
+        ({}, "invalid message content type: map[string]interface {}"),
+        ([{"type": "text", "text": 5}], "invalid message format"),
+        ([{"type": "nope"}], "invalid message format"),
+        ([7], "invalid message format"),
+        ([{"type": "image_url", "image_url": 5}], "invalid message format"),
+        ([{"type": "image_url", "image_url": {"url": PIXEL}}], "invalid image input"),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}], "invalid image input"),
+        (
+            [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}],
+            "image URLs are not currently supported, please use base64 encoded data instead",
+        ),
+        ([{"type": "input_audio", "input_audio": {}}], "invalid input_audio format: missing data"),
+    ],
+)
+def test_content_that_cannot_be_read_has_ollamas_words(content: Any, why: str) -> None:
+    assert error_of(messages, {"role": "user", "content": content}) == why
+
+
+def test_image_urls_are_kept_for_fetching_only_where_that_is_enabled() -> None:
+    item = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}
+    found = read_messages([item], allow_urls=True)
+    assert [(image.message, image.url) for image in found.remote_images] == [(0, "https://x/y.png")]
+
+
+def test_a_tool_result_gets_its_tools_name_from_the_last_call_with_its_id() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": 2}'}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "ok"}]}
+    found = messages({"role": "assistant", "tool_calls": [call]}, result)
+    assert found[0].tool_calls == (ToolCall("f", {"b": 1, "a": 2}, "c1", 0),)
+    assert list(found[0].tool_calls[0].arguments) == ["b", "a"]
+    assert found[1] == Message("tool", "ok", tool_name="f", tool_call_id="c1")
+
+
+@pytest.mark.parametrize("arguments", ["{", "", "[]", None])
+def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
+    call = {"id": "c1", "function": {"name": "f", "arguments": arguments}}
+    assert error_of(messages, {"role": "assistant", "tool_calls": [call]}) == "invalid tool call arguments"
+
+
+TOOLS = read_tools([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "x": 1}}}])
+
+
+def test_tools_keep_their_whole_schema() -> None:
+    assert (Tool("f", "", {"type": "object", "x": 1}),) == TOOLS
+    assert "tools[0]" in error_of(read_tools, [{"type": "function"}])
+
+
+@pytest.mark.parametrize(
+    ("value", "choice"),
+    [
+        (None, ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "f"}}, ToolChoice("named", "f")),
+        ({"type": "function", "name": "f"}, ToolChoice("named", "f")),
+    ],
+)
+def test_tool_choices(value: Any, choice: ToolChoice) -> None:
+    assert read_tool_choice(value, TOOLS) == choice
+
+
+def test_a_tool_choice_must_name_a_tool_of_the_request() -> None:
+    assert '"g"' in error_of(read_tool_choice, {"function": {"name": "g"}}, TOOLS)
+    assert "tool_choice must be" in error_of(read_tool_choice, "sometimes", TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("effort", "think"),
+    [
+        (None, None),
+        ("", None),
+        ("none", False),
+        ("minimal", "low"),
+        ("high", "high"),
+        ("xhigh", "max"),
+        ("ultra", "max"),
+    ],
+)
+def test_reasoning_efforts(effort: str | None, think: Any) -> None:
+    assert read_effort(effort) == think
+
+
+def test_an_unknown_effort_lists_the_known_ones() -> None:
+    assert error_of(read_effort, "loud").startswith('invalid reasoning value: "loud" (must be "minimal", ')
+
+
+def test_response_formats() -> None:
+    schema = {"type": "object"}
+    assert read_format({"type": " JSON_object "}) is not None
+    found = read_format({"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}})
+    assert found is not None
+    assert (found.kind, found.value) == ("schema", schema)
+    assert read_format({"type": "text"}) is None
+    assert read_format({"type": "json_schema"}) is None
+
+
+def test_stops_counts_biases_and_prompts() -> None:
+    assert read_stop("x") == ["x"]
+    assert read_stop(["x", 5]) == ["x"]
+    assert read_stop(5) is None
+    assert read_count(None) == 1
+    assert "between 1 and 16" in error_of(read_count, 17)
+    assert read_logit_bias({"5": -100.0}) == {5: -100.0}
+    assert "token id" in error_of(read_logit_bias, {"word": 1.0})
+    assert read_prompts(None) == [""]
+    assert read_prompts(["a", "b"]) == ["a", "b"]
+    assert read_prompts([1, 2]) == [[1, 2]]
+    assert read_prompts([[1], [2, 3]]) == [[1], [2, 3]]
+    assert "prompt must be" in error_of(read_prompts, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [("a", ("a",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)), ([[1], [2]], ((1,), (2,)))],
+)
+def test_embedding_inputs(value: Any, want: Any) -> None:
+    assert read_inputs(value) == want
+
+
+@pytest.mark.parametrize(("value", "why"), [(None, "invalid input"), ([], "invalid input"), ({}, "invalid input type")])
+def test_embedding_inputs_that_are_none(value: Any, why: str) -> None:
+    assert error_of(read_inputs, value) == why
+
+
+def test_legacy_logprobs_are_four_parallel_lists() -> None:
+    from corral.core import TokenLogprob, TokenProb
+
+    found = text_logprobs([TokenLogprob("He", -0.5, top=(TokenProb("He", -0.5),)), TokenLogprob("y", -1.0)], 3)
+    assert (found.tokens, found.text_offset, found.top_logprobs) == (["He", "y"], [3, 5], [{"He": -0.5}, {}])
+
+
+def test_thinking_waits_for_the_next_assistant_item() -> None:
+    items = [
+        {"type": "reasoning", "encrypted_content": "hmm"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"role": "assistant", "content": "one moment"},
+        {"type": "function_call_output", "call_id": "c", "output": "42"},
+    ]
+    assert read_input(items) == (
+        Message("assistant", "one moment", "hmm", tool_calls=(ToolCall("f", {}, "c", 0),)),
+        Message("tool", "42", tool_name="f", tool_call_id="c"),
+    )
+    assert read_input([{"type": "reasoning", "encrypted_content": "x"}]) == (Message("assistant", thinking="x"),)
+
+
+@pytest.mark.parametrize(
+    ("items", "why"),
+    [
+        ([{"type": "nope"}], 'input[0]: unknown input item type: "nope"'),
+        ([{}], "input[0]: input item missing required 'type' field"),
+        ([{"role": "user", "content": [{"type": "x"}]}], "input[0]: content[0]: unknown content type: x"),
+        ([{"role": "user", "content": [{"type": "input_file"}]}], "file inputs are not currently supported"),
+        (5, "input must be a string or array: got a number"),
+    ],
+)
+def test_items_that_cannot_be_read_are_named(items: Any, why: str) -> None:
+    assert error_of(read_input, items) == why
+
+
+def test_namespaces_are_unfolded_and_built_in_tools_reported() -> None:
+    notices: list[Notice] = []
+    inner = [{"type": "function", "name": "f"}, {"type": "function", "name": "n.g"}]
+    tools = read_response_tools([{"type": "namespace", "name": "n", "tools": inner}, {"type": "web_search"}], notices)
+    assert [tool.name for tool in tools] == ["n.f", "n.g"]
+    assert [notice.code for notice in notices] == ["tool_ignored"]
