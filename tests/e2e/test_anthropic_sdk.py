@@ -115,8 +115,8 @@ def test_errors_have_the_sdks_classes(client: anthropic.Anthropic) -> None:
         client.messages.create(model="nope", max_tokens=5, messages=HELLO)
     with pytest.raises(anthropic.BadRequestError, match="does not support tools"):
         client.messages.create(messages=HELLO, tools=[WEATHER], **greedy())
+    block: Any = {"role": "user", "content": [{"type": "hologram"}]}
     with pytest.raises(anthropic.BadRequestError, match="unknown content block type"):
-        block: Any = {"role": "user", "content": [{"type": "hologram"}]}
         client.messages.create(messages=[block], **greedy())
 
 
