@@ -1,0 +1,134 @@
+"""Speed as ratios within one run. Nothing else may run beside these: `make bench`.
+
+Each figure is measured several times, alternating, and compared by its best or median, because the machines are noisy.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import ServerProcess, create_golden_models, start_server
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
+
+MODEL = "smollm2:135m"
+COUNT = "Count: " + ", ".join(str(i) for i in range(1, 40)) + ","
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a runner's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("runner", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("bench")
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700)
+    server = start_server(folder, env={"XDG_RUNTIME_DIR": str(runtime)})
+    create_golden_models(server, models_dir)
+    yield server
+    server.stop()
+
+
+def runner_socket(server: ServerProcess) -> Path:
+    (path,) = (server.home.parent / "run").rglob("*.sock")
+    return path
+
+
+def api_rate(server: ServerProcess, tokens: int) -> float:
+    """Tokens per second of a stream through /api/generate, first to last token."""
+    options = {"temperature": 0, "seed": 1, "num_predict": tokens, "num_ctx": 4096}
+    times = [time.perf_counter() for line in server.stream("/api/generate", raw_prompt(options)) if line["response"]]
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def raw_prompt(options: dict[str, Any]) -> dict[str, Any]:
+    return {"model": MODEL, "prompt": COUNT, "raw": True, "options": options}
+
+
+def engine_rate(path: Path, tokens: int) -> float:
+    """The same straight from the runner's /completion."""
+    connection = SocketConnection(path)
+    body = {"prompt": COUNT, "n_predict": tokens, "temperature": 0, "seed": 1, "stream": True, "cache_prompt": True}
+    connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    times = []
+    while line := response.readline():
+        if line.startswith(b"data: ") and json.loads(line[6:]).get("content"):
+            times.append(time.perf_counter())
+    connection.close()
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def test_the_api_costs_less_than_five_percent_of_decoding(measured: ServerProcess) -> None:
+    api_rate(measured, 16)
+    path = runner_socket(measured)
+    pairs = [(api_rate(measured, 128), engine_rate(path, 128)) for _ in range(5)]
+    share = max(api for api, _ in pairs) / max(engine for _, engine in pairs)
+    print(
+        f"\ndecode through the API / straight from the runner: {share:.3f} (pairs {[f'{a / b:.3f}' for a, b in pairs]})"
+    )
+    assert share >= 0.95
+
+
+def test_eight_clients_get_more_from_slots_than_from_one(tmp_path: Path, models_dir: Path) -> None:
+    def total_rate(server: ServerProcess) -> float:
+        """Tokens per second of eight clients together, their prompts in the cache."""
+        rates = []
+        for _ in range(3):
+            done: list[int] = []
+            options = {"temperature": 0, "seed": 1, "num_predict": 48, "num_ctx": 1024}
+
+            def ask(into: list[int] = done, options: dict[str, Any] = options) -> None:
+                into.append(server.post("/api/generate", raw_prompt(options))["eval_count"])
+
+            threads = [threading.Thread(target=ask) for _ in range(8)]
+            start = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            rates.append(sum(done) / (time.perf_counter() - start))
+        return max(rates)
+
+    rates = {}
+    for slots in ("1", ""):
+        server = start_server(tmp_path / f"slots{slots}", env={"CORRAL_NUM_PARALLEL": slots} if slots else None)
+        try:
+            create_golden_models(server, models_dir, MODEL)
+            rates[slots] = total_rate(server)
+        finally:
+            server.stop()
+    print(f"\n8 clients, automatic slots / one slot: {rates[''] / rates['1']:.2f}")
+    assert rates[""] >= 1.6 * rates["1"]
+
+
+def test_an_idle_server_is_small_and_starts_quickly(tmp_path: Path) -> None:
+    took = []
+    for number in range(3):
+        start = time.perf_counter()
+        server = start_server(tmp_path / str(number))
+        took.append(time.perf_counter() - start)
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        resident = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+        server.stop()
+    print(f"\nidle server: {resident / 1024:.0f} MiB resident, answers after {statistics.median(took):.2f} s")
+    assert resident / 1024 < 200
