@@ -1,0 +1,250 @@
+"""Renders conversations with a Go template, as Ollama does. `inference/` calls it on the rendered path.
+
+Three modes (spec models §5.2): suffix (prompt and suffix), messages (the template names `.Messages`), legacy (one
+execution a turn, the last one cut behind `.Response`). Source: ollama template/template.go, server/prompt.go, 2026-08.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from corral.core import Message, Notice, Think, Tool, ToolCall
+from corral.gotemplate import JSONList, JSONMap, Struct, Template, TypeNames, parse
+
+DEFAULT_TEMPLATE = parse("{{ .Prompt }}")  # what a model without a template layer has
+_OUTPUT_BASE = 16 * 1024 * 1024  # characters; the tools' JSON and a template's own text fit in it many times
+_OUTPUT_FACTOR = 8  # a template repeats its input at most this often
+_PARAMETER_KEYS = frozenset(("type", "$defs", "items", "required", "properties"))
+_PROPERTY_KEYS = frozenset(("anyOf", "type", "items", "description", "enum", "properties", "required"))
+_ANNOTATIONS = frozenset(("title", "$schema", "$id", "$comment", "default", "examples", "additionalProperties"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Messages whose images stand as `[img-N]` in their contents; N is the place in `images`."""
+
+    messages: tuple[Message, ...]
+    images: tuple[bytes, ...]
+
+
+def tag_images(messages: Sequence[Message]) -> Tagged:
+    """Puts `[img-N]` for every image: at the next literal `[img]` of its message, else in front of the content."""
+    images: list[bytes] = []
+    tagged: list[Message] = []
+    for message in messages:
+        prefix, content = "", message.content
+        for image in message.images:
+            mark = f"[img-{len(images)}]"
+            images.append(image)
+            if "[img]" in content:
+                content = content.replace("[img]", mark, 1)
+            else:
+                prefix += mark
+        tagged.append(replace(message, content=prefix + content) if message.images else message)
+    return Tagged(tuple(tagged), tuple(images))
+
+
+def render_messages(
+    template: Template, messages: Sequence[Message], tools: Sequence[Tool] = (), *, think: Think = None
+) -> str:
+    """The prompt of a conversation; raises TemplateError. Images must have been tagged before."""
+    system, collated = collate(messages)
+    limit = _limit(*(message.content for message in messages), *(message.thinking for message in messages))
+    if "messages" not in template.identifiers:
+        return _render_turns(template, collated, _think_values(think), limit)
+    data = {
+        "System": system,
+        "Messages": [_message(message) for message in collated],
+        "Tools": JSONList(_tool(tool) for tool in tools) if tools else None,
+        "Response": "",
+        **_think_values(think),
+    }
+    return template.execute(data, max_output=limit)
+
+
+def render_suffix(template: Template, prompt: str, suffix: str, *, think: Think = None) -> str:
+    """The fill-in-middle prompt; raises TemplateError."""
+    data = {"Prompt": prompt, "Suffix": suffix, "Response": "", **_think_values(think)}
+    return template.execute(data, max_output=_limit(prompt, suffix))
+
+
+def collate(messages: Sequence[Message]) -> tuple[str, list[Message]]:
+    """The joined system text, and the messages with neighbours of one role merged; tool messages never merge."""
+    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    merged: list[tuple[Message, list[str]]] = []
+    for message in messages:
+        if merged and merged[-1][0].role == message.role != "tool":
+            merged[-1][1].append(message.content)
+        else:
+            merged.append((message, [message.content]))
+    return system, [replace(first, content="\n\n".join(contents)) for first, contents in merged]
+
+
+def schema_notices(tools: Sequence[Tool]) -> list[Notice]:
+    """Names the parts of tool schemas that a Go template cannot show the model (spec native §6.4)."""
+    dropped: dict[str, list[str]] = {}
+    for tool in tools:
+        names = set(tool.parameters) - _PARAMETER_KEYS - _ANNOTATIONS
+        for prop in _properties(tool.parameters).values():
+            names |= set(prop) - _PROPERTY_KEYS - _ANNOTATIONS
+        if names:
+            dropped[tool.name] = sorted(names)
+    if not dropped:
+        return []
+    words = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in dropped.items())
+    return [Notice("tool_schema_reduced", f"the model's template does not show it: {words}", {"dropped": dropped})]
+
+
+def thinks(think: Think) -> bool:
+    """Whether a request's `think` means thinking: true, a level, or a budget above zero."""
+    return think is not None and think is not False and think != 0
+
+
+def think_level(think: Think) -> str:
+    """The level a template or engine is told: the one given, `medium` for plain true or a budget, else empty."""
+    if isinstance(think, str):
+        return think
+    return "medium" if thinks(think) else ""
+
+
+def strip_old_thinking(messages: Sequence[Message]) -> list[Message]:
+    """Removes a leading `<think>…</think>` from assistant turns before the last user message.
+
+    For family qwen3 and models named deepseek-r1 only. Source: ollama server filterThinkTags, 2026-08.
+    """
+    last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    stripped: list[Message] = []
+    for position, message in enumerate(messages):
+        content = message.content
+        if message.role == "assistant" and position < last_user and content.lstrip().startswith("<think>"):
+            _, closed, rest = content.partition("</think>")
+            content = rest.lstrip() if closed else content
+        stripped.append(replace(message, content=content))
+    return stripped
+
+
+def _limit(*texts: str) -> int:
+    return _OUTPUT_BASE + _OUTPUT_FACTOR * sum(map(len, texts))
+
+
+def _think_values(think: Think) -> dict[str, Any]:
+    return {"Think": thinks(think), "ThinkLevel": think_level(think), "IsThinkSet": think is not None}
+
+
+def _render_turns(template: Template, messages: Sequence[Message], think: Mapping[str, Any], limit: int) -> str:
+    """Legacy mode: a full execution for every finished turn, the cut one for what is pending at the end."""
+    parts: list[str] = []
+    pending = {"System": "", "Prompt": "", "Response": ""}
+
+    def flush() -> None:
+        parts.append(template.execute({**pending, **think}, max_output=limit))
+        pending.update(System="", Prompt="", Response="")
+
+    for message in messages:
+        if message.role == "system":
+            if pending["Prompt"] or pending["Response"]:
+                flush()
+            pending["System"] = message.content
+        elif message.role == "user":
+            if pending["Response"]:
+                flush()
+            pending["Prompt"] = message.content
+        elif message.role == "assistant":
+            pending["Response"] = message.content
+    parts.append(template.cut.execute({**pending, **think}, max_output=limit))
+    return "".join(parts)
+
+
+def _message(message: Message) -> Struct:
+    return Struct(
+        "*template.templateMessage",
+        {
+            "Role": message.role,
+            "Content": message.content,
+            "Thinking": message.thinking,
+            "Images": list(message.images),
+            "ToolCalls": [_tool_call(call) for call in message.tool_calls],
+            "ToolName": message.tool_name,
+            "ToolCallID": message.tool_call_id,
+        },
+    )
+
+
+def _tool_call(call: ToolCall) -> Struct:
+    arguments = JSONMap(call.arguments)
+    function = Struct(
+        "template.templateToolCallFunction",
+        {"Index": call.index, "Name": call.name, "Arguments": arguments},
+        wire={"name": call.name, "arguments": arguments},
+        prints_json=True,
+    )
+    fields = {"ID": call.id, "Function": function}
+    return Struct("template.templateToolCall", fields, wire={"id": call.id, "function": function}, prints_json=True)
+
+
+def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = schema.get("properties")
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(name): prop if isinstance(prop, Mapping) else {} for name, prop in found.items()}
+
+
+def _type_names(value: Any) -> TypeNames:
+    if isinstance(value, str):
+        return TypeNames([value])
+    return TypeNames(str(item) for item in value) if isinstance(value, list) else TypeNames()
+
+
+def _tool(tool: Tool) -> Struct:
+    """A tool as templates see it. Keywords outside of Ollama's subset are not shown: `schema_notices` says so."""
+    schema = tool.parameters
+    properties = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
+    required = schema.get("required")
+    required = [str(name) for name in required] if isinstance(required, list) else []
+    kind = str(_type_names(schema.get("type"))) if schema.get("type") else ""
+    wire = {"type": kind, "$defs": schema.get("$defs"), "items": schema.get("items"), "required": required}
+    kept = {key: value for key, value in wire.items() if key == "type" or value}
+    parameters = Struct(
+        "template.templateToolFunctionParameters",
+        {
+            "Type": kind,
+            "Defs": schema.get("$defs"),
+            "Items": schema.get("items"),
+            "Required": required,
+            "Properties": properties,
+        },
+        wire={**kept, "properties": properties if "properties" in schema else None},
+        prints_json=True,
+    )
+    function = Struct(
+        "template.templateToolFunction",
+        {"Name": tool.name, "Description": tool.description, "Parameters": parameters},
+        wire={"name": tool.name, "description": tool.description, "parameters": parameters},
+        prints_json=True,
+    )
+    return Struct(
+        "template.templateTool",
+        {"Type": tool.type, "Items": None, "Function": function},
+        wire={"type": tool.type, "function": function},
+        prints_json=True,
+    )
+
+
+def _property(schema: Mapping[str, Any]) -> Struct:
+    any_of = schema.get("anyOf")
+    choices = [_property(item) for item in any_of if isinstance(item, Mapping)] if isinstance(any_of, list) else []
+    nested = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
+    required = schema.get("required")
+    values = {
+        "AnyOf": choices,
+        "Type": _type_names(schema.get("type")),
+        "Items": schema.get("items"),
+        "Description": str(schema.get("description") or ""),
+        "Enum": schema.get("enum") or [],
+        "Properties": nested,
+        "Required": required if isinstance(required, list) else [],
+    }
+    wire = {key[0].lower() + key[1:]: value for key, value in values.items() if value}
+    return Struct("api.ToolProperty", values, wire=wire, prints_json=True)
