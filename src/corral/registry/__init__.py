@@ -1,0 +1,1 @@
+"""Models from and to elsewhere: Ollama and OCI registries, Hugging Face, package indexes. `Registry` is the door."""

@@ -1,0 +1,158 @@
+"""`read_remote`: what a registry says about a model, without fetching its weights. For `show --remote`.
+
+Manifest, config and the GGUF's header are read; of the weights only as much of the beginning as the header takes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from corral.errors import CorralError, InvalidGGUF, InvalidRequest, RegistryError
+from corral.gguf import GGUFHeader, format_parameter_size, read_header
+from corral.names import ModelName
+from corral.registry.client import RegistryClient, Repository, Unreachable
+from corral.registry.settled import run_settled
+from corral.store.manifests import LICENSE, MODEL, PARAMS, PROMPT, SYSTEM, TEMPLATE, Layer, Manifest
+from corral.store.modelconfig import ModelConfig
+
+_FIRST_BYTES = 2**20
+_MAX_HEADER_BYTES = 64 * 2**20
+_MAX_CONFIG_BYTES = 2**20
+_TEXTS = {TEMPLATE: "template", PROMPT: "template", SYSTEM: "system", PARAMS: "params", LICENSE: "license"}
+_MAX_TEXT_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model as its registry describes it; sizes in bytes; empty or 0 where the registry does not say."""
+
+    name: ModelName
+    digest: str  # bare hex, of the manifest
+    size_bytes: int
+    layers: tuple[Layer, ...]
+    config: ModelConfig
+    architecture: str
+    parameter_count: int
+    parameter_size: str
+    quantization_level: str
+    context_length: int
+    embedding_length: int
+    texts: dict[str, str]  # template, system, params, license: those the model has
+    header_bytes: int  # fetched of the weights
+
+
+async def read_remote(client: RegistryClient, sources: Sequence[Repository], name: ModelName) -> RemoteModel:
+    """Describe a model; the first source that can wins. Raises RegistryError, InvalidGGUF."""
+    problem: CorralError | None = None
+    for source in sources:
+        try:
+            return await _read(client, source, name)
+        except (RegistryError, InvalidRequest) as error:
+            problem = error
+    status = problem.status if isinstance(problem, RegistryError) else 0
+    raise RegistryError(f"pull model manifest: {problem}", status) from problem
+
+
+async def _read(client: RegistryClient, source: Repository, name: ModelName) -> RemoteModel:
+    manifest = Manifest.parse(await client.manifest(source, name.tag))
+    config = ModelConfig()
+    if manifest.config is not None:
+        config = ModelConfig.parse(await _small_blob(client, source, manifest.config, _MAX_CONFIG_BYTES))
+    texts = {
+        _TEXTS[layer.media_type]: (await _small_blob(client, source, layer, _MAX_TEXT_BYTES)).decode("utf-8", "replace")
+        for layer in manifest.of_type(*_TEXTS)
+        if layer.size <= _MAX_TEXT_BYTES
+    }
+    weights = manifest.of_type(MODEL)
+    header, fetched = await _header(client, source, weights[-1]) if weights else (None, 0)
+    return RemoteModel(
+        name=name,
+        digest=manifest.digest_hex,
+        size_bytes=manifest.size_bytes,
+        layers=manifest.all_layers,
+        config=config,
+        architecture=header.architecture if header else config.model_family,
+        parameter_count=header.parameter_count if header else 0,
+        parameter_size=format_parameter_size(header.parameter_count) if header else config.model_type,
+        quantization_level=header.file_type if header else config.file_type,
+        context_length=header.context_length if header else 0,
+        embedding_length=header.embedding_length if header else 0,
+        texts=texts,
+        header_bytes=fetched,
+    )
+
+
+async def _small_blob(client: RegistryClient, source: Repository, layer: Layer, limit_bytes: int) -> bytes:
+    url = source.url("blobs", str(layer.digest))
+    return await client.read(source, url, limit_bytes, f"blob {layer.digest.short}")
+
+
+async def _header(client: RegistryClient, source: Repository, layer: Layer) -> tuple[GGUFHeader, int]:
+    """Read ever more of the file's beginning until the header fits in it."""
+    folder = Path(await run_settled(tempfile.mkdtemp, prefix="corral-header-"))
+    try:
+        path = folder / "header.gguf"
+        have, want = 0, min(_FIRST_BYTES, layer.size)
+        while True:
+            data = await _range(client, source, layer, have, want)
+            await run_settled(_extend, path, data, have, layer.size)
+            have += len(data)
+            header = await run_settled(_complete_header, path, have, is_last=have >= min(layer.size, _MAX_HEADER_BYTES))
+            if header is not None:
+                return header, have
+            want = min(4 * have, layer.size, _MAX_HEADER_BYTES)
+    finally:
+        await run_settled(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _extend(path: Path, data: bytes, offset: int, size: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(fd, size)  # sparse: the header's checks compare with the whole file's size
+        os.pwrite(fd, data, offset)
+    finally:
+        os.close(fd)
+
+
+def _complete_header(path: Path, have: int, *, is_last: bool) -> GGUFHeader | None:
+    """The header when it lies within the first `have` bytes; None when more is needed. Raises InvalidGGUF."""
+    try:
+        header = read_header(path)
+    except InvalidGGUF:
+        if is_last:
+            raise
+        return None
+    # Past `have` there are only zeros, which may look like a header of sorts.
+    data_start = min((tensor.offset for tensor in header.tensors), default=have)
+    if data_start <= have:
+        return header
+    if is_last:
+        raise InvalidGGUF(f"the header is longer than {have} bytes")
+    return None
+
+
+async def _range(client: RegistryClient, source: Repository, layer: Layer, start: int, end: int) -> bytes:
+    headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    data = bytearray()
+    async with client.open(source, "GET", source.url("blobs", str(layer.digest)), headers=headers) as response:
+        skip = start if response.status == 200 else 0  # a server without ranges: read past, then hang up
+        try:
+            async for chunk in response.content.iter_chunked(2**16):
+                data += chunk[skip:]
+                skip = max(0, skip - len(chunk))
+                if len(data) >= end - start:
+                    break
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"reading the header of {layer.digest.short}: {error}") from error
+    if len(data) < end - start:
+        raise RegistryError(
+            f"blob {layer.digest} ended after {start + len(data)} bytes, the manifest says {layer.size}"
+        )
+    return bytes(data[: end - start])
