@@ -21,15 +21,24 @@ async def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwar
 
 
 async def iterate_blocking(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
-    """Drive a blocking generator on the executor, one step at a time; closes it when the caller stops early."""
+    """Drive a blocking generator on the executor, one step at a time; closes it when the caller stops early.
+
+    A cancellation during a step waits for that step: a generator that runs cannot be closed. Keep steps short.
+    """
     iterator = await run_blocking(make)
+    step: asyncio.Future[T | object] | None = None
     try:
         while True:
-            item = await run_blocking(next, iterator, _END)
+            step = asyncio.ensure_future(run_blocking(next, iterator, _END))
+            item = await asyncio.shield(step)
             if item is _END:
                 return
             yield item  # type: ignore[misc]
     finally:
+        if step is not None and not step.done():
+            await asyncio.wait([step])
+            if not step.cancelled():
+                step.exception()  # taken, so that asyncio does not log it as lost
         close = getattr(iterator, "close", None)
         if close is not None:
             await run_blocking(close)

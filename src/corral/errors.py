@@ -17,6 +17,7 @@ CorralError
 ├── NotEnoughSpace / NotEnoughMemory
 ├── QueueFull
 ├── RequestCanceled
+├── RequestNotFound
 ├── ServerClosing
 ├── RunnerError
 │   ├── RunnerFailedToStart
@@ -202,6 +203,14 @@ class ServerClosing(CorralError):
 
     def __init__(self) -> None:
         super().__init__("server is shutting down")
+
+
+class RequestNotFound(CorralError):
+    """DELETE /api/requests/{id} of a request that has ended, or never was."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request '{request_id}' not found")
+        self.request_id = request_id
 
 
 class RunnerError(CorralError):

@@ -21,7 +21,9 @@ _PART = re.compile(r"\.(lora_A|lora_B|lora_a|lora_b)(\.default)?(\.weight)?$")
 class BaseHeader(Protocol):
     """What is needed to know of the base model: its GGUF header."""
 
-    architecture: str
+    @property
+    def architecture(self) -> str:
+        """GGUF's name of the architecture."""
 
     def get(self, key: str, default: Any = None) -> Any:
         """A metadata value; keys without a namespace are looked up under the architecture."""
