@@ -96,6 +96,7 @@ COMMANDS = (
         "Take over models of another program",
         "care:import_models",
         Count(1, 2),
+        (Flag("copy", "bool", "Copy files that cannot be linked"),),
         needs_server=False,
         variables=("MODELS",),
         detail=(
