@@ -120,7 +120,7 @@ class Policy:
 
     def _can_grant_at_once(self, waiter: Waiter, now: float) -> bool:
         runner = self.fleet.suitable(waiter)
-        if runner is None or not runner.free_slots or runner.id == self._yielding(now):
+        if runner is None or not runner.free_slots or runner.id in self._yielding(now):
             return False
         return not any(self.fleet.suitable(other) is runner for other in self.queue)
 
@@ -237,7 +237,7 @@ class Policy:
     def _grant_slots(self, now: float) -> None:
         yielding = self._yielding(now)
         for runner in self.fleet:
-            if not runner.free_slots or runner.id == yielding:
+            if not runner.free_slots or runner.id in yielding:
                 continue
             line = [waiter for waiter in self.queue if self.fleet.suitable(waiter) is runner]
             for waiter in self.queue.order(line, now):
@@ -299,15 +299,20 @@ class Policy:
             heads.setdefault(waiter.want.key, waiter)
         return list(heads.values())
 
-    def _yielding(self, now: float) -> int:
-        """The runner that takes no more requests, because one of another model has waited too long for its place."""
+    def _yielding(self, now: float) -> frozenset[int]:
+        """Runners that take no more requests, because one of another model has waited too long for their place."""
         for head in self._heads(now):
             if not head.is_overdue(now, self.limits):
                 break
             decision = self._decide(head, now)
             if isinstance(decision, placement.Wait) and decision.yielding:
-                return decision.yielding
-        return 0
+                return frozenset({decision.yielding})
+            if isinstance(decision, placement.Evict):  # idle only because its next request has not been granted yet
+                return frozenset(victim for victim in decision.runner_ids if self._had_its_turn(victim, now))
+        return frozenset()
+
+    def _had_its_turn(self, runner_id: int, now: float) -> bool:
+        return now - self.fleet.by_id[runner_id].ready_at >= self.limits.turn_s
 
     def _fail(self, waiter: Waiter, error: CorralError) -> None:
         if self.queue.remove(waiter.id) is not None:
