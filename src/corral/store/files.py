@@ -145,11 +145,11 @@ def write_atomically(path: Path, data: bytes, temp_directory: Path) -> None:
 
 def _move_into(temp: Path, path: Path) -> None:
     for attempt in range(_TRIES):
-        make_directory(path.parent)
         try:
+            make_directory(path.parent)
             temp.replace(path)
         except FileNotFoundError:
-            # A deletion elsewhere may remove the directory while it is still empty.
+            # A deletion elsewhere may remove the directories while they are still empty.
             if attempt == _TRIES - 1 or not temp.exists():
                 raise
             continue
