@@ -188,6 +188,9 @@ class Settings:
     limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
     mirrors: tuple[str, ...] = setting((), "MIRRORS", _read_list, "registry mirrors to try first, in order")
     threads: int = setting(0, "THREADS", _read_uint, "threads per runner; 0 = measured")
+    saved_conversations_bytes: int = setting(
+        4 * 2**30, "SAVED_CONVERSATIONS", _read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
+    )
     sandbox: bool = setting(True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can")
     llama_server: str = setting("", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp")
     api_keys: tuple[str, ...] = setting((), "API_KEYS", _read_list, "keys to demand of clients; empty = none")

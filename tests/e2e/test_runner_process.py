@@ -73,7 +73,7 @@ async def test_it_loads_streams_and_stops_leaving_nothing(make: Make, short_dir:
     fds = open_files()
     handle = make()
     await handle.start()
-    assert handle.state is State.READY
+    assert repr(handle) == f"<RunnerHandle smollm2.gguf ready pid={handle.pid}>"
     assert handle.info.slots == 2
     assert handle.info.context_window == 2048
     assert handle.info.memory.weights_bytes > 90 * 2**20

@@ -33,6 +33,7 @@ _EXIT_NO_PARENT = 3
 
 def main() -> NoReturn:
     """Read the job, become the runner. Never returns."""
+    os.umask(0o077)
     job = Job.from_json(_read_line(0).decode())
     _leash(job.parent_pid)
     flags = engine_flags(job.spec, job.options, job.socket_path)

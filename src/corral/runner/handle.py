@@ -171,7 +171,7 @@ class RunnerHandle:
     # ---- spawning
 
     async def _spawn(self) -> None:
-        await run_blocking(self.options.dir.mkdir, 0o700, parents=True)
+        await run_blocking(self._make_folders)
         read_fd, write_fd = os.pipe()
         try:
             job = Job(self.spec, self.options, self.client.socket_path, os.getpid(), write_fd)
@@ -196,6 +196,12 @@ class RunnerHandle:
         with contextlib.suppress(ConnectionError):  # it died at once; _tend knows
             self._process.stdin.write(job.to_json().encode() + b"\n")
             await self._process.stdin.drain()
+
+    def _make_folders(self) -> None:
+        self.options.dir.mkdir(0o700, parents=True)
+        if self.options.kv_dir is not None:
+            self.options.kv_dir.parent.mkdir(0o700, parents=True, exist_ok=True)
+            self.options.kv_dir.mkdir(0o700, exist_ok=True)
 
     async def _tend(self, process: asyncio.subprocess.Process, message_fd: int) -> None:
         """Drain both pipes until the process ends, then reap it and clean up after it."""

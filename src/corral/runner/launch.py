@@ -10,18 +10,21 @@ from pathlib import Path
 
 from corral.config import Settings, runner_environment
 from corral.runner.handle import RunnerHandle
+from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 
 class LocalLauncher:
-    """Runners as child processes of this one."""
+    """Runners as child processes of this one.
+
+    `conversations`: what survives them; the scheduler saves before a stop and restores after a start.
+    """
 
     def __init__(self, settings: Settings) -> None:
         environ = runner_environment()
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
-        kv_dir = settings.home / "kv"
-        kv_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
         self._options = LaunchOptions(
             dir=self._runtime.path,
             sandbox=settings.sandbox,
@@ -29,13 +32,14 @@ class LocalLauncher:
             load_timeout_s=settings.load_timeout_s,
             llama_server=settings.llama_server,
             environ=environ,
-            kv_dir=kv_dir,
+            kv_max_bytes=max(1, settings.saved_conversations_bytes),
             verbose=settings.debug > 1,
         )
 
     def create(self, spec: RunnerSpec) -> RunnerHandle:
         """A runner that is not started yet, with a directory name of its own."""
-        return RunnerHandle(spec, replace(self._options, dir=self._runtime.next()))
+        options = replace(self._options, dir=self._runtime.next(), kv_dir=self.conversations.folder(spec))
+        return RunnerHandle(spec, options)
 
     def close(self) -> None:
         """Remove the runtime directory."""
