@@ -16,9 +16,9 @@ Source of the texts: ollama server/routes.go (gin binding), 2026-08.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -83,8 +83,8 @@ def unknown_notices(value: Mapping[str, Any], shape: type[Any]) -> tuple[Notice,
 
 
 @cache
-def _field_names(shape: type[Any]) -> frozenset[str]:
-    return frozenset(field.encode_name for field in msgspec.structs.fields(shape))
+def _field_names(shape: Hashable) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(cast("type[msgspec.Struct]", shape)))
 
 
 def _check_depth(data: bytes) -> None:

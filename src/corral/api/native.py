@@ -175,7 +175,7 @@ def decode_chat(data: bytes, caller: Caller) -> Decoded[ChatRequest]:
     fields = convert(body, ChatFields)
     request = ChatRequest(
         common=common_of(body, fields, caller),
-        messages=tuple(_message(message) for message in fields.messages),
+        messages=tuple(to_message(message) for message in fields.messages),
         tools=tuple(_tool(tool) for tool in fields.tools),
         tool_choice=_tool_choice(fields.tool_choice),
         generic_tools=fields.generic_tools,
@@ -189,7 +189,10 @@ def decode_embed(data: bytes, caller: Caller) -> EmbedRequest:
     body = parse_object(data)
     fields = convert(body, EmbedFields)
     given = fields.input
-    inputs = [given] if isinstance(given, str) and given else given or []
+    if given is None or given == "":
+        inputs: Any = []
+    else:
+        inputs = [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
         raise InvalidRequest("invalid input type", field="input")
     common = common_of(body, fields, caller)
@@ -225,7 +228,7 @@ def _parameters(fields: _GenerationFields) -> GenerationParameters:
         logprobs=fields.logprobs,
         top_logprobs=fields.top_logprobs,
         logit_bias={_token_id(key): value for key, value in fields.logit_bias.items()},
-        progress=fields.progress,
+        progress=fields.progress and fields.stream,
         render_only=fields.render_only,
     )
 
@@ -284,7 +287,8 @@ def _token_id(text: str) -> int:
     return int(text)
 
 
-def _message(fields: MessageFields) -> Message:
+def to_message(fields: MessageFields) -> Message:
+    """An entry of `messages` as core.py has it; the role is lower-cased."""
     return Message(
         role=(fields.role or "").lower(),
         content=fields.content or "",

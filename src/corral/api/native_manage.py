@@ -79,7 +79,7 @@ class RerankFields(CommonFields):
     """POST /api/rerank (ours)."""
 
     query: str = ""
-    documents: list[str] = []
+    documents: list[str] = msgspec.field(default_factory=list)
     top_n: int = 0
 
 
@@ -95,4 +95,4 @@ class TokenizeFields(CommonFields):
 class DetokenizeFields(CommonFields):
     """POST /api/detokenize (ours)."""
 
-    tokens: list[int] = []
+    tokens: list[int] = msgspec.field(default_factory=list)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from corral.core import Common, Notice
 from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
-from corral.inference.leasing import Purpose, leased, prepare
+from corral.inference.leasing import find_model, leased, prepare
 from corral.inference.shared import Shared
 
 
@@ -32,10 +33,10 @@ async def rerank(shared: Shared, common: Common, query: str, documents: Sequence
     start = time.perf_counter_ns()
     if not query:
         raise InvalidRequest("query is required", field="query")
-    plan = await prepare(shared, common, Purpose.RERANK)
+    prepared = await prepare(shared, common, await find_model(shared, common, required=True))
     if not documents:
-        return Ranking((), notices=plan.notices)
-    async with leased(shared, plan) as lease:
+        return Ranking((), notices=prepared.notices)
+    async with leased(shared, prepared) as lease:
         loaded = time.perf_counter_ns()
         try:
             scores, tokens = await lease.runner.rerank(query, documents)
@@ -47,4 +48,11 @@ async def rerank(shared: Shared, common: Common, query: str, documents: Sequence
             raise
     ordered = sorted(scores, key=lambda pair: -pair[1])
     kept = tuple(ordered[:top_n] if top_n > 0 else ordered)
-    return Ranking(kept, tokens, time.perf_counter_ns() - start, loaded - start, plan.notices)
+    return Ranking(kept, tokens, time.perf_counter_ns() - start, loaded - start, prepared.notices)
+
+
+async def system_one(shared: Shared, common: Common, body: dict[str, Any]) -> dict[str, Any]:
+    """Hand a request to the engine's System-One handler; raises EngineError 501 when the model is no decision model."""
+    prepared = await prepare(shared, common, await find_model(shared, common, required=True))
+    async with leased(shared, prepared) as lease:
+        return await lease.runner.systemone(body)

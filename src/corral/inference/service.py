@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from corral.config import Settings
-from corral.core import ChatRequest, Common, EmbedRequest, Embeddings, Event, GenerateRequest
+from corral.core import ChatRequest, Common, Embeddings, EmbedRequest, Event, GenerateRequest
 from corral.inference import chat, embed, generate, scores, tokens
 from corral.inference.progress import with_progress
 from corral.inference.scores import Ranking
@@ -67,7 +67,7 @@ class Inference:
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """How many prompt tokens this chat request would take, without running it."""
-        return await tokens.count_tokens(self._shared, request)
+        return await chat.count_tokens(self._shared, request)
 
     async def system_one(self, common: Common, body: dict[str, Any]) -> dict[str, Any]:
         """Hand a System-One request to the engine's own handler; raises EngineError 404 where it has none."""

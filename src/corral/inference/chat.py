@@ -1,0 +1,146 @@
+"""Answering a conversation. Called by service.py.
+
+Whatever the way (paths.py): fit the messages to the window, show or run the prompt, read the answer.
+Source: ollama server/routes.go ChatHandler, server/prompt.go, 2026-08.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
+from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.conversation import Conversation, Way, full_history
+from corral.inference.generate import unload
+from corral.inference.images import prepare_message_images
+from corral.inference.leasing import Prepared, find_model, leased, prepare
+from corral.inference.nativechat import NativeChat
+from corral.inference.paths import is_rendered, path_notices
+from corral.inference.progress import Emit
+from corral.inference.rendered import window_of
+from corral.inference.renderedchat import RenderedChat
+from corral.inference.repeats import RepeatGuard
+from corral.inference.run import Run
+from corral.inference.shared import Shared
+from corral.prompt.fit import IMAGE_TOKENS, fit_messages
+from corral.prompt.gorender import strip_old_thinking
+from corral.sched.request import Lease
+from corral.store.models import Model
+
+
+async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
+    """The events of an answer; see Inference.chat."""
+    start = time.perf_counter_ns()
+    try:
+        async for event in _chat(shared, request, emit, start):
+            yield event
+    except Exception as error:
+        shared.telemetry.failed(error)
+        raise
+
+
+async def count_tokens(shared: Shared, request: ChatRequest) -> int:
+    """Prompt tokens of a chat request, tools, template and images included; nothing is generated."""
+    prepared, request, _ = await _prepare(shared, request)
+    async with leased(shared, prepared) as lease:
+        conversation = _converse(lease, prepared, request)
+        tokens = await _way(conversation).count(conversation.messages, exact=True)
+    return tokens + IMAGE_TOKENS * sum(len(message.images) for message in conversation.messages)
+
+
+async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: int) -> AsyncIterator[Event]:
+    check_top_logprobs(request.parameters)
+    if not request.messages and request.common.keep_alive_s == 0:
+        await unload(shared, request.common, required=True)
+        yield Done("unload")
+        return
+    prepared, request, notices = await _prepare(shared, request)
+    async with leased(shared, prepared, emit) as lease:
+        loaded = time.perf_counter_ns()
+        if not request.messages:
+            yield Done("load", notices=tuple(notices))
+            return
+        conversation = _converse(lease, prepared, request)
+        conversation.notices[:0] = [*notices, *lease.notices]
+        way = _way(conversation)
+        messages = await _fit(conversation, way)
+        if request.parameters.render_only:
+            yield await way.show(messages)
+            return
+        run = Run(
+            started_ns=start,
+            load_duration_ns=loaded - start,
+            guard=None if request.parameters.constraint else RepeatGuard(),
+            max_tokens=prepared.choices.num_predict(window_of(lease)),
+            want_top=request.parameters.top_logprobs,
+            notices=conversation.notices,
+        )
+        async for event in way.run(messages, run):
+            if not run.told_first:
+                run.told_first = True
+                shared.telemetry.first_token((time.perf_counter_ns() - start) / 1e9)
+            yield event
+        done = run.done()
+    shared.telemetry.finished(prepared.model.name.short, "chat", done.reason, done.metrics, done.notices)
+    yield done
+
+
+async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, ChatRequest, list[Notice]]:
+    """All that can be refused before anything is loaded; the request with thinking, tools and images settled."""
+    model = await find_model(shared, request.common, required=True)
+    check_generates(model, request.common, "chat")
+    think, notices = decide_think(
+        model, request.common, request.parameters.think, drop_unsupported=request.drop_unsupported_think
+    )
+    tools = () if request.tool_choice.mode == "none" else request.tools
+    if tools:
+        require(model, Capability.TOOLS)
+    if any(message.images for message in request.messages) and not request.parameters.render_only:
+        check_sees(model)
+    prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
+    messages = await prepare_message_images(request.messages)
+    settled = replace(request, messages=messages, tools=tools, parameters=replace(request.parameters, think=think))
+    return prepared, settled, [*prepared.notices, *path_notices(model), *notices]
+
+
+def _converse(lease: Lease, prepared: Prepared, request: ChatRequest) -> Conversation:
+    return Conversation(
+        lease=lease,
+        prepared=prepared,
+        messages=_history(prepared.model, request),
+        tools=request.tools,
+        tool_choice=request.tool_choice,
+        think=request.parameters.think,
+        parameters=request.parameters,
+    )
+
+
+def _history(model: Model, request: ChatRequest) -> list[Message]:
+    messages = full_history(model, request.messages)
+    if model.family == "qwen3" or "deepseek-r1" in model.name.model:
+        return strip_old_thinking(messages)
+    return messages
+
+
+def _way(conversation: Conversation) -> Way:
+    return RenderedChat(conversation) if is_rendered(conversation.model) else NativeChat(conversation)
+
+
+async def _fit(conversation: Conversation, way: Way) -> list[Message]:
+    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow if asked to."""
+    refuses = conversation.prepared.choices.refuses_overflow
+    native = isinstance(way, NativeChat)
+    if not (conversation.parameters.truncate or refuses) or (native and len(conversation.messages) < 2):
+        return list(conversation.messages)
+    fitted = await fit_messages(
+        conversation.messages,
+        way.count,
+        window_of(conversation.lease),
+        image_tokens=IMAGE_TOKENS if conversation.model.projectors else 0,
+        native=native,
+        on_overflow="error" if refuses else "drop",
+    )
+    conversation.notices.extend(fitted.notices)
+    return list(fitted.messages)

@@ -1,0 +1,70 @@
+"""What must hold before a model is loaded: ranges, thinking, capabilities. Called by generate.py and chat.py.
+
+The order is Ollama's: range of top_logprobs, model, unload, image models, raw, think, capabilities, options.
+Source of order and texts: ollama server/routes.go GenerateHandler, ChatHandler, 2026-08.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from corral.core import Capability, Common, GenerationParameters, Notice, Think
+from corral.errors import InvalidRequest, UnsupportedCapability
+from corral.store.models import Model
+
+MOST_TOP_LOGPROBS = 20
+_NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
+
+
+def check_top_logprobs(parameters: GenerationParameters) -> None:
+    """Raise InvalidRequest unless top_logprobs is 0 to 20."""
+    if not 0 <= parameters.top_logprobs <= MOST_TOP_LOGPROBS:
+        raise InvalidRequest(f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}", field="top_logprobs")
+
+
+def check_generates(model: Model, common: Common, verb: str) -> None:
+    """Raise unless the model writes text; `verb` is chat or generate."""
+    if Capability.IMAGE in model.capabilities:
+        raise InvalidRequest("image generation models are not currently supported", field="model")
+    if Capability.COMPLETION not in model.capabilities:
+        raise UnsupportedCapability(common.model, verb, f'"{common.model}" does not support {verb}')
+
+
+def require(model: Model, capability: Capability) -> None:
+    """Raise UnsupportedCapability, with the model's full name, unless the model can do this."""
+    if capability not in model.capabilities:
+        raise UnsupportedCapability(
+            model.name.full, str(capability), f"{model.name.full} does not support {capability}"
+        )
+
+
+def check_sees(model: Model) -> None:
+    """Raise InvalidRequest, in the engine's words, unless the model takes images or sounds."""
+    if not {Capability.VISION, Capability.AUDIO} & set(model.capabilities):
+        raise InvalidRequest(_NO_IMAGES, field="images")
+
+
+def decide_think(
+    model: Model, common: Common, think: Think, *, drop_unsupported: bool = False
+) -> tuple[Think, list[Notice]]:
+    """Whether and how to think: a model that can does unless told not to.
+
+    Raises UnsupportedCapability when thinking is asked of a model that cannot; drop_unsupported: a notice instead.
+    """
+    can = Capability.THINKING in model.capabilities
+    if think is None:
+        return (True if can else None), []
+    if can or think is False or think == 0:
+        return think, []
+    if drop_unsupported:
+        text = f"{model.name.short} does not support thinking; the request for it was ignored"
+        return None, [Notice("think_ignored", text, {"model": model.name.short})]
+    why = f'"{common.model}" does not support thinking'
+    if model.family == "qwen3" or "deepseek-r1" in model.name.model:
+        why += ". Pull the model again to get the latest version with full thinking support"
+    raise UnsupportedCapability(common.model, "thinking", why)
+
+
+def with_think(parameters: GenerationParameters, think: Think) -> GenerationParameters:
+    """The parameters with thinking decided."""
+    return parameters if parameters.think is think else replace(parameters, think=think)

@@ -1,0 +1,205 @@
+"""Completing one prompt, loading and unloading. Called by service.py.
+
+The prompt becomes text in one of these ways, the first that applies:
+
+| request or model                      | prompt                                                        |
+|---------------------------------------|---------------------------------------------------------------|
+| raw                                   | as it is                                                      |
+| suffix                                | the Go template's fill-in-middle form                         |
+| template in the request               | that template                                                 |
+| rendered here (Go template, harmony)  | the model's Go template                                       |
+| Jinja template in the GGUF            | the engine's /apply-template                                  |
+| no template at all                    | as it is, system text and all else is lost (and told)         |
+
+It always runs as a plain completion. Source: ollama server/routes.go GenerateHandler, 2026-08.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
+from corral.errors import InvalidRequest, ModelNotFound
+from corral.gotemplate import Template
+from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.constraints import completion_constraint
+from corral.inference.images import prepare_images
+from corral.inference.leasing import Prepared, find_model, leased, loaded_key, prepare
+from corral.inference.native import apply_template, native_messages
+from corral.inference.paths import is_rendered, path_notices
+from corral.inference.progress import Emit
+from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
+from corral.inference.repeats import RepeatGuard
+from corral.inference.run import Run
+from corral.inference.sampling import completion_fields
+from corral.inference.shared import Shared
+from corral.inference.templates import go_template, model_template
+from corral.inference.tokens import check_ids
+from corral.prompt.gorender import render_messages, render_suffix, tag_images, thinks
+from corral.prompt.outputs import OutputParser, TaggedOutput
+from corral.prompt.thinking import ThinkingParser, infer_tags
+from corral.sched.request import Lease
+from corral.store.models import Model
+
+_JINJA_TAGS = ("<think>", "</think>")
+
+
+async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
+    """The events of a completion; see Inference.generate."""
+    start = time.perf_counter_ns()
+    try:
+        async for event in _generate(shared, request, emit, start):
+            yield event
+    except Exception as error:
+        shared.telemetry.failed(error)
+        raise
+
+
+async def unload(shared: Shared, common: Common, *, required: bool = False) -> None:
+    """Let the runner of a model go when it is idle; raises ModelNotFound when it is neither stored nor loaded."""
+    try:
+        key: str | None = str((await find_model(shared, common, required=required)).weights)
+    except ModelNotFound:
+        key = loaded_key(shared, common) if common.model.strip() else None
+        if key is None:
+            raise
+    if key is not None:
+        await shared.scheduler.unload(key)
+
+
+async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None, start: int) -> AsyncIterator[Event]:
+    common, parameters = request.common, request.parameters
+    check_top_logprobs(parameters)
+    if not request.prompt and common.keep_alive_s == 0:
+        await unload(shared, common)
+        yield Done("unload")
+        return
+    model = await find_model(shared, common, required=False)
+    think, notices = _check(model, request)
+    prepared = await prepare(shared, common, model, shift=parameters.shift)
+    notices = [*prepared.notices, *path_notices(model), *notices]
+    images = await prepare_images(request.images)
+    async with leased(shared, prepared, emit) as lease:
+        loaded = time.perf_counter_ns()
+        if not request.prompt:
+            yield Done("load", notices=tuple(notices))
+            return
+        assembly = _Assembly(lease, model, replace(request, images=images), think, notices)
+        prompt = await assembly.render()
+        if parameters.render_only:
+            yield Rendered(prompt, len(images))
+            return
+        run = Run(
+            started_ns=start,
+            load_duration_ns=loaded - start,
+            guard=None if parameters.constraint else RepeatGuard(),
+            max_tokens=prepared.choices.num_predict(window_of(lease)),
+            want_top=parameters.top_logprobs,
+            notices=[*notices, *lease.notices],
+        )
+        body = await _body(lease, prepared, request, prompt, images, run)
+        async for event in run_completion(lease, body, run, assembly.parser(prompt)):
+            if not run.told_first:
+                run.told_first = True
+                shared.telemetry.first_token((time.perf_counter_ns() - start) / 1e9)
+            yield event
+        context = None if request.raw else tuple(await lease.runner.tokenize(prompt + run.text))
+        done = run.done(context)
+    shared.telemetry.finished(model.name.short, "generate", done.reason, done.metrics, done.notices)
+    yield done
+
+
+def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]:
+    """What must hold before anything is loaded; whether to think."""
+    check_generates(model, request.common, "generate")
+    if request.raw and (request.template or request.system or request.context is not None):
+        raise InvalidRequest("raw mode does not support template, system, or context", field="raw")
+    think, notices = decide_think(model, request.common, request.parameters.think)
+    if request.suffix:
+        require(model, Capability.INSERT)
+    if request.images and not request.parameters.render_only:
+        check_sees(model)
+    if request.context:
+        check_ids(model, request.context, "context")
+    return think, notices
+
+
+async def _body(
+    lease: Lease, prepared: Prepared, request: GenerateRequest, prompt: str, images: tuple[bytes, ...], run: Run
+) -> dict[str, object]:
+    parameters = request.parameters
+    body = completion_fields(prepared.choices, parameters, window_of(lease))
+    body |= completion_constraint(parameters.constraint)
+    if images:
+        body["prompt"] = await place_images(lease, prompt, images)
+    else:
+        body["prompt"] = await fit_prompt(lease, prepared, prompt, parameters, run.notices)
+    return body
+
+
+@dataclass
+class _Assembly:
+    """Makes the prompt of one request."""
+
+    lease: Lease
+    model: Model
+    request: GenerateRequest
+    think: Think
+    notices: list[Notice]
+
+    def __post_init__(self) -> None:
+        self._go: Template | None = None  # the template that was used, for its thinking tags
+
+    async def render(self) -> str:
+        """The prompt's text; raises TemplateError for a bad template in the request."""
+        request = self.request
+        if request.raw:
+            return request.prompt
+        before = await self.lease.runner.detokenize(request.context) if request.context else ""
+        return before + await self._turn()
+
+    def parser(self, prompt: str) -> OutputParser | None:
+        """What splits thinking off the answer; None when nothing has to be split."""
+        if self.request.raw or not thinks(self.think):
+            return None
+        tags = infer_tags(self._go) if self._go else _JINJA_TAGS if self._jinja_thinks() else None
+        if tags is None:
+            return None
+        return TaggedOutput(ThinkingParser(*tags, inside=prompt.rstrip().endswith(tags[0])))
+
+    async def _turn(self) -> str:
+        request, model = self.request, self.model
+        if request.suffix:
+            self._go = model_template(model)
+            return render_suffix(self._go, request.prompt, request.suffix, think=self.think)
+        messages = self._messages()
+        if request.template:
+            self._go = go_template(request.template)
+        elif is_rendered(model):
+            self._go = model_template(model)
+        elif model.selected_template == "jinja":
+            return await apply_template(self.lease, native_messages(tag_images(messages).messages), (), self.think)
+        else:
+            self._tell_lost(messages)
+            self._go = model_template(model)
+        return render_messages(self._go, tag_images(messages).messages, think=self.think)
+
+    def _messages(self) -> list[Message]:
+        """System text, the model's own messages unless an earlier context stands for them, the prompt."""
+        request, model = self.request, self.model
+        system = request.system or model.system
+        first = [Message("system", system)] if system else []
+        own = [] if request.context is not None else list(model.messages)
+        return [*first, *own, Message("user", request.prompt, images=request.images)]
+
+    def _jinja_thinks(self) -> bool:
+        header = self.model.header
+        return header is not None and all(tag in header.chat_template for tag in _JINJA_TAGS)
+
+    def _tell_lost(self, messages: list[Message]) -> None:
+        lost = sorted({message.role for message in messages[:-1]})
+        if lost:
+            text = f"the model has no template; these parts are not in its prompt: {', '.join(lost)}"
+            self.notices.append(Notice("no_template", text, {"roles": lost}))

@@ -1,0 +1,72 @@
+"""A conversation on the native path: the engine's chat endpoint. Called by chat.py; mapping in native.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from corral.core import Event, Message, Rendered
+from corral.inference.constraints import chat_constraint
+from corral.inference.conversation import Conversation
+from corral.inference.native import (
+    apply_template,
+    native_messages,
+    native_tools,
+    run_chat,
+    think_fields,
+    tool_choice_fields,
+)
+from corral.inference.rendered import window_of
+from corral.inference.run import Run
+from corral.inference.sampling import chat_fields
+
+_SAFE_SHARE = 2  # a prompt whose plain bytes fill less than 1/2 of the window fits with any template around it
+_SMALL_WINDOW = 1024  # but with small windows the template itself may be most of it
+_TURN_BYTES = 64
+
+
+class NativeChat:
+    """See conversation.Way."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._chat = conversation
+
+    async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
+        """Prompt tokens by the engine's template and tokenizer; plain bytes when those clearly fit."""
+        chat = self._chat
+        bound = self._bytes(messages)
+        window = window_of(chat.lease)
+        if not exact and window >= _SMALL_WINDOW and bound * _SAFE_SHARE < window:
+            return bound
+        bare = [replace(message, images=()) if message.images else message for message in messages]
+        text = await apply_template(chat.lease, native_messages(bare), chat.tools, chat.think)
+        if not exact and len(text.encode()) <= window:
+            return len(text.encode())
+        return len(await chat.lease.runner.tokenize(text))
+
+    async def show(self, messages: Sequence[Message]) -> Rendered:
+        """The prompt as the engine's template makes it."""
+        chat = self._chat
+        text = await apply_template(chat.lease, native_messages(messages), chat.tools, chat.think)
+        return Rendered(text, sum(len(message.images) for message in messages))
+
+    async def run(self, messages: Sequence[Message], run: Run) -> AsyncIterator[Event]:
+        """The engine's answer."""
+        chat = self._chat
+        body: dict[str, Any] = {
+            "messages": native_messages(messages),
+            **chat_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)),
+            **think_fields(chat.think),
+            **tool_choice_fields(chat.tools, chat.tool_choice),
+            **chat_constraint(chat.parameters.constraint),
+        }
+        async for event in run_chat(chat.lease, body, run):
+            yield event
+
+    def _bytes(self, messages: Sequence[Message]) -> int:
+        texts = sum(len(message.content.encode()) + _TURN_BYTES for message in messages)
+        calls = sum(len(str(call.arguments)) for message in messages for call in message.tool_calls)
+        return texts + calls + len(msgspec.json.encode(native_tools(self._chat.tools)))

@@ -1,0 +1,149 @@
+"""Running a prompt that Corral rendered: fit it to the window, place its images, read /completion's events.
+
+Called by generate.py and chat.py. Source of the cutting rules: ollama llm/llama_server.go completionPromptForRequest,
+2026-08.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from corral.core import Delta, Event, GenerationParameters, Notice
+from corral.errors import ContextOverflow, InvalidRequest
+from corral.inference.leasing import Prepared
+from corral.inference.run import Run, logprobs_of, progress_of
+from corral.prompt.fit import cut_prompt, needs_cut
+from corral.prompt.outputs import OutputParser
+from corral.sched.request import Lease
+
+_IMAGE_MARK = re.compile(r"\[img-(\d+)\]")
+TOO_LONG_WITHOUT_SHIFT = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
+
+
+def window_of(lease: Lease) -> int:
+    """Tokens per slot that the request may count on; the engine may have rounded them up."""
+    return min(lease.spec.context_window, lease.context_window)
+
+
+async def fit_prompt(
+    lease: Lease, prepared: Prepared, text: str, parameters: GenerationParameters, notices: list[Notice]
+) -> str | list[int]:
+    """The prompt as the engine takes it: the text, or its tokens with the middle cut out, and a notice of that.
+
+    Raises ContextOverflow when cutting is not allowed.
+    """
+    window = window_of(lease)
+    refuses = prepared.choices.refuses_overflow
+    if not (parameters.truncate or refuses) or window <= 1 or len(text.encode()) < window:
+        return text
+    tokens = await lease.runner.tokenize(text, add_special=True)
+    if not needs_cut(len(tokens), window):
+        return tokens
+    if not lease.spec.context_shift and not refuses:
+        raise ContextOverflow(len(tokens), window, TOO_LONG_WITHOUT_SHIFT)
+    keep = int(prepared.choices.values["num_keep"])
+    kept, cut = cut_prompt(
+        tokens,
+        window,
+        keep,
+        adds_bos=_adds_bos(prepared, tokens),
+        on_overflow="error" if refuses else "drop",
+    )
+    notices.extend(cut)
+    return kept
+
+
+def _adds_bos(prepared: Prepared, tokens: Sequence[int]) -> bool:
+    header = prepared.model.header
+    bos = header.get("tokenizer.ggml.bos_token_id") if header else None
+    adds = header.get("tokenizer.ggml.add_bos_token", True) if header else False
+    return bool(adds) and bool(tokens) and tokens[0] == bos
+
+
+async def place_images(lease: Lease, text: str, images: Sequence[bytes]) -> dict[str, Any]:
+    """A prompt with its images: `[img-N]` becomes the engine's marker, the data follow in the order of the marks."""
+    marker = str((await lease.runner.props()).get("media_marker", "<__media__>"))
+    order: list[int] = []
+
+    def place(match: re.Match[str]) -> str:
+        number = int(match.group(1))
+        if number >= len(images) or number in order:
+            return match.group()
+        order.append(number)
+        return marker
+
+    if marker in text:
+        raise InvalidRequest(f"the prompt must not contain {marker!r}", field="prompt")
+    marked = _IMAGE_MARK.sub(place, text)
+    data = [base64.b64encode(images[number]).decode() for number in order]
+    return {"prompt_string": marked, "multimodal_data": data}
+
+
+async def run_completion(
+    lease: Lease, body: dict[str, Any], run: Run, parser: OutputParser | None = None
+) -> AsyncIterator[Event]:
+    """Deltas and progress of one /completion call; at the end `run` knows its reason, counts and times."""
+    async with aclosing(lease.runner.completion(body)) as source:
+        async for event in source:
+            if event.get("prompt_progress"):
+                if body.get("return_progress"):
+                    yield progress_of(event["prompt_progress"])
+                continue
+            going = _take(event, run, lease)
+            if run.max_tokens:
+                for delta in _deltas(event, run, parser):
+                    yield delta
+            if not going:
+                break
+    if parser is not None:
+        for delta in parser.finish():
+            yield delta
+        run.notices.extend(parser.notices)
+
+
+def _take(event: Mapping[str, Any], run: Run, lease: Lease) -> bool:
+    """Note an event; False when it is the last one to read."""
+    if event.get("stop"):
+        run.timings = event.get("timings", {})
+        run.reason = "length" if event.get("stop_type") == "limit" else "stop"
+        run.stop_sequence = event.get("stopping_word") or None
+        if event.get("truncated"):
+            run.notices.append(overflow_notice(lease))
+        return False
+    run.prompt_tokens = event.get("tokens_evaluated", run.prompt_tokens)
+    going = run.take_piece(event["content"])
+    lease.eval_tokens = run.events
+    return going
+
+
+def overflow_notice(lease: Lease) -> Notice:
+    """The window ran full while the answer was written."""
+    window = window_of(lease)
+    if lease.spec.context_shift:
+        text = f"the context window of {window} tokens ran full; the oldest tokens were dropped to go on"
+        return Notice("context_shifted", text, {"context_window": window})
+    return Notice("context_full", f"the context window of {window} tokens ran full", {"context_window": window})
+
+
+def _deltas(event: Mapping[str, Any], run: Run, parser: OutputParser | None) -> list[Delta]:
+    piece = event.get("content", "")
+    probabilities = event.get("completion_probabilities")
+    logprobs = logprobs_of(probabilities, run.want_top) if probabilities else ()
+    if parser is None:
+        return [Delta(content=piece, logprobs=logprobs)] if piece or logprobs else []
+    deltas = parser.feed(piece) if piece else []
+    if parser.thinking:
+        run.thinking_tokens += 1
+    if not logprobs:
+        return deltas
+    if not deltas:
+        return [Delta(logprobs=logprobs)]
+    first = deltas[0]
+    return [Delta(first.content, first.thinking, first.tool_calls, logprobs), *deltas[1:]]

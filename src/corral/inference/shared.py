@@ -1,0 +1,20 @@
+"""`Shared`: what every use case works with. Made once by service.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.config import Settings
+from corral.inference.telemetry import Telemetry
+from corral.sched import Scheduler
+from corral.store.models import ModelStore
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The parts below the use cases."""
+
+    store: ModelStore
+    scheduler: Scheduler
+    settings: Settings
+    telemetry: Telemetry

@@ -1,0 +1,113 @@
+"""`create_app`: the whole route table on one screen. Called by serve.py and by tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+
+from corral.errors import CorralError
+from corral.server import anthropic, openai
+from corral.server.deps import Deps
+from corral.server.errors import handle_error
+from corral.server.guard import Guard
+from corral.server.native import (
+    blobs,
+    chat,
+    embed,
+    generate,
+    manage,
+    models,
+    requests,
+    show,
+    surface,
+    tokens,
+    transfers,
+)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(deps: Deps) -> Starlette:
+    """The ASGI app of a server made of `deps`; raises OriginError for a bad entry of the allowed origins."""
+    routes: list[BaseRoute] = [
+        _route("/", surface.root, "GET", "HEAD"),
+        _route("/api/version", surface.version, "GET", "HEAD"),
+        _route("/api/status", surface.status, "GET"),
+        _route("/api/tags", models.tags, "GET", "HEAD"),
+        _route("/api/ps", models.ps, "GET"),
+        _route("/api/show", show.show, "POST"),
+        _route("/api/generate", generate.generate, "POST"),
+        _route("/api/chat", chat.chat, "POST"),
+        _route("/api/embed", embed.embed, "POST"),
+        _route("/api/embeddings", embed.embeddings, "POST"),
+        _route("/api/create", transfers.create, "POST"),
+        _route("/api/pull", transfers.pull, "POST"),
+        _route("/api/push", transfers.push, "POST"),
+        _route("/api/copy", manage.copy, "POST"),
+        _route("/api/delete", manage.delete, "DELETE"),
+        _by_method("/api/blobs/{digest}", HEAD=blobs.head, POST=blobs.upload),
+        _route("/api/me", surface.me, "POST"),
+        _route("/api/signout", surface.sign_out, "POST"),
+        _route("/api/user/keys/{key}", surface.sign_out, "DELETE"),
+        _route("/api/experimental/web_search", surface.web_search, "POST"),
+        _route("/api/experimental/web_fetch", surface.web_fetch, "POST"),
+        _route("/api/experimental/model-recommendations", surface.recommendations, "GET"),
+        _route("/api/rerank", tokens.rerank, "POST"),
+        _route("/api/tokenize", tokens.tokenize, "POST"),
+        _route("/api/detokenize", tokens.detokenize, "POST"),
+        _route("/api/requests", requests.list_requests, "GET"),
+        _route("/api/requests/{id}", requests.cancel_request, "DELETE"),
+        _by_method("/api/log-level", GET=requests.read_log_level, PUT=requests.write_log_level),
+        _route("/metrics", requests.metrics, "GET"),
+        *openai.routes,
+        *anthropic.routes,
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={404: _not_found, 405: _wrong_method, CorralError: handle_error, Exception: handle_error},
+    )
+    app.router.redirect_slashes = False
+    app.add_middleware(Guard, settings=deps.settings)
+    app.state.deps = deps
+    Guard(app, deps.settings)  # a bad setting fails here, not at the first request
+    return app
+
+
+def _route(path: str, handler: Handler, *methods: str) -> Route:
+    """A route of exactly these methods: Starlette alone would add HEAD to every GET."""
+    route = Route(path, handler, methods=list(methods))
+    route.methods = set(methods)
+    return route
+
+
+def _by_method(path: str, **handlers: Handler) -> Route:
+    """One path whose methods have handlers of their own."""
+
+    async def dispatch(request: Request) -> Response:
+        return await handlers[request.method](request)
+
+    return _route(path, dispatch, *handlers)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """404 as gin words it; a known path with a slash too many is redirected, 301 for GET, 307 for the rest."""
+    path = request.scope["path"]
+    if path.endswith("/") and path != "/" and _is_known(request, path.rstrip("/")):
+        url = request.url.replace(path=path.rstrip("/"))
+        return RedirectResponse(str(url), 301 if request.method == "GET" else 307)
+    return PlainTextResponse("404 page not found", 404)
+
+
+def _is_known(request: Request, path: str) -> bool:
+    scope = {**request.scope, "path": path}
+    return any(route.matches(scope)[0] is not Match.NONE for route in request.app.routes)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return PlainTextResponse("405 method not allowed", 405, headers)

@@ -1,0 +1,33 @@
+"""`Deps`: what handlers work with, made once by serve.py (or a test) and handed to `create_app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from corral.config import Settings
+from corral.create.flow import Creator
+from corral.inference import Inference
+from corral.registry.service import Registry
+from corral.sched import Scheduler
+from corral.store.models import ModelStore
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """The parts of a running server."""
+
+    settings: Settings
+    store: ModelStore
+    scheduler: Scheduler
+    registry: Registry
+    creator: Creator
+    inference: Inference
+    version: str
+
+
+def deps_of(request: Request) -> Deps:
+    """The Deps of the app that serves this request."""
+    return cast("Deps", request.app.state.deps)

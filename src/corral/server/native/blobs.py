@@ -1,0 +1,56 @@
+"""HEAD and POST /api/blobs/{digest}: uploads of files for create, streamed to disk.
+
+Source: ollama server/routes.go HeadBlobHandler, CreateBlobHandler, 2026-08.
+"""
+
+from __future__ import annotations
+
+import json
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from corral.aio import run_blocking
+from corral.errors import BlobNotFound, DigestMismatch, RequestCanceled
+from corral.names import Digest
+from corral.server.deps import deps_of
+
+_WRITE_BYTES = 2**20  # hash and write about so much per step on the executor
+
+
+async def head(request: Request) -> Response:
+    """200 when the blob is there, else 404."""
+    sent = request.path_params["digest"]
+    digest = Digest.parse(sent)
+    if not await run_blocking(deps_of(request).store.blobs.has, digest):
+        raise BlobNotFound(sent, f"blob {json.dumps(sent)} not found")
+    return Response()
+
+
+async def upload(request: Request) -> Response:
+    """Store the body under its digest: 201; 200, unread, when it is already there; 400 when it is something else."""
+    sent = request.path_params["digest"]
+    digest = Digest.parse(sent)
+    blobs = deps_of(request).store.blobs
+    if await run_blocking(blobs.has, digest) and sent in {str(digest), digest.filename}:
+        await run_blocking(blobs.touch, digest)
+        return Response()
+    announced = request.headers.get("content-length", "")
+    size = int(announced) if announced.isdecimal() else None
+    try:
+        with await run_blocking(blobs.writer, digest, size) as writer:
+            pending = bytearray()
+            async for chunk in request.stream():
+                pending += chunk
+                if len(pending) >= _WRITE_BYTES:
+                    await run_blocking(writer.write, bytes(pending))
+                    pending.clear()
+            await run_blocking(writer.write, bytes(pending))
+            stored = await run_blocking(writer.commit)
+    except ClientDisconnect as error:
+        raise RequestCanceled from error
+    except DigestMismatch as error:
+        raise DigestMismatch(sent, error.got) from error
+    if sent != str(stored):  # an upload under `sha256-` or in capitals is refused, as Ollama does
+        raise DigestMismatch(sent, str(stored))
+    return Response(status_code=201)

@@ -1,0 +1,61 @@
+"""POST /api/copy, DELETE /api/delete. Source: ollama server/routes.go, server/images.go CopyModel, 2026-08."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.aio import run_blocking
+from corral.api.bodies import convert, parse_object
+from corral.api.native_manage import CopyFields, NamedFields
+from corral.errors import InvalidModelName, InvalidRequest, ModelNotFound
+from corral.names import ModelName
+from corral.server.body import read_body
+from corral.server.deps import deps_of
+
+
+async def copy(request: Request) -> Response:
+    """Give a model a second name; only the manifest is copied."""
+    fields = convert(parse_object(await read_body(request)), CopyFields)
+    store = deps_of(request).store
+    source = _existing(fields.source, "source")
+    destination = _existing(fields.destination, "destination")
+
+    def perform() -> None:
+        found, target = store.manifests.resolve(source), store.manifests.resolve(destination)
+        if found != target:
+            store.copy(found, target)
+
+    try:
+        await run_blocking(perform)
+    except ModelNotFound as error:
+        raise ModelNotFound(fields.source, f"model {json.dumps(fields.source)} not found") from error
+    return Response()
+
+
+async def delete(request: Request) -> Response:
+    """Remove a name, and the blobs that no other name uses. A loaded runner keeps running."""
+    fields = convert(parse_object(await read_body(request)), NamedFields)
+    sent = fields.reference
+    if not sent.strip():
+        raise InvalidRequest("model is required", field="model")
+    store = deps_of(request).store
+
+    def perform() -> None:
+        try:
+            name = store.resolve(sent)
+        except InvalidModelName as error:
+            raise InvalidModelName(sent, f"name {json.dumps(sent, ensure_ascii=False)} is invalid") from error
+        store.delete(name)
+
+    try:
+        await run_blocking(perform)
+    except ModelNotFound as error:
+        raise ModelNotFound(sent) from error
+    return Response()
+
+
+def _existing(text: str, role: str) -> ModelName:
+    return ModelName.parse(text, f"{role} {json.dumps(text, ensure_ascii=False)} is invalid")

@@ -1,0 +1,189 @@
+"""GET /api/tags, GET /api/ps, POST /api/show: what is on disk and what is loaded.
+
+Source: ollama server/model_list_cache.go, server/routes.go PsHandler, GetModelInfo, 2026-08.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.aio import run_blocking
+from corral.api.timestamps import format_local
+from corral.core import Message
+from corral.errors import InvalidGGUF
+from corral.gguf import GGUFArray, GGUFHeader
+from corral.sched.request import LoadedModel
+from corral.server.deps import deps_of
+from corral.server.native.replies import json_reply
+from corral.store.modelfile import format_modelfile, format_parameters, model_commands
+from corral.store.models import Model, ModelSummary
+
+DEFAULT_TEMPLATE = "{{ .Prompt }}"  # what a model without any template is shown with
+
+
+async def tags(request: Request) -> Response:
+    """All models, newest first."""
+    rows = await run_blocking(deps_of(request).store.list)
+    return json_reply({"models": [_tag(row) for row in rows]})
+
+
+async def ps(request: Request) -> Response:
+    """The loaded models, the one that stays longest first; `?verbose=1` adds slots, memory parts and sandbox."""
+    rows = deps_of(request).scheduler.loaded()
+    verbose = request.query_params.get("verbose", "0") not in {"", "0", "false"}
+    return json_reply({"models": [_loaded(row) | (_inside(row) if verbose else {}) for row in rows]})
+
+
+def _tag(row: ModelSummary) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "parent_model": row.parent_model,
+        "format": row.format,
+        "family": row.family,
+        "families": None if row.families is None else list(row.families),
+        "parameter_size": row.parameter_size,
+        "quantization_level": row.quantization_level,
+    }
+    if row.context_length:
+        details["context_length"] = row.context_length
+    if row.embedding_length:
+        details["embedding_length"] = row.embedding_length
+    remote = {"remote_model": row.remote_model, "remote_host": row.remote_host}
+    entry: dict[str, Any] = {"name": row.name.short, "model": row.name.short}
+    entry |= {key: value for key, value in remote.items() if value}
+    entry |= {
+        "modified_at": format_local(row.modified_at),
+        "size": row.size_bytes,
+        "digest": row.digest,
+        "details": details,
+    }
+    if row.capabilities:
+        entry["capabilities"] = list(row.capabilities)
+    if row.problem:
+        entry["warnings"] = [{"code": "model_damaged", "message": row.problem}]
+    return entry
+
+
+def _loaded(row: LoadedModel) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "model": row.name,
+        "size": row.size_bytes,
+        "digest": row.digest,
+        "details": dict(row.details),
+        "expires_at": format_local(row.expires_at),
+        "size_vram": row.size_vram_bytes,
+        "context_length": row.context_window,
+    }
+
+
+def _inside(row: LoadedModel) -> dict[str, Any]:
+    return {
+        "state": row.state,
+        "slots": row.slots,
+        "active": row.active,
+        "sandbox": dict(row.sandbox),
+        "memory": dict(row.memory),
+    }
+
+
+def show_body(
+    model: Model, *, system: str, options: dict[str, Any], verbose: bool, basename: str = ""
+) -> dict[str, Any]:
+    """The answer of /api/show; reads GGUF headers, so it belongs on the executor.
+
+    `system` and `options` are the request's; `basename` replaces `general.basename` (GitHub Copilot asks for it).
+    """
+    header = model.header
+    body: dict[str, Any] = {
+        "license": "\n".join(model.licenses),
+        "modelfile": _modelfile(model, system, options),
+        "parameters": format_parameters(model.parameters),
+        "template": _template(model, header),
+        "system": system or model.system,
+    }
+    body = {key: value for key, value in body.items() if value}
+    body["details"] = base_details(model)
+    if model.messages:
+        body["messages"] = [_message(message) for message in model.messages]
+    remote = {"remote_model": model.config.remote_model, "remote_host": model.config.remote_host}
+    body |= {key: value for key, value in remote.items() if value}
+    body["model_info"] = _model_info(header, verbose) | ({"general.basename": basename} if basename else {})
+    if model.projectors:
+        body["projector_info"] = _metadata(model.projector_headers[0], verbose)
+    if header is not None and header.tensors:
+        body["tensors"] = [
+            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)} for tensor in header.tensors
+        ]
+    if model.capabilities:
+        body["capabilities"] = list(model.capabilities)
+    body["modified_at"] = format_local(model.modified_at)
+    if model.config.requires:
+        body["requires"] = model.config.requires
+    return body
+
+
+def base_details(model: Model) -> dict[str, Any]:
+    """The six keys of `details` that show and ps have."""
+    return {
+        "parent_model": model.parent_model,
+        "format": model.config.model_format,
+        "family": model.family,
+        "families": None if model.families is None else list(model.families),
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization_level,
+    }
+
+
+def _modelfile(model: Model, system: str, options: dict[str, Any]) -> str:
+    commands = model_commands(
+        weights=str(model.weights or model.name.short),
+        adapters=[str(path) for path in model.adapters],
+        draft=str(model.draft or ""),
+        projectors=[str(path) for path in model.projectors],
+        template=model.template,
+        system=system or model.system,
+        renderer=model.config.renderer,
+        parser=model.config.parser,
+        parameters=model.parameters | options,
+        licenses=model.licenses,
+        messages=model.messages,
+    )
+    return format_modelfile(model.name.short, commands, safetensors=not model.config.is_gguf)
+
+
+def _template(model: Model, header: GGUFHeader | None) -> str:
+    if model.selected_template == "jinja" and header is not None and not model.is_rendered_here:
+        return header.chat_template
+    return DEFAULT_TEMPLATE if model.template is None else model.template
+
+
+def _model_info(header: GGUFHeader | None, verbose: bool) -> dict[str, Any]:
+    if header is None:
+        return {}
+    info = _metadata(header, verbose)
+    info["general.parameter_count"] = header.parameter_count
+    hidden = ("general.name", "tokenizer.chat_template")
+    return {key: info[key] for key in sorted(info) if key not in hidden}
+
+
+def _metadata(header: GGUFHeader, verbose: bool) -> dict[str, Any]:
+    """All keys, sorted; arrays only when verbose: else null, or [] when empty."""
+    return {key: _value(value, verbose) for key, value in sorted(header.metadata.items())}
+
+
+def _value(value: Any, verbose: bool) -> Any:
+    if not isinstance(value, GGUFArray):
+        return value
+    if not value.length:
+        return []
+    try:
+        return value.read() if verbose else None
+    except InvalidGGUF:
+        return None
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}

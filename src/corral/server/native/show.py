@@ -1,0 +1,38 @@
+"""POST /api/show, POST /api/show?remote: everything about one model. The body is made by models.py."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from corral.aio import run_blocking
+from corral.api.bodies import convert, parse_object
+from corral.api.native_manage import ShowFields
+from corral.errors import CloudDisabled, InvalidRequest, ModelNotFound
+from corral.names import split_source
+from corral.server.body import read_body
+from corral.server.deps import Deps, deps_of
+from corral.server.native.models import show_body
+from corral.server.native.replies import json_reply
+
+_COPILOT = "GitHubCopilotChat/"
+
+
+async def show(request: Request) -> Response:
+    """Details, parameters, template, capabilities and tensors of a model."""
+    fields = convert(parse_object(await read_body(request)), ShowFields)
+    if not fields.reference.strip():
+        raise InvalidRequest("model is required", field="model")
+    copilot = request.headers.get("user-agent", "").startswith(_COPILOT)
+    return json_reply(await run_blocking(_read, deps_of(request), fields, fields.reference if copilot else ""))
+
+
+def _read(deps: Deps, fields: ShowFields, basename: str) -> dict[str, object]:
+    if split_source(fields.reference).source == "cloud":
+        raise CloudDisabled("remote model details are unavailable")
+    name = deps.store.resolve(fields.reference)
+    try:
+        model = deps.store.load(name)
+    except ModelNotFound as error:
+        raise ModelNotFound(name.short) from error
+    return show_body(model, system=fields.system, options=fields.options, verbose=fields.verbose, basename=basename)
