@@ -1,0 +1,191 @@
+"""Converted checkpoints compute what `transformers` computes: logits of tiny models of every family, real MiniLM.
+
+The references were computed once (tests/golden/make_convert_reference.py); the weights are made again from seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.fakes.checkpoints import write_adapter, write_checkpoint
+
+from corral.config import runner_environment
+from corral.convert import convert_adapter, convert_directory
+from corral.gguf import read_header
+from corral.runner.client import RunnerClient
+from corral.runner.handle import RunnerHandle
+from corral.runner.spec import LaunchOptions, RunnerSpec
+
+pytestmark = pytest.mark.e2e
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+REFERENCE: dict[str, Any] = json.loads((GOLDEN / "convert.json").read_text())
+DECODERS = ["llama", "llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"]
+LARGEST_DIFFERENCE = 0.02  # of natural logs; 16-bit KV cache and weights allow for a third of it
+Vector = npt.NDArray[np.float64]
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """tmp_path is too long for a socket."""
+    with tempfile.TemporaryDirectory(prefix="ct-") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def loaded(folder: Path, spec: RunnerSpec) -> AsyncIterator[RunnerClient]:
+    handle = RunnerHandle(spec, LaunchOptions(folder / "r", environ=runner_environment()))
+    try:
+        await handle.start()
+        yield handle.client
+    finally:
+        await handle.stop()
+
+
+async def logprobs(client: RunnerClient, prompt: list[int], vocabulary: int) -> Vector:
+    body = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "temperature": 1.0, "samplers": []}
+    events = [event async for event in client.completion(body)]
+    first = next(event for event in events if event.get("completion_probabilities"))
+    found = {top["id"]: top["logprob"] for top in first["completion_probabilities"][0]["top_logprobs"]}
+    return np.array([found[token] for token in range(vocabulary)])
+
+
+def assert_close(got: Vector, want: Vector) -> None:
+    assert int(got.argmax()) == int(want.argmax())
+    assert float(np.abs(got - want).max()) < LARGEST_DIFFERENCE
+
+
+@pytest.mark.parametrize("family", DECODERS)
+async def test_a_converted_decoder_has_the_references_logits(family: str, short_dir: Path) -> None:
+    reference = REFERENCE[family]
+    files = write_checkpoint(short_dir / "m", reference["config"], reference["shapes"])
+    model = convert_directory(files, short_dir / "m.gguf").path
+    want = np.array(reference["logprobs"])
+    async with loaded(short_dir, RunnerSpec(model, context_window=256, n_batch=64)) as client:
+        assert_close(await logprobs(client, reference["prompt"], len(want)), want)
+
+
+@pytest.mark.parametrize("family", ["bert", "nomic-bert"])
+async def test_a_converted_encoder_has_the_references_embedding(family: str, short_dir: Path) -> None:
+    reference = REFERENCE[family]
+    files = write_checkpoint(short_dir / "m", reference["config"], reference["shapes"])
+    model = convert_directory(files, short_dir / "m.gguf").path
+    async with loaded(short_dir, RunnerSpec(model, context_window=256, n_batch=256, embedding=True)) as client:
+        ((vector, tokens),) = await client.embeddings([reference["prompt"]], normalize=2)
+    assert tokens == len(reference["prompt"])
+    assert float(np.dot(vector, reference["embedding"])) > 0.9999
+
+
+async def test_a_converted_adapter_changes_the_logits_as_merging_it_would(short_dir: Path) -> None:
+    reference = REFERENCE["lora"]
+    files = write_checkpoint(short_dir / "m", reference["config"], reference["base_shapes"])
+    base = convert_directory(files, short_dir / "m.gguf").path
+    parts = write_adapter(short_dir / "a", reference["adapter"], reference["shapes"])
+    adapter = convert_adapter(parts, read_header(base), short_dir / "a.gguf")
+    want = np.array(reference["logprobs"])
+    assert float(np.abs(want - np.array(REFERENCE["llama"]["logprobs"])).max()) > 10 * LARGEST_DIFFERENCE
+    spec = RunnerSpec(base, adapter_paths=(adapter,), context_window=256, n_batch=64)
+    async with loaded(short_dir, spec) as client:
+        assert_close(await logprobs(client, reference["prompt"], len(want)), want)
+
+
+async def test_minilm_embeds_as_sentence_transformers_does(models_dir: Path, short_dir: Path) -> None:
+    reference = json.loads((GOLDEN / "minilm.json").read_text())
+    folder = models_dir / "minilm"
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    model = convert_directory(files, short_dir / "m.gguf").path
+    async with loaded(short_dir, RunnerSpec(model, context_window=512, n_batch=512, embedding=True)) as client:
+        found = await client.embeddings(reference["sentences"], normalize=2)
+    for sentence, (vector, _), want in zip(reference["sentences"], found, reference["embeddings"], strict=True):
+        assert float(np.dot(vector, want)) > 0.999, sentence
+
+
+async def test_a_llama_decoder_survives_export_and_import(models_dir: Path, short_dir: Path) -> None:
+    """SmolLM2: dequantized to a safetensors checkpoint, imported again, greedy text equal to the original's."""
+    checkpoint = export_llama(models_dir / "smollm2.gguf", short_dir / "m")
+    model = convert_directory(checkpoint, short_dir / "m.gguf").path
+    prompt = "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n"
+    texts = []
+    for path in (models_dir / "smollm2.gguf", model):
+        async with loaded(short_dir, RunnerSpec(path, context_window=512, n_batch=64)) as client:
+            body = {"prompt": prompt, "n_predict": 24, "temperature": 0}
+            texts.append("".join([event.get("content", "") async for event in client.completion(body)]))
+    assert texts[0]
+    assert texts[0] == texts[1]
+
+
+def export_llama(source: Path, folder: Path) -> dict[str, Path]:
+    """A GGUF llama as a Hugging Face checkpoint of 16-bit floats."""
+    from gguf import GGUFReader, dequantize, get_tensor_name_map
+    from gguf.constants import MODEL_ARCH
+    from safetensors.numpy import save_file
+
+    reader, header = GGUFReader(source), read_header(source)
+    heads, kv_heads = header.get("attention.head_count"), header.get("attention.head_count_kv")
+    blocks = header.get("block_count")
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, blocks)
+    wanted = ["model.embed_tokens.weight", "model.norm.weight"]
+    parts = (
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+    )
+    for block in range(blocks):
+        ends = [*parts, "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]
+        wanted += [f"model.layers.{block}.{end}.weight" for end in ends]
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    tensors = {}
+    for name in wanted:
+        tensor = stored[names.get_name(name, try_suffixes=(".weight",)) or name]
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if "q_proj" in name or "k_proj" in name:
+            count = heads if "q_proj" in name else kv_heads
+            split = values.reshape(count, values.shape[0] // count // 2, 2, values.shape[1])
+            values = np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
+        tensors[name] = values
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": header.get("embedding_length"),
+        "intermediate_size": header.get("feed_forward_length"),
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": header.get("context_length"),
+        "rms_norm_eps": header.get("attention.layer_norm_rms_epsilon"),
+        "rope_theta": header.get("rope.freq_base"),
+        "vocab_size": tensors["model.embed_tokens.weight"].shape[0],
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    tokens = header.get("tokenizer.ggml.tokens").read()
+    types = header.get("tokenizer.ggml.token_type").read()
+    added = [{"id": i, "content": text, "special": True} for i, text in enumerate(tokens) if types[i] == 3]
+    tokenizer = {
+        "added_tokens": added,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}],
+        },
+        "model": {
+            "type": "BPE",
+            "vocab": {text: i for i, text in enumerate(tokens)},
+            "merges": header.get("tokenizer.ggml.merges").read(),
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "add_bos_token": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    return {path.name: path for path in folder.iterdir()}
