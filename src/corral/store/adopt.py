@@ -45,9 +45,9 @@ class Adopted:
 class CannotShare(CorralError):
     """A file that can be neither reflinked nor hard-linked into the store."""
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path.name} {why}")
-        self.path = path
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} {why}")
+        self.name = name
 
 
 def import_ollama(store: ModelStore, source: Path, *, copy: bool = False) -> Iterator[Adopted]:
@@ -145,7 +145,7 @@ def _import_gguf(store: ModelStore, name: ModelName, path: Path, projectors: lis
     with store.blobs.reserve([*(file.digest for _, file in files), Digest(hashlib.sha256(config).hexdigest())]):
         for _, file in files:
             _share(store, file, copy=copy)
-        layers = tuple(Layer(kind, file.digest, file.size_bytes, file.path.name) for kind, file in files)
+        layers = tuple(Layer(kind, file.digest, file.size_bytes, file.name) for kind, file in files)
         manifest = Manifest(Layer(media.CONFIG, store.blobs.put(config)[0], len(config)), layers)
         store.write(_free_name(store, name, manifest), manifest)
     return manifest.size_bytes
@@ -155,6 +155,7 @@ class _Original:
     """A file elsewhere, hashed; `check_unchanged` tells whether it is still the file that was hashed."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name  # the hub cache's names are links to blobs
         self.path = path.resolve(strict=True)
         self._identity = self._look()
         self.size_bytes = self._identity[1]
@@ -163,7 +164,7 @@ class _Original:
 
     def check_unchanged(self) -> None:
         if self._look() != self._identity:
-            raise CannotShare(self.path, "changed while it was read")
+            raise CannotShare(self.name, "changed while it was read")
 
     def _look(self) -> tuple[int, int, int]:
         stat = self.path.stat()
@@ -175,15 +176,13 @@ def _share(store: ModelStore, original: _Original, *, copy: bool) -> None:
     blobs, digest = store.blobs, original.digest
     if blobs.has(digest) and blobs.size(digest) == original.size_bytes:
         blobs.touch(digest)
-    elif _reflink(store, original) or _hard_link(store, original):
-        original.check_unchanged()
-    elif copy:
+    elif not (_reflink(store, original) or _hard_link(store, original)):
+        if not copy:
+            raise CannotShare(original.name, "is on another file system; it could only be copied")
         with blobs.writer(digest, original.size_bytes) as writer, original.path.open("rb") as source:
             while chunk := source.read(_CHUNK_BYTES):
                 writer.write(chunk)
             writer.commit()
-    else:
-        raise CannotShare(original.path, "is on another file system; it could only be copied")
 
 
 def _reflink(store: ModelStore, original: _Original) -> bool:
@@ -209,6 +208,11 @@ def _hard_link(store: ModelStore, original: _Original) -> bool:
     except OSError as error:
         if error.errno in _CANNOT_SHARE:
             return False
+        raise
+    try:
+        original.check_unchanged()
+    except CannotShare:
+        target.unlink()
         raise
     if target.stat().st_mode & 0o444 != 0o444:
         target.chmod(FILE_MODE)  # a blob must be readable by whoever shares the store
