@@ -130,9 +130,7 @@ def read_parts(content: Any, where: str, name: str = "content") -> tuple[str, tu
         elif kind == "input_file":
             raise InvalidRequest("file inputs are not currently supported", field=where)
         else:
-            raise InvalidRequest(
-                f"{where}[{number}]: unknown content type: {kind}".replace(": content", "", 1), field=where
-            )
+            raise InvalidRequest(f"{where}: {name}[{number}]: unknown content type: {kind}", field=where)
     return "".join(texts), tuple(images)
 
 
