@@ -1,6 +1,7 @@
 """What the scheduler asks of runners and of where they come from: the seam between deciding and processes.
 
-`runner.handle.RunnerHandle` and `runner.launch.LocalLauncher` fulfil these protocols today; tests have fakes.
+`runner.handle.RunnerHandle`, `runner.kvcache.ConversationStore` and `runner.launch.LocalLauncher` fulfil these
+protocols today; tests have fakes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from corral.runner.spec import RunnerInfo, RunnerSpec
 
 
 class Handle(Protocol):
-    """The server's hold of one runner. Optional coroutines `after_ready` and `before_unload` save and restore chats."""
+    """The server's hold of one runner."""
 
     @property
     def closed(self) -> asyncio.Event:
@@ -54,8 +55,23 @@ class Handle(Protocol):
         ...
 
 
+class Conversations(Protocol):
+    """What survives a runner: the prompts its slots have read. Both calls log what fails and raise nothing."""
+
+    async def save(self, client: RunnerClient, spec: RunnerSpec) -> int:
+        """Before a runner stops; how many were saved. Bounded in time."""
+        ...
+
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int) -> int:
+        """Into a runner that has served nothing yet; how many."""
+        ...
+
+
 class Launcher(Protocol):
-    """Where runners come from: a local process today, an actor on a cluster tomorrow."""
+    """Where runners come from: a local process today, an actor on a cluster tomorrow.
+
+    A launcher whose runners can save what they have read has a `conversations: Conversations`.
+    """
 
     def create(self, spec: RunnerSpec) -> Handle:
         """A runner that has not been started."""

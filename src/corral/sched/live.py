@@ -19,22 +19,32 @@ import logging
 from collections.abc import Callable
 
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
+from corral.runner.spec import RunnerSpec
 from corral.sched.events import Died, Event, Loaded, LoadFailed, Stopped
-from corral.sched.launch import Handle
+from corral.sched.launch import Conversations, Handle
 
 log = logging.getLogger(__name__)
-_HOOK_DEADLINE_S = 20.0
+_SAVE_DEADLINE_S = 20.0
 
 
 class LiveRunner:
     """Drives one runner handle."""
 
-    def __init__(self, runner_id: int, handle: Handle, post: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        runner_id: int,
+        handle: Handle,
+        spec: RunnerSpec,
+        conversations: Conversations | None,
+        post: Callable[[Event], None],
+    ) -> None:
         self.id = runner_id
         self.handle = handle
+        self._spec = spec
+        self._conversations = conversations
         self._post = post
         self._task: asyncio.Task[None] | None = None
-        self._ready = False
+        self._saves = False  # ready and well: its conversations are worth saving
         self._leaving = False
 
     def begin(self) -> asyncio.Task[None]:
@@ -42,9 +52,10 @@ class LiveRunner:
         self._task = asyncio.create_task(self._run(), name=f"runner-{self.id}")
         return self._task
 
-    def stop(self) -> None:
-        """Ask it to go; the answer is the event Stopped. No effect once it is going."""
+    def stop(self, *, save: bool) -> None:
+        """Ask it to go; the answer is the event Stopped. No effect once it is going. save: keep its conversations."""
         if not self._leaving and self._task is not None:
+            self._saves = self._saves and save
             self._leaving = True
             self._task.cancel()
 
@@ -63,13 +74,14 @@ class LiveRunner:
     async def _live(self) -> Event:
         try:
             await self.handle.start()
-            await self._call_hook("after_ready")
+            if self._conversations is not None:
+                await self._conversations.restore(self.handle.client, self._spec, self.handle.info.slots)
         except CorralError as error:
             return LoadFailed(self.id, error, bool(getattr(error, "out_of_memory", False)))
         except Exception as error:
             log.exception("runner %d could not be started", self.id)
             return LoadFailed(self.id, RunnerFailedToStart(f"error starting the runner: {error}"))
-        self._ready = True
+        self._saves = True
         info = self.handle.info
         memory = info.memory
         measured = memory.weights_bytes + memory.kv_cache_bytes + memory.compute_bytes
@@ -80,19 +92,12 @@ class LiveRunner:
     async def _leave(self, outcome: Event) -> None:
         """Nothing here may fail or hang: the runner's place is given away when this returns."""
         try:
-            if self._ready and isinstance(outcome, Stopped):
-                await self._call_hook("before_unload")
+            if self._conversations is not None and self._saves and isinstance(outcome, Stopped):
+                async with asyncio.timeout(_SAVE_DEADLINE_S):
+                    await self._conversations.save(self.handle.client, self._spec)
+        except Exception:
+            log.warning("runner %d: its conversations are lost", self.id, exc_info=True)
+        try:
             await self.handle.stop()
         except Exception:
             log.exception("runner %d: stopping failed", self.id)
-
-    async def _call_hook(self, name: str) -> None:
-        """`after_ready` and `before_unload` of the handle, where it has them: saved chats. Failing is no harm."""
-        hook = getattr(self.handle, name, None)
-        if hook is None:
-            return
-        try:
-            async with asyncio.timeout(_HOOK_DEADLINE_S):
-                await hook()
-        except Exception:
-            log.warning("runner %d: %s failed", self.id, name, exc_info=True)

@@ -48,7 +48,7 @@ from corral.sched.events import (
     UnloadAsked,
 )
 from corral.sched.hostmemory import HostMemory
-from corral.sched.launch import Launcher
+from corral.sched.launch import Conversations, Launcher
 from corral.sched.leased import LeasedRunner
 from corral.sched.listing import describe_request, describe_runner
 from corral.sched.live import LiveRunner
@@ -98,6 +98,7 @@ class Scheduler:
     ) -> None:
         self._settings = settings
         self._launcher = launcher
+        self._conversations: Conversations | None = getattr(launcher, "conversations", None)
         self._clock: Clock = clock or LoopClock()
         self._host_memory = host_memory or HostMemory()
         self._limits = limits
@@ -277,7 +278,7 @@ class Scheduler:
             case Stop():
                 log.info("stopping runner %d: %s", action.runner_id, action.reason)
                 if (live := self._live.get(action.runner_id)) is not None:
-                    live.stop()
+                    live.stop(save=action.reason != "failed")
             case Grant():
                 self._grant(action, now)
             case Fail():
@@ -292,7 +293,8 @@ class Scheduler:
 
     def _load(self, action: Load) -> None:
         log.info("loading %s as runner %d", action.spec.model_path.name, action.runner_id)
-        live = LiveRunner(action.runner_id, self._launcher.create(action.spec), self._post)
+        handle = self._launcher.create(action.spec)
+        live = LiveRunner(action.runner_id, handle, action.spec, self._conversations, self._post)
         self._live[action.runner_id] = live
         self._empty.clear()
         self._keep(live.begin())

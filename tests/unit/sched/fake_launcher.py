@@ -121,14 +121,6 @@ class FakeHandle:
         self.calls.append("stop")
         self.closed.set()
 
-    async def after_ready(self) -> None:
-        self.calls.append("after_ready")
-
-    async def before_unload(self) -> None:
-        self.calls.append("before_unload")
-        if self.launcher.hook_error is not None:
-            raise self.launcher.hook_error
-
     # ---- what tests do to it
 
     def get_ready(self) -> None:
@@ -145,13 +137,31 @@ class FakeHandle:
         self.closed.set()
 
 
+class FakeConversations:
+    """Notes what was saved and restored."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.error: Exception | None = None
+
+    async def save(self, client: RunnerClient, spec: RunnerSpec) -> int:
+        self.calls.append(f"save {spec.model_path}")
+        if self.error is not None:
+            raise self.error
+        return 1
+
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int) -> int:
+        self.calls.append(f"restore {spec.model_path} into {slots}")
+        return 0
+
+
 class FakeLauncher:
     """Makes FakeHandles and keeps them."""
 
     def __init__(self, *, start_at_once: bool = True) -> None:
         self.start_at_once = start_at_once
         self.handles: list[FakeHandle] = []
-        self.hook_error: Exception | None = None
+        self.conversations = FakeConversations()
 
     def create(self, spec: RunnerSpec) -> FakeHandle:
         handle = FakeHandle(spec, self)

@@ -101,7 +101,7 @@ def test_a_waiter_that_leaves_the_queue_is_never_granted() -> None:
 def test_leaving_at_the_moment_of_the_grant_gives_the_slot_back() -> None:
     world = World()
     world.ask("r1", "r2")
-    world.ready()  # r1 is granted; its client leaves before it hears of it, which is the same event as the end of a lease
+    world.ready()  # r1 is granted; its client leaves before it hears of it: the same event as the end of a lease
     world.end("r1")
     assert world.runner().leases.keys() == {"r2"}
 

@@ -1,4 +1,4 @@
-"""The scheduler's task: leases in every phase of cancellation, runners' lives, closing, lists. Fake runners and clock."""
+"""The scheduler: leases in every phase of cancellation, lives of runners, closing, lists. Fake runners, fake clock."""
 
 from __future__ import annotations
 
@@ -261,6 +261,7 @@ async def test_a_reported_failure_replaces_the_runner(launcher: FakeLauncher) ->
             await scheduler.report_failure(lease, RunnerHung(30.0))
             await settle()
             assert launcher.handles[0].closed.is_set()
+            assert launcher.conversations.calls == ["restore /a into 1"]  # nothing is asked of a runner that hangs
         async with scheduler.lease(want("a")) as lease:
             assert lease.runner_id == 2
 
@@ -281,7 +282,7 @@ async def test_queue_full_and_not_enough_memory_reach_the_caller(launcher: FakeL
                 pass
 
 
-async def test_keep_alive_runs_on_the_clock_and_the_hook_is_called_before_the_stop(launcher: FakeLauncher) -> None:
+async def test_keep_alive_runs_on_the_clock_and_conversations_are_saved_before_the_stop(launcher: FakeLauncher) -> None:
     clock = FakeClock()
     async with running_scheduler(launcher, clock=clock, keep_alive_s=300.0) as scheduler:
         async with scheduler.lease(want("a")):
@@ -291,12 +292,13 @@ async def test_keep_alive_runs_on_the_clock_and_the_hook_is_called_before_the_st
         assert scheduler.loaded()[0].state == "ready"
         await clock.advance(2.0)
         assert scheduler.loaded() == []
-        assert launcher.handles[0].calls == ["start", "after_ready", "before_unload", "stop"]
+        assert launcher.conversations.calls == ["restore /a into 1", "save /a"]
+        assert launcher.handles[0].calls == ["start", "stop"]
 
 
-async def test_a_failing_hook_does_not_keep_the_runner(launcher: FakeLauncher) -> None:
+async def test_conversations_that_cannot_be_saved_do_not_keep_the_runner(launcher: FakeLauncher) -> None:
     async with running_scheduler(launcher) as scheduler:
-        launcher.hook_error = OSError("disk full")
+        launcher.conversations.error = OSError("disk full")
         async with scheduler.lease(want("a", keep_alive_s=0.0)):
             pass
         await settle()
