@@ -12,7 +12,7 @@ from typing import Any
 
 from corral.config import Settings
 from corral.core import ChatRequest, Common, Embeddings, EmbedRequest, Event, GenerateRequest
-from corral.inference import chat, embed, generate, scores, tokens
+from corral.inference import chat, embed, generate, leasing, scores, tokens
 from corral.inference.progress import with_progress
 from corral.inference.scores import Ranking
 from corral.inference.shared import Shared
@@ -72,6 +72,12 @@ class Inference:
     async def system_one(self, common: Common, body: dict[str, Any]) -> dict[str, Any]:
         """Hand a System-One request to the engine's own handler; raises EngineError 404 where it has none."""
         return await scores.system_one(self._shared, common, body)
+
+    async def load(self, common: Common) -> None:
+        """Have the model ready, whatever it is for; raises as `generate` does."""
+        model = await leasing.find_model(self._shared, common, required=True)
+        async with leasing.leased(self._shared, await leasing.prepare(self._shared, common, model)):
+            pass
 
     async def unload(self, common: Common) -> None:
         """Let the model go as soon as it is idle; no error when it is not loaded."""

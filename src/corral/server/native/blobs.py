@@ -14,6 +14,7 @@ from corral.aio import run_blocking
 from corral.errors import BlobNotFound, DigestMismatch, RequestCanceled
 from corral.names import Digest
 from corral.server.deps import deps_of
+from corral.store.blobs import BlobWriter
 
 _WRITE_BYTES = 2**20  # hash and write about so much per step on the executor
 
@@ -38,15 +39,7 @@ async def upload(request: Request) -> Response:
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdecimal() else None
     try:
-        with await run_blocking(blobs.writer, digest, size) as writer:
-            pending = bytearray()
-            async for chunk in request.stream():
-                pending += chunk
-                if len(pending) >= _WRITE_BYTES:
-                    await run_blocking(writer.write, bytes(pending))
-                    pending.clear()
-            await run_blocking(writer.write, bytes(pending))
-            stored = await run_blocking(writer.commit)
+        stored = await _receive(request, blobs.writer(digest, size))
     except ClientDisconnect as error:
         raise RequestCanceled from error
     except DigestMismatch as error:
@@ -54,3 +47,19 @@ async def upload(request: Request) -> Response:
     if sent != str(stored):  # an upload under `sha256-` or in capitals is refused, as Ollama does
         raise DigestMismatch(sent, str(stored))
     return Response(status_code=201)
+
+
+async def _receive(request: Request, writer: BlobWriter) -> Digest:
+    """Write the body as it comes; what was written is deleted when the client leaves or the digest is another."""
+    await run_blocking(writer.__enter__)
+    try:
+        pending = bytearray()
+        async for chunk in request.stream():
+            pending += chunk
+            if len(pending) >= _WRITE_BYTES:
+                await run_blocking(writer.write, bytes(pending))
+                pending.clear()
+        await run_blocking(writer.write, bytes(pending))
+        return await run_blocking(writer.commit)
+    finally:
+        await run_blocking(writer.__exit__, None, None, None)

@@ -1,0 +1,165 @@
+"""`serve`: from settings to a running server and back. Called by `corral serve`.
+
+Start: bind, so that a taken port fails first; clean the store; start the scheduler; listen. Stop (SIGINT, SIGTERM):
+take no new connections, let requests in flight end for `drain_timeout_s`, cancel what is left, stop all runners. A
+second signal skips the wait. SIGUSR1 switches debug logging on and off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from corral import __version__
+from corral.aio import run_blocking
+from corral.config import Settings
+from corral.core import Common, TransferStatus
+from corral.create.flow import Creator
+from corral.create.request import CreateRequest
+from corral.errors import CorralError
+from corral.inference import Inference
+from corral.names import Digest, ModelName
+from corral.registry.service import Registry
+from corral.runner.launch import LocalLauncher
+from corral.sched import Launcher, Remembered, Scheduler
+from corral.server.app import create_app
+from corral.server.deps import Deps
+from corral.server.listen import LimitedProtocol, QuietServer, bind
+from corral.store.care import prune_at_start
+from corral.store.models import ModelStore
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 120  # longer than clients keep idle connections, so that it is they who close them
+
+
+def serve(settings: Settings) -> int:
+    """Run until told to stop; the exit status.
+
+    Raises OSError when the address is taken, CorralError for settings that cannot be.
+    """
+    set_up_logging(settings)
+    listener = bind(settings.host)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, listener))
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log lines to stderr; debug when asked for."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("corral").setLevel(logging.DEBUG if settings.debug else logging.INFO)
+    for name in ("uvicorn.error", "uvicorn.access", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for notice in settings.notices:
+        log.warning("%s", notice)
+
+
+def make_deps(settings: Settings, launcher: Launcher) -> Deps:
+    """The parts of a server, not started yet."""
+    store = ModelStore(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
+    scheduler = Scheduler(settings, launcher)
+
+    async def make(name: str, files: Mapping[str, Path]) -> AsyncGenerator[TransferStatus, None]:
+        """What a package index's wheel holds becomes a model the way create makes one."""
+        async for status in creator.create(await run_blocking(_create_request, name, files)):
+            yield status
+
+    registry = Registry(store, settings, make)
+    creator = Creator(store, registry.pull)
+    inference = Inference(store, scheduler, settings)
+    return Deps(settings, store, scheduler, registry, creator, inference, __version__)
+
+
+def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
+    digests = {file: str(Digest.parse(path.name)) for file, path in files.items() if file != "LICENSE"}
+    license_text = files["LICENSE"].read_text(errors="replace") if "LICENSE" in files else ""
+    return CreateRequest(ModelName.parse(name), files=digests, license=(license_text,) if license_text else ())
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    launcher = await run_blocking(LocalLauncher, settings)
+    try:
+        deps = make_deps(settings, launcher)
+        app = create_app(deps)
+        await run_blocking(_clean_store, deps.store)
+        await deps.scheduler.start(lambda model: _load(deps, model))
+        try:
+            await _listen(deps, app, listener)
+        finally:
+            await deps.scheduler.close()
+            await deps.registry.close()
+    finally:
+        listener.close()
+        await run_blocking(launcher.close)
+    return 0
+
+
+async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
+    drain_s = deps.settings.drain_timeout_s
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=None if math.isinf(drain_s) else math.ceil(drain_s),
+    )
+    server = QuietServer(config)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        server.force_exit = server.should_exit  # the second signal
+        server.should_exit = True
+        stopping.set()
+
+    async def end_transfers() -> None:
+        """A transfer is resumable and may take hours: it does not hold up the end."""
+        await stopping.wait()
+        await deps.registry.close()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGUSR1, _toggle_debug)
+    host, port = listener.getsockname()[:2]
+    log.info("corral %s listens on %s:%d, models in %s", deps.version, host, port, deps.settings.models)
+    async with asyncio.TaskGroup() as group:
+        ending = group.create_task(end_transfers())
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            ending.cancel()
+
+
+def _clean_store(store: ModelStore) -> None:
+    store.root.mkdir(parents=True, exist_ok=True)
+    try:
+        prune_at_start(store)
+    except (CorralError, OSError) as error:
+        log.warning("the store could not be cleaned: %s", error)
+
+
+async def _load(deps: Deps, model: Remembered) -> None:
+    await deps.inference.load(Common(model=model.name, keep_alive_s=model.keep_alive_s))
+
+
+def _toggle_debug() -> None:
+    logger = logging.getLogger("corral")
+    logger.setLevel(logging.INFO if logger.level == logging.DEBUG else logging.DEBUG)
+    log.info("log level is %s", logging.getLevelName(logger.level))
