@@ -1,0 +1,270 @@
+"""Events to OpenAI's, Responses' and Anthropic's streams: order, keys, and what happens in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.api.anthropic import MessagesRequest
+from corral.api.responses import ResponseReply
+from corral.core import Delta, Done, Event, Message, Metrics, Notice, ToolCall
+from corral.errors import ModelNotFound, RunnerDied
+from corral.server.anthropic.messages import read_conversation
+from corral.server.anthropic.replies import MessageEncoder, error_event, stop_reason
+from corral.server.openai.chat import ChunkEncoder
+from corral.server.openai.merge import merge
+from corral.server.openai.response_events import ResponseEncoder
+from corral.server.openai.response_store import ResponseStore
+from corral.server.openai.wire import with_pings
+
+METRICS = Metrics(prompt_tokens=3, cached_tokens=1, eval_tokens=2)
+CALL = ToolCall("f", {"x": 1}, "call_ab12cd34", 0)
+
+
+async def stream(*events: Event | BaseException) -> AsyncIterator[Event]:
+    for event in events:
+        if isinstance(event, BaseException):
+            raise event
+        yield event
+
+
+async def text_of(frames: AsyncIterator[bytes]) -> str:
+    return b"".join([piece async for piece in frames]).decode()
+
+
+def parse(text: str) -> list[tuple[str, Any]]:
+    found = []
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and not line.startswith(":"))
+        if "data" in lines:
+            found.append(
+                (lines.get("event", ""), lines["data"] if lines["data"] == "[DONE]" else json.loads(lines["data"]))
+            )
+    return found
+
+
+async def chat_frames(*events: Event, count: int = 1, usage: bool = False) -> list[Any]:
+    encoder = ChunkEncoder("m", count, include_usage=usage)
+    return [data for _, data in parse(await text_of(encoder.frames(merge([stream(*events) for _ in range(count)]))))]
+
+
+def deltas(chunks: Sequence[Any]) -> list[Any]:
+    return [chunk["choices"][0]["delta"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]]
+
+
+async def test_the_role_comes_with_the_first_piece_and_the_finish_chunk_is_empty() -> None:
+    chunks = await chat_frames(Delta("Hi"), Delta("!"), Done("stop", METRICS))
+    assert deltas(chunks) == [{"role": "assistant", "content": "Hi"}, {"content": "!"}, {}]
+    assert chunks[2]["choices"][0]["finish_reason"] == "stop"
+    assert "usage" not in chunks[2]
+    assert chunks[-1] == "[DONE]"
+
+
+async def test_usage_comes_last_with_empty_choices_only_when_asked_for() -> None:
+    chunks = await chat_frames(Delta("Hi"), Done("stop", METRICS), usage=True)
+    assert chunks[-2]["choices"] == []
+    assert chunks[-2]["usage"]["total_tokens"] == 5
+    assert chunks[-2]["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
+
+
+async def test_thinking_and_content_of_one_event_become_two_chunks() -> None:
+    chunks = await chat_frames(Delta("a", "hmm"), Delta(thinking="x"), Done("stop", METRICS))
+    assert deltas(chunks)[:3] == [
+        {"role": "assistant", "reasoning": "hmm"},
+        {"content": "a"},
+        {"content": "", "reasoning": "x"},
+    ]
+
+
+async def test_a_call_is_complete_in_one_delta_and_changes_the_finish_reason() -> None:
+    chunks = await chat_frames(Delta(tool_calls=(CALL,)), Done("stop", METRICS))
+    call = deltas(chunks)[0]["tool_calls"][0]
+    assert call == {
+        "id": "call_ab12cd34",
+        "index": 0,
+        "type": "function",
+        "function": {"name": "f", "arguments": '{"x":1}'},
+    }
+    assert chunks[1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_an_empty_answer_still_opens_with_the_role() -> None:
+    assert deltas(await chat_frames(Done("stop", METRICS))) == [{"role": "assistant", "content": ""}, {}]
+
+
+async def test_choices_of_one_stream_keep_their_index_and_share_id_and_time() -> None:
+    chunks = [
+        chunk
+        for chunk in await chat_frames(Delta("a"), Done("stop", METRICS), count=3, usage=True)
+        if chunk != "[DONE]"
+    ]
+    assert {chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"]} == {0, 1, 2}
+    assert len({(chunk["id"], chunk["created"]) for chunk in chunks}) == 1
+    assert chunks[-1]["usage"]["completion_tokens"] == 6
+    assert chunks[-1]["usage"]["prompt_tokens"] == 3
+
+
+async def test_warnings_stand_on_the_finish_chunk() -> None:
+    chunks = await chat_frames(Delta("a"), Done("stop", METRICS, notices=(Notice("c", "m", {"n": 1}),)))
+    assert chunks[1]["warnings"] == [{"code": "c", "message": "m", "n": 1}]
+
+
+async def test_one_failing_choice_ends_the_merged_stream_and_closes_the_others() -> None:
+    closed = []
+
+    async def endless() -> AsyncIterator[Event]:
+        try:
+            while True:
+                yield Delta("a")
+                await asyncio.sleep(0)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(RunnerDied):
+        async for _ in merge([endless(), stream(Delta("b"), RunnerDied(-9))]):
+            pass
+    assert closed == [True]
+
+
+async def test_pings_fill_the_silence_and_the_source_is_closed_when_the_reader_leaves() -> None:
+    closed = asyncio.Event()
+    gate = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        try:
+            await gate.wait()
+            yield b"data"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    frames = with_pings(slow(), lambda: b"ping", every_s=0.001)
+    assert await anext(frames) == b"ping"
+    gate.set()
+    while await anext(frames) != b"data":
+        pass
+    await frames.aclose()  # type: ignore[attr-defined]
+    assert closed.is_set()
+
+
+async def response_frames(*events: Event) -> list[tuple[str, Any]]:
+    encoder = ResponseEncoder(ResponseReply(id="resp_1", model="m"))
+    return parse(await text_of(encoder.frames(stream(*events))))
+
+
+async def test_text_before_a_call_is_closed_before_the_call_and_text_after_it_kept() -> None:
+    frames = await response_frames(Delta("a"), Delta(tool_calls=(CALL,)), Delta("b"), Done("stop", METRICS))
+    output = frames[-1][1]["response"]["output"]
+    assert [item["type"] for item in output] == ["message", "function_call", "message"]
+    added = [data["output_index"] for kind, data in frames if kind == "response.output_item.added"]
+    done = [data["output_index"] for kind, data in frames if kind == "response.output_item.done"]
+    assert added == done == [0, 1, 2]
+    assert [data["sequence_number"] for _, data in frames] == list(range(len(frames)))
+
+
+async def test_a_length_cut_ends_incomplete_and_an_empty_answer_has_an_empty_list() -> None:
+    frames = await response_frames(Done("length", METRICS))
+    assert [kind for kind, _ in frames] == ["response.created", "response.in_progress", "response.incomplete"]
+    response = frames[-1][1]["response"]
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert response["output"] == []
+    assert response["usage"]["input_tokens_details"] == {"cached_tokens": 1, "cache_write_tokens": 0}
+
+
+async def test_a_late_error_of_a_response_is_response_failed() -> None:
+    encoder = ResponseEncoder(ResponseReply(id="resp_1", model="m"))
+    ((kind, data),) = parse(encoder.failure(RunnerDied(-9)).decode())
+    assert kind == "response.failed"
+    assert data["response"]["error"]["code"] == "api_error"
+
+
+async def message_frames(*events: Event) -> list[tuple[str, Any]]:
+    encoder = MessageEncoder(MessagesRequest(model="m", max_tokens=100))
+    return parse(await text_of(encoder.frames(stream(*events))))
+
+
+async def test_blocks_close_when_another_kind_begins() -> None:
+    frames = await message_frames(
+        Delta("a"), Delta(thinking="hmm"), Delta("b"), Delta(tool_calls=(CALL,)), Done("stop", METRICS)
+    )
+    starts = [(data["index"], data["content_block"]["type"]) for kind, data in frames if kind == "content_block_start"]
+    assert starts == [(0, "text"), (1, "thinking"), (2, "text"), (3, "tool_use")]
+    stops = [data["index"] for kind, data in frames if kind == "content_block_stop"]
+    assert stops == [0, 1, 2, 3]
+    assert frames[-2][1]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+
+
+async def test_an_empty_message_has_only_its_frame() -> None:
+    assert [kind for kind, _ in await message_frames(Done("stop", METRICS))] == [
+        "message_start",
+        "message_delta",
+        "message_stop",
+    ]
+
+
+def test_a_ping_before_the_first_event_opens_the_message() -> None:
+    encoder = MessageEncoder(MessagesRequest(model="m", max_tokens=5))
+    assert [kind for kind, _ in parse(encoder.ping().decode())] == ["message_start", "ping"]
+    assert [kind for kind, _ in parse(encoder.ping().decode())] == ["ping"]
+
+
+@pytest.mark.parametrize(
+    ("end", "called", "reason"),
+    [
+        (Done("stop"), False, "end_turn"),
+        (Done("stop", stop_sequence="x"), False, "stop_sequence"),
+        (Done("length", Metrics(eval_tokens=10)), False, "max_tokens"),
+        (Done("length", Metrics(eval_tokens=4)), False, "model_context_window_exceeded"),
+        (Done("length"), True, "tool_use"),
+        (Done(""), False, None),
+    ],
+)
+def test_stop_reasons(end: Done, called: bool, reason: str | None) -> None:
+    assert stop_reason(end, 10, called=called) == reason
+
+
+def test_a_late_error_of_a_message_is_an_error_event() -> None:
+    ((kind, data),) = parse(error_event(RunnerDied(-9)).decode())
+    assert kind == "error"
+    assert data["error"]["type"] == "api_error"
+
+
+def test_tool_results_of_a_user_come_before_its_text_and_get_the_tools_name() -> None:
+    body = MessagesRequest(
+        messages=[
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "a"},
+                    {"type": "tool_result", "tool_use_id": "t", "content": "ok"},
+                ],
+            },
+        ],
+        system=[{"type": "text", "text": "S"}, {"type": "text", "text": "T"}],
+    )
+    assert read_conversation(body, []) == (
+        Message("system", "ST"),
+        Message("assistant", tool_calls=(ToolCall("f", {}, "t", 0),)),
+        Message("tool", "ok", tool_name="f", tool_call_id="t"),
+        Message("user", "a"),
+    )
+
+
+def test_kept_responses_are_bounded_private_and_gone_when_deleted(tmp_path: Path) -> None:
+    store = ResponseStore(tmp_path / "r", max_responses=2)
+    for number in range(3):
+        store.save(f"resp_{number}", [Message("user", "é", images=(b"\x00\xff",))], b'{"id":"x"}')
+    kept = sorted(path.name for path in (tmp_path / "r").iterdir())
+    assert kept == ["resp_1.json", "resp_2.json"]
+    assert store.load("resp_2").messages == [Message("user", "é", images=(b"\x00\xff",))]
+    assert (tmp_path / "r" / "resp_2.json").stat().st_mode & 0o077 == 0
+    store.delete("resp_2")
+    for missing in ("resp_2", "resp_0", "../x", "resp_" + "a" * 100):
+        with pytest.raises(ModelNotFound):
+            store.load(missing)
