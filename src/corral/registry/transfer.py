@@ -257,30 +257,34 @@ class BlobDownload:
             raise _WrongSize(f"blob {self.digest} has {total} bytes, the manifest says {self.size}")
 
     async def _receive(self, response: aiohttp.ClientResponse, file: IO[bytes], part: Part) -> None:
+        """Take the body, writing behind the reading: what aiohttp still buffers when a connection breaks is lost."""
         rate, clock = self._shared.rate, asyncio.get_running_loop().time
         chunks: list[bytes] = []
-        held, written_at = 0, clock()
+        received, written, written_at = part.completed, part.completed, clock()
+        writing: asyncio.Task[None] | None = None
         try:
             async for data in response.content.iter_chunked(rate.chunk_bytes):
-                piece = data[: part.size - part.completed - held]
-                chunks.append(piece)
-                held += len(piece)
-                if part.completed + held >= part.size:
+                chunks.append(data[: part.size - received])
+                received += len(chunks[-1])
+                if received >= part.size:
                     return  # more than asked for is not read; whether these bytes are right, the digest says
-                await rate.take(len(piece))
-                if held >= _WRITE_BYTES or clock() - written_at >= _FLUSH_S:
-                    ready, size = chunks, held
-                    chunks, held, written_at = [], 0, clock()
-                    await self._write(file, part, ready, size)
+                await rate.take(len(data))
+                if received - written >= _WRITE_BYTES or clock() - written_at >= _FLUSH_S:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.create_task(self._write(file, part, chunks))
+                    chunks, written, written_at = [], received, clock()
         finally:
-            if held:
-                await self._write(file, part, chunks, held)
+            if writing is not None:
+                await writing
+            if chunks:
+                await self._write(file, part, chunks)
 
-    async def _write(self, file: IO[bytes], part: Part, chunks: list[bytes], size: int) -> None:
-        await run_settled(self._write_now, file, part, chunks, size)
+    async def _write(self, file: IO[bytes], part: Part, chunks: list[bytes]) -> None:
+        await run_settled(self._write_now, file, part, chunks)
         self._grown.set()
 
-    def _write_now(self, file: IO[bytes], part: Part, chunks: list[bytes], size: int) -> None:
+    def _write_now(self, file: IO[bytes], part: Part, chunks: list[bytes]) -> None:
         position = part.start
         with full_disk_as_error(self._shared.blobs.root, self.size - position):
             for chunk in chunks:
@@ -288,7 +292,7 @@ class BlobDownload:
                 while view:
                     count = os.pwrite(file.fileno(), view, position)
                     view, position = view[count:], position + count
-            part.completed += size
+            part.completed = position - part.offset
             part_files.save(self._partial, part)
 
     async def _hash_along(self, file: IO[bytes]) -> None:
