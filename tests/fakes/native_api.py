@@ -49,11 +49,18 @@ class FakeApi:
         return answer(body) if callable(answer) else answer
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, api: FakeApi) -> None:
+        self.api = api
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
 @contextmanager
 def serving(api: FakeApi) -> Iterator[FakeApi]:
     """Serve until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
-    server.daemon_threads = True
+    server = _Server(api)
     api.port = server.server_address[1]
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()
@@ -65,48 +72,46 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
         thread.join()
 
 
-def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-            """Stay quiet."""
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
 
-        def do_HEAD(self) -> None:  # noqa: N802
-            self._answer()
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+        """Stay quiet."""
 
-        do_GET = do_POST = do_DELETE = do_HEAD  # noqa: N815
-
-        def _answer(self) -> None:
-            route = f"{self.command} {self.path}"
-            body = self._body()
-            reply = Reply(text="Ollama is running") if self.path == "/" else api.reply(route, body)
-            self.send_response(reply.status)
-            if reply.stream is None:
-                text = reply.text if reply.text is not None else "" if reply.body is None else json.dumps(reply.body)
-                data = text.encode()
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-                return
+    def do_HEAD(self) -> None:
+        """All methods alike; a HEAD answer has no body."""
+        api, body = self.server.api, self._body()
+        reply = Reply(text="Ollama is running") if self.path == "/" else api.reply(f"{self.command} {self.path}", body)
+        self.send_response(reply.status)
+        if reply.stream is not None:
             self.end_headers()
-            try:
-                for event in reply.stream:
-                    self.wfile.write(json.dumps(event).encode() + b"\n")
-                    self.wfile.flush()
-            except OSError:
-                api.gone.set()
+            self._send_stream(reply.stream)
+            return
+        text = reply.text if reply.text is not None else "" if reply.body is None else json.dumps(reply.body)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text.encode())
 
-        def _body(self) -> Any:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                data = b""
-                while size := int(self.rfile.readline(), 16):
-                    data += self.rfile.read(size)
-                    self.rfile.readline()
+    do_GET = do_POST = do_DELETE = do_HEAD  # noqa: N815
+
+    def _send_stream(self, events: Iterable[Mapping[str, Any]]) -> None:
+        try:
+            for event in events:
+                self.wfile.write(json.dumps(event).encode() + b"\n")
+                self.wfile.flush()
+        except OSError:
+            self.server.api.gone.set()
+
+    def _body(self) -> Any:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            data = b""
+            while size := int(self.rfile.readline(), 16):
+                data += self.rfile.read(size)
                 self.rfile.readline()
-            else:
-                data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.headers.get("Content-Type") == "application/octet-stream":
-                return data
-            return json.loads(data) if data else None
-
-    return Handler
+            self.rfile.readline()
+        else:
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Type") == "application/octet-stream":
+            return data
+        return json.loads(data) if data else None

@@ -6,7 +6,7 @@ from corral.cli.answer import AnswerPrinter, WordWrap, format_stats, print_answe
 from corral.cli.api import ServerError
 from corral.cli.attachments import UnusableFile, attach, candidates
 from corral.cli.context import Context
-from corral.cli.editor import EditorFailed, EditRequested, LineEditor, edit_outside
+from corral.cli.editor import EditorFailed, EditRequested, LineEditor, QuietTerminal, edit_outside
 from corral.cli.history import History
 from corral.cli.session import Session, WireMessage
 from corral.cli.slash import SlashCommands
@@ -25,12 +25,17 @@ class Chat:
         home, keep = context.settings.home, not context.settings.no_history
         self._history = History(home / "history", saving=keep)
         self._editor = LineEditor(self._console, self._history)
+        self._terminal = QuietTerminal(context.console)
         self._slash = SlashCommands(context, session, self._history)
         self._prefill = ""
 
     def run(self) -> int:
         """Converse until /bye or Ctrl+D; returns the exit status. Raises CorralError when the server fails."""
         self._print_loaded_messages()
+        with self._terminal:
+            return self._converse()
+
+    def _converse(self) -> int:
         while True:
             try:
                 line = self._editor.read(prefill=self._prefill)
@@ -71,7 +76,8 @@ class Chat:
 
     def _edit(self, text: str) -> None:
         try:
-            edited = edit_outside(text, self._context.settings.editor)
+            with self._terminal.lent():
+                edited = edit_outside(text, self._context.settings.editor)
         except (EditorFailed, OSError) as error:
             self._console.note(f"error: {error}")
             return

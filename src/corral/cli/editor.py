@@ -6,7 +6,12 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.data_structures import Size
@@ -37,6 +42,39 @@ class EditRequested(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+
+class QuietTerminal:
+    """The terminal between two prompts: what is typed ahead is kept as it is for the next one, and not echoed.
+
+    In the usual mode the kernel turns a typed-ahead Enter into a newline, which the next prompt would take for Ctrl+J.
+    Ctrl+C stays a signal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._handle = console.stdin.fileno()
+        self._usual: list[Any] = termios.tcgetattr(self._handle)
+
+    def __enter__(self) -> Self:
+        quiet = termios.tcgetattr(self._handle)
+        quiet[0] &= ~termios.ICRNL
+        quiet[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(self._handle, termios.TCSANOW, quiet)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        termios.tcsetattr(self._handle, termios.TCSADRAIN, self._usual)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The terminal in its usual mode, for another program."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
 
 
 class LineEditor:

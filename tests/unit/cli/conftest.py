@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.fakes.native_api import FakeApi, serving
 
 from corral.cli.console import Console
 from corral.cli.main import execute
-from tests.fakes.native_api import FakeApi, serving
 
 
 class Terminal(io.StringIO):

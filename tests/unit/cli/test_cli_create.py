@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.native_api import FakeApi, Reply
 
 from corral.cli.content_type import detect
 from corral.cli.sources import SourceError, expand, model_files, sent_names
-from tests.fakes.native_api import FakeApi, Reply
 
 Cli = Callable[..., Any]
 GGUF = b"GGUF\x03\0\0\0" + bytes(32)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
+from tests.unit.cli.conftest import Terminal
 
 from corral.cli.console import Console
 from corral.cli.progress import Bar, Progress, Spinner, follow, format_remaining
-from tests.unit.cli.conftest import Terminal
 
 
 class Clock:
@@ -105,5 +106,5 @@ def test_elsewhere_each_new_status_is_one_line_and_a_spinner_without_text_is_non
 def test_following_returns_the_warnings_of_the_end() -> None:
     warning = {"code": "insecure", "message": "plain HTTP"}
     with Progress(console(io.StringIO())) as progress:
-        events = [{"status": "a"}, {"status": "success", "warnings": [warning]}]
+        events: list[dict[str, Any]] = [{"status": "a"}, {"status": "success", "warnings": [warning]}]
         assert follow(progress, events, lambda status, _: status) == [warning]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.native_api import FakeApi, Reply
+from tests.unit.cli.conftest import Terminal
 
 from corral.cli.answer import AnswerPrinter, AnswerStyle, WordWrap, format_stats, print_answer
 from corral.cli.attachments import UnusableFile, attach, candidates
 from corral.cli.console import Console
-from tests.fakes.native_api import FakeApi, Reply
-from tests.unit.cli.conftest import Terminal
 
 Cli = Callable[..., Any]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -125,7 +125,12 @@ def test_warnings_are_told(cli: Cli, model: FakeApi) -> None:
 
 
 def test_thinking_is_marked_off_and_can_be_hidden(cli: Cli, model: FakeApi) -> None:
-    stream = [{"response": "", "thinking": "Hm"}, {"response": "", "thinking": "m."}, {"response": "Yes."}, DONE]
+    stream: list[dict[str, Any]] = [
+        {"response": "", "thinking": "Hm"},
+        {"response": "", "thinking": "m."},
+        {"response": "Yes."},
+        DONE,
+    ]
     model.routes["POST /api/generate"] = Reply(stream=stream)
     assert cli("run", "m", "hi").out == "Thinking...\nHmm.\n...done thinking.\n\nYes.\n\n"
     assert cli("run", "m", "--hidethinking", "hi").out == "Yes.\n\n"
