@@ -19,6 +19,7 @@ from corral.durations import FOREVER, parse_duration
 from corral.errors import CorralError, InvalidRequest
 
 DEFAULT_PORT = 11434
+_UNREADABLE = (ValueError, OverflowError, InvalidRequest)  # what a setting's reader may raise
 
 
 class SettingsError(CorralError):
@@ -68,7 +69,16 @@ def parse_address(text: str) -> Address:
 
 
 def _read_bool(text: str) -> bool:
-    return text.lower() not in {"", "0", "f", "false"}
+    if text.lower() in {"1", "t", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "f", "false", "no", "off"}:
+        return False
+    raise ValueError(text)
+
+
+def _read_ollama_bool(text: str) -> bool:
+    """As Ollama reads its variables: whatever Go's ParseBool refuses means true."""
+    return text not in {"0", "f", "F", "FALSE", "false", "False"}
 
 
 def _read_uint(text: str) -> int:
@@ -100,8 +110,14 @@ def _read_float(text: str) -> float:
 def _read_bytes(text: str) -> int:
     for suffix, size in (("kib", 2**10), ("mib", 2**20), ("gib", 2**30), ("kb", 10**3), ("mb", 10**6), ("gb", 10**9)):
         if text.lower().endswith(suffix):
-            return int(float(text[: -len(suffix)]) * size)
-    return int(text)
+            return _at_least_zero(int(float(text[: -len(suffix)]) * size))
+    return _at_least_zero(int(text))
+
+
+def _at_least_zero(value: int) -> int:
+    if value < 0:
+        raise ValueError(value)
+    return value
 
 
 def _choice(*values: str) -> Callable[[str], str]:
@@ -219,11 +235,8 @@ class Settings:
             values[name] = home / text[2:] if text.startswith("~/") else Path(text)
         if not values.get("editor"):
             values["editor"] = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
-        unknown = (
-            set(table)
-            - {item.name for item in fields(cls)}
-            - {item.metadata.get("env", "").lower() for item in fields(cls)}
-        )
+        known = [item for item in fields(cls) if "env" in item.metadata]
+        unknown = set(table) - {item.name for item in known} - {item.metadata["env"].lower() for item in known}
         if unknown:
             raise SettingsError("corral.toml", ", ".join(sorted(unknown)), "settings named in docs/configuration.md")
         return cls(**values, notices=tuple(notices))
@@ -239,8 +252,8 @@ def _find(
         if not text:
             continue
         try:
-            return read(text)
-        except (ValueError, InvalidRequest) as error:
+            return (_read_ollama_bool if read is _read_bool and prefix == "OLLAMA_" else read)(text)
+        except _UNREADABLE as error:
             if prefix == "CORRAL_":
                 raise SettingsError(variable, text, accepted) from error
             notices.append(f"{variable}={text!r} ignored: expected {accepted}")
@@ -252,7 +265,7 @@ def _find(
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         return read(text)
-    except (ValueError, InvalidRequest) as error:
+    except _UNREADABLE as error:
         raise SettingsError(f"corral.toml: {key}", text, accepted) from error
 
 
@@ -278,6 +291,8 @@ def _read_toml(environ: Mapping[str, str]) -> dict[str, Any]:
         except FileNotFoundError:
             if named:
                 raise SettingsError("CORRAL_CONFIG", named, "a file that exists") from None
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # bad TOML, or no UTF-8
             raise SettingsError(str(path), str(error), "TOML") from error
+        except OSError as error:
+            raise SettingsError(str(path), error.strerror or "", "a file that can be read") from error
     return {}

@@ -10,7 +10,7 @@ from corral.errors import InvalidRequest
 
 FOREVER = math.inf  # a keep_alive without end
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PIECE = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
+_PIECE = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 _LONGEST_S = (2**63 - 1) / 1e9
 
 
@@ -49,7 +49,7 @@ def parse_keep_alive(value: Any) -> float | None:
     if isinstance(value, bool):
         raise InvalidRequest("Unsupported type: 'bool'", field="keep_alive")
     if isinstance(value, int | float):
-        seconds = float(value)
+        seconds = float(min(max(value, -1), 2**63))  # a JSON integer can be too large for a float
     elif isinstance(value, str):
         seconds = parse_duration(value)
     else:

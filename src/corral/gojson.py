@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from decimal import Decimal
 from typing import Any
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character; Go's decoder made it U+FFFD
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -48,14 +51,11 @@ def format_float(value: float) -> str:
     if size != 0 and (size < 1e-6 or size >= 1e21):
         mantissa, exponent = repr(value).split("e")
         return f"{mantissa.removesuffix('.0')}e{exponent[0]}{exponent[1:].lstrip('0')}"
-    text = repr(value)
-    if "e" in text:
-        text = f"{value:f}"
-    return text.removesuffix(".0") if "." in text and set(text.split(".")[1]) == {"0"} else text
+    return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def _string(text: str, *, html: bool) -> str:
-    quoted = json.dumps(text, ensure_ascii=False)
+    quoted = json.dumps(_SURROGATE.sub("\ufffd", text), ensure_ascii=False)
     for char, escape in _ESCAPES.items():
         if html or char in "\u2028\u2029":
             quoted = quoted.replace(char, escape)

@@ -1,0 +1,209 @@
+"""Settings: where each value comes from, Ollama's leniency, Corral's strictness, addresses."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.config import Address, Settings, SettingsError, parse_address
+from corral.durations import FOREVER
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No corral.toml of the developer's may be found."""
+    monkeypatch.chdir(tmp_path)
+
+
+def read(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
+    return Settings.from_env({"HOME": "/home/u", **(environ or {})}, flags)
+
+
+def test_defaults() -> None:
+    settings = read()
+    assert settings.models == Path("/home/u/.corral/models")
+    assert settings.home == Path("/home/u/.corral")
+    assert (settings.host.url, settings.keep_alive_s, settings.max_queue) == ("http://127.0.0.1:11434", 300.0, 512)
+    assert (settings.editor, settings.go_template, settings.sandbox, settings.notices) == ("vi", None, True, ())
+
+
+def test_flags_beat_corral_variables_beat_ollamas_beat_the_file(tmp_path: Path) -> None:
+    (tmp_path / "corral.toml").write_text("max_queue = 1\n")
+    assert read().max_queue == 1
+    environ = {"OLLAMA_MAX_QUEUE": "2"}
+    assert read(environ).max_queue == 2
+    environ["CORRAL_MAX_QUEUE"] = "3"
+    assert read(environ).max_queue == 3
+    assert read(environ, max_queue=4).max_queue == 4
+
+
+def test_models_may_be_ollamas_store() -> None:
+    assert read({"OLLAMA_MODELS": "/data/ollama"}).models == Path("/data/ollama")
+    assert read({"OLLAMA_MODELS": "/a", "CORRAL_MODELS": "~/b"}).models == Path("/home/u/b")
+
+
+def test_values_are_trimmed_and_unquoted() -> None:
+    assert read({"OLLAMA_MAX_QUEUE": ' "7" '}).max_queue == 7
+    assert read({"OLLAMA_MAX_QUEUE": "  "}).max_queue == 512
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("90", 90), ("0", 0), ("-1", FOREVER), ("-5m", FOREVER), ("1h", 3600)]
+)
+def test_keep_alive_is_seconds_or_a_duration(text: str, seconds: float) -> None:
+    assert read({"OLLAMA_KEEP_ALIVE": text}).keep_alive_s == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1"])
+def test_a_load_timeout_of_nothing_means_never(text: str) -> None:
+    assert read({"OLLAMA_LOAD_TIMEOUT": text}).load_timeout_s == FOREVER
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("MAX_QUEUE", "many"), ("MAX_QUEUE", "-1"), ("KEEP_ALIVE", "soon"), ("KEEP_ALIVE", "9" * 400)],
+)
+def test_ollamas_bad_values_mean_the_default_and_are_reported(variable: str, text: str) -> None:
+    settings = read({f"OLLAMA_{variable}": text})
+    assert (settings.max_queue, settings.keep_alive_s) == (512, 300.0)
+    assert len(settings.notices) == 1
+    assert f"OLLAMA_{variable}={text!r} ignored" in settings.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MAX_QUEUE", "many"),
+        ("KEEP_ALIVE", "soon"),
+        ("KEEP_ALIVE", "9" * 400),
+        ("SANDBOX", "maybe"),
+        ("KV_CACHE_TYPE", "q3"),
+        ("DEFAULTS", "x"),
+        ("MAX_BODY", "-1"),
+        ("MAX_BODY", "infGiB"),
+        ("MAX_BODY", "lots"),
+    ],
+)
+def test_corrals_bad_values_are_errors_that_name_variable_value_and_form(variable: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({f"CORRAL_{variable}": text})
+    assert caught.value.name == f"CORRAL_{variable}"
+    assert caught.value.value == text
+    assert ": expected " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "ollama", "corral"),
+    [
+        ("1", True, True),
+        ("true", True, True),
+        ("0", False, False),
+        ("False", False, False),
+        ("off", True, False),  # Go's ParseBool does not know "off", and Ollama takes that for true
+        ("no", True, False),
+    ],
+)
+def test_booleans(text: str, ollama: bool, corral: bool) -> None:
+    assert read({"OLLAMA_NOPRUNE": text}).no_prune is ollama
+    assert read({"CORRAL_NOPRUNE": text}).no_prune is corral
+
+
+@pytest.mark.parametrize(("text", "level"), [("1", 1), ("true", 1), ("0", 0), ("false", 0), ("2", 2)])
+def test_debug_is_a_boolean_or_a_level(text: str, level: int) -> None:
+    assert read({"OLLAMA_DEBUG": text}).debug == level
+
+
+@pytest.mark.parametrize(("text", "size"), [("5", 5), ("1KiB", 1024), ("2GiB", 2**31), ("1.5MB", 1_500_000)])
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert read({"CORRAL_MAX_BODY": text}).max_body_bytes == size
+
+
+def test_lists_are_separated_by_commas() -> None:
+    assert read({"OLLAMA_ORIGINS": "http://a, http://b,,"}).origins == ("http://a", "http://b")
+
+
+def test_the_file_takes_field_names_and_variable_names(tmp_path: Path) -> None:
+    (tmp_path / "corral.toml").write_text('keep_alive_s = 5\npin = ["a", "b"]\nsandbox = false\nhost = "0.0.0.0:1"\n')
+    settings = read()
+    assert (settings.keep_alive_s, settings.pinned, settings.sandbox) == (5.0, ("a", "b"), False)
+    assert settings.host == Address("http", "0.0.0.0", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("nonsense = 1", "nonsense"),
+        ("notices = 1", "notices"),
+        ("max_queue = 'x'", "max_queue"),
+        ("a = [", "corral.toml"),
+    ],
+)
+def test_a_bad_file_is_an_error_that_names_the_key(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "corral.toml").write_text(text)
+    with pytest.raises(SettingsError, match=named):
+        read()
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "corral.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="expected TOML"):
+        read()
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a file that exists"):
+        read({"CORRAL_CONFIG": str(tmp_path / "nope.toml")})
+    with pytest.raises(SettingsError, match="a file that can be read"):
+        read({"CORRAL_CONFIG": str(tmp_path)})
+
+
+def test_the_editor_is_the_users() -> None:
+    assert read({"EDITOR": "nano"}).editor == "nano"
+    assert read({"EDITOR": "nano", "VISUAL": "emacs"}).editor == "emacs"
+    assert read({"EDITOR": "nano", "CORRAL_EDITOR": "ed"}).editor == "ed"
+
+
+def test_every_setting_has_its_line_of_help_and_its_own_variable() -> None:
+    described = [item for item in fields(Settings) if item.name != "notices"]
+    assert all(item.metadata["doc"] and item.metadata["accepted"] for item in described)
+    assert len({item.metadata["env"] for item in described}) == len(described)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", Address()),
+        ("1.2.3.4", Address(host="1.2.3.4")),
+        (":1234", Address(host="", port=1234)),
+        ("1.2.3.4:99999", Address(host="1.2.3.4")),
+        ("1.2.3.4:-1", Address(host="1.2.3.4")),
+        ("host:0", Address(host="host", port=0)),
+        ("host:", Address(host="host")),
+        ("http://host", Address(host="host", port=80)),
+        ("https://host", Address("https", "host", 443)),
+        ("https://host:1/base/path/", Address("https", "host", 1, "/base/path")),
+        ("http://", Address(port=80)),
+        ("[::1]:1234", Address(host="::1", port=1234)),
+        ("[::1]", Address(host="::1")),
+        ("::1", Address(host="::1")),
+        (' "0.0.0.0" ', Address(host="0.0.0.0")),
+    ],
+)
+def test_addresses_are_read_as_ollama_reads_them(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (Address(host="0.0.0.0"), "http://127.0.0.1:11434"),
+        (Address(host="::"), "http://[::1]:11434"),
+        (Address(host=""), "http://127.0.0.1:11434"),
+        (Address("https", "h", 1, "/p"), "https://h:1/p"),
+    ],
+)
+def test_an_unspecified_host_is_reached_at_the_loopback_address(address: Address, url: str) -> None:
+    assert address.url == url
