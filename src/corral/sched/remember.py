@@ -51,7 +51,9 @@ def read_loaded(path: Path) -> list[Remembered]:
         return []
 
 
-def _read_row(row: dict[str, object]) -> Remembered:
+def _read_row(row: object) -> Remembered:
+    if not isinstance(row, dict):
+        raise ValueError(row)
     seconds = row.get("keep_alive_s")
     if row.get("forever"):
         seconds = math.inf

@@ -1,0 +1,174 @@
+"""From options to a load: windows, batches, slots, what counts as automatic. Vectors: spec native-api 11.3, 3.2-3.5."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.ggufs import make_gguf
+from tests.fakes.stores import add_model
+
+from corral.config import Settings
+from corral.sched.memory import DeviceFigures, HostFigures
+from corral.sched.plan import LaunchPlan, Purpose, plan
+from corral.store import ModelStore
+from corral.store.model import Model
+
+GIB = 2**30
+CPU = HostFigures(64 * GIB, 64 * GIB)
+GPU = HostFigures(256 * GIB, 256 * GIB, (DeviceFigures(24 * GIB, 24 * GIB),))
+BIG_GPU = HostFigures(256 * GIB, 256 * GIB, (DeviceFigures(80 * GIB, 80 * GIB),))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return build(tmp_path)
+
+
+def build(tmp_path: Path, architecture: str = "llama", trained: int = 131072, **values: Any) -> Model:
+    fields = {
+        f"{architecture}.block_count": 32,
+        f"{architecture}.attention.head_count": 32,
+        f"{architecture}.attention.head_count_kv": 8,
+        f"{architecture}.embedding_length": 4096,
+        f"{architecture}.context_length": trained,
+    }
+    path = make_gguf(tmp_path / "m.gguf", architecture, fields | values)
+    store = ModelStore(tmp_path / "store")
+    return store.load(add_model(store, "m", path))
+
+
+def planned(model: Model, options: dict[str, Any] | None = None, host: HostFigures = CPU, **wish: Any) -> LaunchPlan:
+    settings = wish.pop("settings", Settings())
+    return plan(model, options or {}, settings, host, **wish)
+
+
+# ---- context_window
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "env", "window", "automatic"),
+    [
+        ({}, CPU, 0, 4096, True),
+        ({}, GPU, 0, 32768, True),
+        ({}, BIG_GPU, 0, 131072, True),  # 262144, capped by what it was trained on
+        ({}, GPU, 8192, 8192, False),
+        ({"num_ctx": 16384}, GPU, 8192, 16384, False),
+        ({"num_ctx": 0}, CPU, 0, 4, False),
+        ({"num_ctx": -5}, CPU, 0, 4, False),
+        ({"num_ctx": 10**6}, CPU, 0, 131072, False),
+    ],
+)
+def test_the_window(
+    model: Model, options: dict[str, Any], host: HostFigures, env: int, window: int, automatic: bool
+) -> None:
+    result = planned(model, options, host, settings=Settings(context_length=env))
+    assert result.spec.context_window == window
+    assert ("context_window" in result.automatic) is automatic
+
+
+def test_a_vision_model_has_at_least_2048(model: Model) -> None:
+    seeing = replace(model, projectors=(Path("/p"),))
+    assert planned(seeing, {"num_ctx": 128}).spec.context_window == 2048
+
+
+def test_defaults_among_the_options_stay_automatic(model: Model) -> None:
+    options = {"num_ctx": 4096, "num_gpu": -1, "num_thread": 0}
+    result = planned(model, options, explicit=frozenset())
+    assert {"context_window", "n_batch", "use_mmap", "n_threads", "num_parallel"} == result.automatic
+
+
+# ---- num_batch
+
+
+def test_prefill_batches_are_small_on_cpu_and_grow_with_the_tokens_on_a_gpu(model: Model) -> None:
+    assert planned(model).spec.n_batch == 32
+    one = Settings(num_parallel=1)
+    assert planned(model, {"num_ctx": 4096}, GPU, settings=one).spec.n_batch == 512
+    assert planned(model, {"num_ctx": 8192}, GPU, settings=one).spec.n_batch == 1024
+    assert planned(model, {"num_ctx": 65536}, GPU, settings=one).spec.n_batch == 2048
+    assert planned(model, {"num_ctx": 65536, "num_gpu": 0}, GPU, settings=one).spec.n_batch == 32
+
+
+@pytest.mark.parametrize(("window", "batch"), [(40960, 2048), (1024, 1024)])
+def test_an_embedding_batch_holds_a_whole_input(model: Model, window: int, batch: int) -> None:
+    spec = planned(model, {"num_ctx": window}, purpose=Purpose.EMBEDDING).spec
+    assert (spec.n_batch, spec.n_ubatch, spec.embedding, spec.context_shift) == (batch, batch, True, False)
+
+
+def test_an_explicit_batch_wins_and_one_too_small_is_raised_with_a_notice(model: Model) -> None:
+    assert planned(model, {"num_batch": 512}).spec.n_batch == 512
+    result = planned(model, {"num_batch": 1})
+    assert result.spec.n_batch == 5  # a token for each of four slots and one of a prompt
+    (notice,) = result.notices
+    assert notice.code == "num_batch_raised"
+    assert notice.facts == {"num_batch": 1, "raised_to": 5}
+
+
+# ---- slots
+
+
+def test_four_slots_where_memory_allows_else_two_else_one(model: Model) -> None:
+    def slots(gib: float) -> int:
+        host = HostFigures(int(gib * GIB), int(gib * GIB))
+        return planned(model, {"num_ctx": 8192}, host).spec.num_parallel  # 1 GiB of KV cache a slot
+
+    assert [slots(64), slots(4), slots(2), slots(0.1)] == [4, 2, 1, 1]
+
+
+def test_the_operators_number_of_slots_is_explicit(model: Model) -> None:
+    result = planned(model, settings=Settings(num_parallel=7))
+    assert result.spec.num_parallel == 7
+    assert result.memory.slots == 7
+    assert "num_parallel" not in result.automatic
+
+
+def test_families_with_indivisible_caches_have_one_slot(tmp_path: Path) -> None:
+    result = planned(build(tmp_path, "lfm2"), settings=Settings(num_parallel=8))
+    assert result.spec.num_parallel == 1
+
+
+# ---- the rest
+
+
+def test_mmap_is_off_on_cpu_and_the_engines_choice_on_a_gpu_with_spare_memory(model: Model) -> None:
+    assert planned(model).spec.use_mmap is False
+    assert planned(model, host=GPU).spec.use_mmap is None
+    tight = replace(GPU, available_bytes=4 * GIB)
+    assert planned(model, host=tight).spec.use_mmap is False
+    assert planned(model, {"use_mmap": True}).spec.use_mmap is True
+
+
+def test_a_quantized_cache_turns_flash_attention_on_or_is_dropped_with_a_notice(model: Model) -> None:
+    spec = planned(model, settings=Settings(kv_cache_type="q8_0")).spec
+    assert (spec.kv_cache_type, spec.flash_attention) == ("q8_0", True)
+    result = planned(model, settings=Settings(kv_cache_type="q8_0", flash_attention=False))
+    assert (result.spec.kv_cache_type, result.spec.flash_attention) == ("", False)
+    assert [notice.code for notice in result.notices] == ["kv_cache_type_ignored"]
+
+
+def test_threads_come_from_the_option_then_the_setting(model: Model) -> None:
+    settings = Settings(threads=3)
+    assert planned(model, {"num_thread": 2}, settings=settings).spec.n_threads == 2
+    assert planned(model, {"num_thread": 0}, settings=settings).spec.n_threads == 3
+    assert planned(model).spec.n_threads == 0
+
+
+def test_layers_on_the_gpu_decide_the_device_share(model: Model) -> None:
+    assert planned(model, host=GPU).memory.gpu_share == 1.0
+    assert planned(model, {"num_gpu": 11}, GPU).memory.gpu_share == pytest.approx(1 / 3)
+    assert planned(model, {"num_gpu": 11}).memory.gpu_share == 0.0
+    assert planned(model, {"num_gpu": 11}).spec.n_gpu_layers == 11
+
+
+def test_a_draft_model_drafts_four_tokens_unless_told(model: Model) -> None:
+    drafted = replace(model, draft=Path("/d"))
+    assert planned(drafted).spec.draft_num_predict == 4
+    assert planned(drafted, {"draft_num_predict": 9}).spec.draft_num_predict == 9
+    assert planned(model).spec.draft_num_predict == 0
+
+
+def test_two_plans_of_the_same_request_are_equal(model: Model) -> None:
+    assert planned(model) == planned(model)
