@@ -28,6 +28,7 @@ from corral.store.files import (
     FILE_MODE,
     free_bytes,
     full_disk_as_error,
+    has_name,
     is_live,
     make_directory,
     open_temp,
@@ -127,13 +128,18 @@ class BlobStore:
         Nothing cleans it up while it is open here. It stays on disk afterwards, to be resumed or adopted.
         """
         make_directory(self.directory)
-        fd = os.open(self.partial_path(digest), os.O_RDWR | os.O_CREAT, FILE_MODE)
-        with os.fdopen(fd, "r+b", buffering=0) as file:
-            if not try_lock(file):
-                yield None
+        path = self.partial_path(digest)
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            with os.fdopen(fd, "r+b", buffering=0) as file:
+                if not try_lock(file):
+                    yield None
+                    return
+                if not has_name(file, path):
+                    continue  # before we had the lock it was cleaned up, or finished and became the blob
+                os.fchmod(fd, FILE_MODE)
+                yield file
                 return
-            os.fchmod(file.fileno(), FILE_MODE)
-            yield file
 
     def adopt(self, path: Path, digest: Digest) -> None:
         """Give a file in the blobs directory its digest's name. The caller has verified the bytes."""

@@ -29,7 +29,7 @@ from corral.gguf import read_header
 from corral.names import Digest, ModelName
 from corral.store import manifests as media
 from corral.store.blobs import RESERVATION_PREFIX, blob_digest
-from corral.store.files import TEMP_PREFIX, is_live, make_directory, sync_directory
+from corral.store.files import TEMP_PREFIX, is_live, make_directory, remove_if_dead, sync_directory
 from corral.store.manifests import Layer, Manifest
 from corral.store.modelconfig import ModelConfig
 from corral.store.models import ModelStore
@@ -104,12 +104,11 @@ def prune_at_start(store: ModelStore, now_s: float | None = None) -> Pruned:
     before = (time.time() if now_s is None else now_s) - store.gc_grace_s
     _rename_old_blobs(store)
     with store.blobs.locked():
-        temps = [path for path in _temps(store) if not is_live(path)]
         if store.no_prune:
-            return _remove(store, temps, "")
+            return _remove(store, _temps(store), "")
         refused = _unreadable_manifest(store)
         old = [] if refused else list(_removable(store, before))
-        pruned = _remove(store, [*temps, *old], refused)
+        pruned = _remove(store, [*_temps(store), *old], refused)
         if not refused:
             _remove_empty_directories(store.manifests.directory)
     if refused:
@@ -157,6 +156,8 @@ class _Check:
                 continue
             try:
                 yield name, self.store.manifests.read(name)
+            except ModelNotFound:
+                continue  # removed meanwhile
             except ModelDamaged as error:
                 done = self._quarantine(f"manifests/{path}")
                 self._add(Problem.BAD_MANIFEST, f"manifests/{path}", (name.short,), error.why, done)
@@ -175,7 +176,7 @@ class _Check:
             except DigestMismatch as error:
                 detail = f"hashes to {error.got}"
             except OSError as error:
-                problem, detail = Problem.UNREADABLE_BLOB, str(error.strerror)
+                problem, detail = Problem.UNREADABLE_BLOB, error.strerror or ""
             else:
                 self._check_use(digest)
                 self._progress(size, total)
@@ -216,6 +217,8 @@ class _Check:
             self._add(Problem.MISSING_BLOB, file, users)
         except InvalidGGUF as error:
             self._add(Problem.BAD_CONTENT, file, users, str(error))
+        except OSError as error:
+            self._add(Problem.UNREADABLE_BLOB, file, users, error.strerror or "")
 
     def _is_gguf_model(self, manifest: Manifest) -> bool:
         if manifest.config is None:
@@ -229,8 +232,7 @@ class _Check:
             if is_live(path) or not path.is_file():
                 continue
             done = ""
-            if self.repair and path.name.startswith(_OWN_TEMPS):
-                path.unlink(missing_ok=True)
+            if self.repair and path.name.startswith(_OWN_TEMPS) and remove_if_dead(path) is not None:
                 done = "deleted"
             self._add(Problem.LEFTOVER, str(path.relative_to(self.store.root)), repaired=done)
 
@@ -293,12 +295,20 @@ def _removable(store: ModelStore, before: float) -> Iterator[Path]:
     for path in _partials_and_strangers(store):
         families.setdefault(_partial_owner(path.name) or path.name, []).append(path)
     for owner, paths in families.items():
-        if owner not in reserved and all(path.stat().st_mtime < before and not is_live(path) for path in paths):
+        if owner not in reserved and all(_is_untouched(path, before) and not is_live(path) for path in paths):
             yield from paths
     for digest in store.blobs.digests():
         path = store.blobs.path(digest)
-        if digest not in kept and path.stat().st_mtime < before:
+        if digest not in kept and _is_untouched(path, before):
             yield path
+
+
+def _is_untouched(path: Path, before: float) -> bool:
+    """Whether the file is there and older than `before`; downloads finish and take other names meanwhile."""
+    try:
+        return path.stat().st_mtime < before
+    except FileNotFoundError:
+        return False
 
 
 def _partial_owner(file_name: str) -> Digest | None:
@@ -320,11 +330,9 @@ def _unreadable_manifest(store: ModelStore) -> str:
 
 
 def _remove(store: ModelStore, paths: list[Path], refused: str) -> Pruned:
-    freed = 0
-    for path in paths:
-        freed += path.stat().st_size
-        path.unlink(missing_ok=True)
-    return Pruned(tuple(str(path.relative_to(store.root)) for path in paths), freed, refused)
+    sizes = {path: remove_if_dead(path) for path in paths}
+    removed = {path: size for path, size in sizes.items() if size is not None}
+    return Pruned(tuple(str(path.relative_to(store.root)) for path in removed), sum(removed.values()), refused)
 
 
 def _remove_empty_directories(directory: Path) -> None:

@@ -100,6 +100,31 @@ def is_live(path: Path) -> bool:
         return False
 
 
+def has_name(file: IO[bytes], path: Path) -> bool:
+    """Whether `path` still names this open file; it may have been removed or renamed since it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_if_dead(path: Path) -> int | None:
+    """Remove a file unless somebody holds its lock; the bytes freed, or None when it stays or was gone already.
+
+    The lock is held while the file is removed: who opens it meanwhile finds, once he has the lock, that it has lost
+    its name (`has_name`), and makes a new one.
+    """
+    try:
+        with path.open("rb") as file:
+            if not try_lock(file):
+                return None
+            size = os.fstat(file.fileno()).st_size
+            path.unlink()
+            return size
+    except FileNotFoundError:
+        return None
+
+
 def open_temp(directory: Path, prefix: str = TEMP_PREFIX) -> tuple[Path, IO[bytes]]:
     """A new, locked, empty file in `directory`, 0644."""
     make_directory(directory)
@@ -109,7 +134,7 @@ def open_temp(directory: Path, prefix: str = TEMP_PREFIX) -> tuple[Path, IO[byte
         try:
             os.fchmod(file.fileno(), FILE_MODE)
             # Between open and lock another process's cleaning may take the file for a dead one's and remove it.
-            if try_lock(file) and os.fstat(file.fileno()).st_nlink:
+            if try_lock(file) and has_name(file, path):
                 return path, file
         except BaseException:
             file.close()

@@ -71,6 +71,7 @@ class ModelStore:
         self._go_template = go_template
         self._mutex = threading.Lock()
         self._models: OrderedDict[tuple[ModelName, str], Model] = OrderedDict()
+        self._reported: dict[ModelName, str] = {}  # so that every list does not log the same again
         self._headers: OrderedDict[tuple[Path, int, int, int], GGUFHeader] = OrderedDict()
 
     def resolve(self, text: str) -> ModelName:
@@ -112,8 +113,13 @@ class ModelStore:
             try:
                 rows.append(self._summarize(name))
             except (CorralError, OSError) as error:
-                _log.warning("%s is left out of the model list: %s", name, error)
+                self._report_once(name, error)
         return sorted(rows, key=lambda row: (-int(row.modified_at.timestamp()), row.name.short))
+
+    def _report_once(self, name: ModelName, error: Exception) -> None:
+        if str(error) != self._reported.get(name):
+            _log.warning("%s is left out of the model list: %s", name, error)
+        self._reported[name] = str(error)
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model a second name; raises ModelNotFound. A name copied to itself is left alone, even if absent."""

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from corral.errors import BlobNotFound, DigestMismatch, InvalidRequest, NotEnoughSpace
 from corral.names import Digest
 from corral.store import BlobStore, files
-from corral.store.files import is_live, open_temp
+from corral.store.files import is_live, open_temp, remove_if_dead
 
 
 def digest_of(data: bytes) -> Digest:
@@ -217,6 +218,53 @@ def test_a_partial_belongs_to_one_writer_at_a_time_and_survives_him(blobs: BlobS
     with blobs.partial(digest) as third:
         assert third is not None
         assert third.read() == b"da"
+
+
+def test_a_partial_removed_before_it_was_locked_is_made_again(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, lock = digest_of(b"data"), files.try_lock
+    removed: list[int | None] = []
+
+    def clean_up_first(file: IO[bytes]) -> bool:
+        if not removed:
+            removed.append(5)
+            removed[0] = remove_if_dead(blobs.partial_path(digest))
+        return lock(file)
+
+    monkeypatch.setattr("corral.store.blobs.try_lock", clean_up_first)
+    with blobs.partial(digest) as file:
+        assert file is not None
+        file.write(b"data")
+        assert removed == [0]
+        assert blobs.partial_path(digest).read_bytes() == b"data"
+
+
+def test_a_partial_that_became_the_blob_before_it_was_locked_is_not_written_to(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, lock = digest_of(b"data"), files.try_lock
+    blobs.put(b"other")
+    blobs.partial_path(digest).write_bytes(b"data")
+
+    def finish_first(file: IO[bytes]) -> bool:
+        if not blobs.has(digest):
+            blobs.adopt(blobs.partial_path(digest), digest)
+        return lock(file)
+
+    monkeypatch.setattr("corral.store.blobs.try_lock", finish_first)
+    with blobs.partial(digest) as file:
+        assert file is not None
+        file.write(b"junk")
+    blobs.verify(digest)
+
+
+def test_what_somebody_holds_is_not_removed(blobs: BlobStore) -> None:
+    digest = digest_of(b"data")
+    with blobs.partial(digest):
+        assert remove_if_dead(blobs.partial_path(digest)) is None
+    assert remove_if_dead(blobs.partial_path(digest)) == 0
+    assert remove_if_dead(blobs.partial_path(digest)) is None
 
 
 def test_reservations_hold_while_they_are_open(blobs: BlobStore) -> None:

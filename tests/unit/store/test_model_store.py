@@ -228,10 +228,14 @@ def test_remote_stubs_are_listed(store: ModelStore) -> None:
     assert row.capabilities == (Capability.COMPLETION, Capability.TOOLS)
 
 
-def test_one_bad_manifest_hides_only_itself(store: ModelStore, weights: Path) -> None:
+def test_one_bad_manifest_hides_only_itself_and_is_logged_once(
+    store: ModelStore, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     add_model(store, "good", weights)
     store.manifests.write(ModelName.parse("bad"), b"{")
-    assert [row.name.short for row in store.list()] == ["good:latest"]
+    for _ in range(3):
+        assert [row.name.short for row in store.list()] == ["good:latest"]
+    assert caplog.text.count("bad:latest is left out") == 1
 
 
 def test_a_model_without_its_weights_is_listed_as_unusable_and_says_how_to_repair(
