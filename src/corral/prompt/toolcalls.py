@@ -148,7 +148,7 @@ class ToolCallParser:
             self._scanner.reset(0)
             found = _resolve(text, before, self._names)
             if found:
-                content += self._prose(before) if self._called else ""
+                content += self._prose(before)
                 for name, arguments in found:
                     calls.append(ToolCall(name, arguments, self._new_id(), self._index))
                     self._index += 1
@@ -173,6 +173,7 @@ class ToolCallParser:
             bare = bare.replace(name, " ")
         if not _MARKUP.sub("", bare).strip():
             return ""
+        text = text.removeprefix(self.tag)
         leading = _LEADING.match(text)
         text = text[leading.end() :] if leading else text
         trailing = _TRAILING.search(text)
