@@ -85,6 +85,7 @@ class Creation:
             finally:
                 if not done:
                     self._store.release_unreferenced(self._made)
+        self._store.release_unreferenced(self._made)  # a conversion that was quantized is of no further use
         if old is not None and not self._store.no_prune:
             self._store.release_unreferenced(old.digests)
         yield TransferStatus("success", notices=(*self._notices, *self._uploads.notices))

@@ -74,8 +74,10 @@ class Finisher:
         source_bytes = max(1, sum(part.tensor_bytes for part in draft.parts))
         known = set(self._store.blobs.digests())
         with self._store.blobs.writer(size_bytes=size_bytes) as writer:
+            last = -1
             for done in write(writer):
-                if status:
+                if status and done != last:
+                    last = done
                     yield TransferStatus(status, NO_DIGEST, total, total * done // source_bytes)
             digest = writer.commit()
         is_new = digest not in known
