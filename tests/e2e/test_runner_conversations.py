@@ -17,6 +17,7 @@ from corral.runner.kvcache import ConversationStore, saved_in
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 pytestmark = pytest.mark.e2e
+ENVIRON = {**runner_environment(), "OMP_WAIT_POLICY": "passive"}  # other tests may run beside this one
 STORY = "The lighthouse keeper wrote in his book every evening, and this is what he wrote. " * 12
 
 
@@ -32,7 +33,7 @@ class Place:
 
     async def start(self) -> RunnerHandle:
         """A fresh runner with what was saved."""
-        options = LaunchOptions(self.run / f"r{len(self.live)}", environ=runner_environment(), kv_dir=self.folder)
+        options = LaunchOptions(self.run / f"r{len(self.live)}", environ=ENVIRON, kv_dir=self.folder)
         handle = RunnerHandle(self.spec, options)
         self.live.append(handle)
         await handle.start()

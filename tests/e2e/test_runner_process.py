@@ -41,7 +41,8 @@ async def make(models_dir: Path, short_dir: Path) -> AsyncIterator[Make]:
 
     def build(model: Path | None = None, **options: object) -> RunnerHandle:
         spec = RunnerSpec(model or models_dir / "smollm2.gguf", context_window=2048, num_parallel=2, n_batch=16)
-        launch = LaunchOptions(short_dir / f"r{len(made)}", environ=runner_environment())
+        environ = {**runner_environment(), "OMP_WAIT_POLICY": "passive"}  # other tests may run beside this one
+        launch = LaunchOptions(short_dir / f"r{len(made)}", environ=environ)
         made.append(RunnerHandle(spec, replace(launch, **options)))  # type: ignore[arg-type]
         return made[-1]
 

@@ -19,6 +19,7 @@ from corral.runner.job import Job
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")]
+ENVIRON = {**runner_environment(), "OMP_WAIT_POLICY": "passive"}  # other tests may run beside this one
 
 CHILD = """
 import ctypes, json, os, signal, socket, subprocess, sys, threading
@@ -156,7 +157,7 @@ def test_the_report_names_every_mechanism_once(outcome: dict[str, Any]) -> None:
 @pytest.fixture
 async def handle(models_dir: Path, place: Path, request: pytest.FixtureRequest) -> AsyncIterator[RunnerHandle]:
     """A runner on SmolLM2; the parameter says whether it is confined."""
-    options = LaunchOptions(place / "r", sandbox=request.param, environ=runner_environment(), kv_dir=place)
+    options = LaunchOptions(place / "r", sandbox=request.param, environ=ENVIRON, kv_dir=place)
     runner = RunnerHandle(RunnerSpec(models_dir / "smollm2.gguf", context_window=512, n_batch=16), options)
     await runner.start()
     yield runner

@@ -5,10 +5,11 @@ the newest ones back, and the engine finds them by their common prefix as if not
 turn of a 1,442-token conversation evaluates 6 tokens). A folder per way of loading (model, adapters, type of the KV
 cache) keeps states apart that do not fit each other; a runner can reach its own folder only.
 
-    <root>/<key>/<digest of the tokens>.kv      mode 0600, oldest deleted first when the total passes max_bytes
-    <root>/<key>/slot-<n>.part                  being written
+    <root>/<key>/<digest of the tokens>-<size>.kv   mode 0600, oldest deleted first when the total passes max_bytes
+    <root>/<key>/slot-<n>.part                      being written
 
-A state file starts with llama.cpp's header: magic, version, number of words (u32), then the words of the tokens.
+A state file starts with llama.cpp's header: magic, version, number of words (u32), then the words of the tokens. The
+engine aborts on a file that is too short, so the name holds the size.
 """
 
 from __future__ import annotations
@@ -32,17 +33,25 @@ _MAGIC = 0x67677371  # "ggsq": LLAMA_STATE_SEQ_MAGIC
 _HEADER = struct.Struct("<III")
 _FEWEST_TOKENS = 64  # a shorter prompt is read again as quickly
 _MOST_TOKENS = 4 * 2**20
+_SEAM_TOKENS = 8  # the end of an answer may be cut into other tokens once more text follows it
+_PACKED = b"\xff\xff\xff\xff"  # marker word, version word, count, tokens, media; older engines wrote bare tokens
 _SPARE_DISK_BYTES = 2**30
+_SUFFIX = ".kv"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedConversation:
-    """One file; `words` are its tokens as the engine packed them."""
+    """One file; `tokens` are 32-bit words, images left out."""
 
     path: Path
     size_bytes: int
     saved_at: float
-    words: bytes
+    tokens: bytes
+
+    def continues(self, older: SavedConversation) -> bool:
+        """Whether the older one is a beginning of this one, but for a few tokens at the seam."""
+        beginning = older.tokens[: max(0, len(older.tokens) - 4 * _SEAM_TOKENS)]
+        return len(self.tokens) >= len(older.tokens) and self.tokens.startswith(beginning)
 
 
 class ConversationStore:
@@ -103,8 +112,9 @@ class ConversationStore:
             except EngineError as error:  # another engine's format, a shorter window, a damaged file
                 _LOG.info("a saved conversation of %s is useless: %s", spec.model_path.name, error)
                 await run_blocking(saved.path.unlink, missing_ok=True)
-            except CorralError as error:
+            except CorralError as error:  # it took the runner down: never try this file again
                 _LOG.warning("no conversation restored: %s", error)
+                await run_blocking(saved.path.unlink, missing_ok=True)
                 break
         return restored
 
@@ -116,7 +126,7 @@ class ConversationStore:
         """Drop leftovers and whatever is over the bound, oldest first."""
         for part in folder.glob("*.part"):
             part.unlink(missing_ok=True)
-        files = [(path, path.stat()) for path in self._root.glob("*/*.kv")]
+        files = [(path, path.stat()) for path in self._root.glob(f"*/*{_SUFFIX}")]
         total = sum(stat.st_size for _, stat in files)
         for path, stat in sorted(files, key=lambda entry: entry[1].st_mtime):
             if total <= self._max_bytes:
@@ -126,16 +136,19 @@ class ConversationStore:
 
 
 def state_key(spec: RunnerSpec) -> str:
-    """A name for all that a saved state depends on. Blobs are named by digest, so a path stands for its bytes."""
+    """A name for what a saved state depends on. Blobs are named by digest, so a path stands for its bytes.
+
+    Flash attention is left out, for tuning may change it: the engine refuses a state that was laid out for the other.
+    """
     parts = [str(path) for path in spec.readable_paths]
-    parts += [spec.kv_cache_type or "f16", str(spec.flash_attention)]
+    parts.append(spec.kv_cache_type or "f16")
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
 def saved_in(folder: Path) -> list[SavedConversation]:
     """The conversations of a folder, newest first; files that are none are deleted."""
     found = []
-    for path in folder.glob("*.kv"):
+    for path in folder.glob(f"*{_SUFFIX}"):
         saved = read_saved(path)
         if saved is None:
             path.unlink(missing_ok=True)
@@ -155,7 +168,11 @@ def read_saved(path: Path) -> SavedConversation | None:
             stat = os.fstat(source.fileno())
     except (OSError, struct.error):
         return None
-    return SavedConversation(path, stat.st_size, stat.st_mtime, words) if len(words) == 4 * count else None
+    if len(words) != 4 * count or (path.suffix == _SUFFIX and not path.stem.endswith(f"-{stat.st_size}")):
+        return None
+    if words.startswith(_PACKED) and len(words) > 12:
+        words = words[12 : 12 + 4 * int.from_bytes(words[8:12], "little")]
+    return SavedConversation(path, stat.st_size, stat.st_mtime, words)
 
 
 def _keep(part: Path) -> bool:
@@ -165,10 +182,11 @@ def _keep(part: Path) -> bool:
         part.unlink(missing_ok=True)
         return False
     for older in saved_in(part.parent):
-        if saved.words.startswith(older.words):
+        if saved.continues(older):
             older.path.unlink(missing_ok=True)
     part.chmod(0o600)
     with part.open("rb") as written:
         os.fsync(written.fileno())
-    part.replace(part.parent / f"{hashlib.sha256(saved.words).hexdigest()[:32]}.kv")
+    digest = hashlib.sha256(saved.tokens).hexdigest()[:32]
+    part.replace(part.parent / f"{digest}-{saved.size_bytes}{_SUFFIX}")
     return True

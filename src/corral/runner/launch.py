@@ -13,6 +13,7 @@ from corral.runner.handle import RunnerHandle
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
+from corral.runner.tune import Tuner, Tuning
 
 
 class LocalLauncher:
@@ -25,6 +26,7 @@ class LocalLauncher:
         environ = runner_environment()
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
         self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
+        self._tuner = Tuner(settings.home / "tuning.json", settings.threads)
         self._options = LaunchOptions(
             dir=self._runtime.path,
             sandbox=settings.sandbox,
@@ -37,8 +39,25 @@ class LocalLauncher:
         )
 
     def create(self, spec: RunnerSpec) -> RunnerHandle:
-        """A runner that is not started yet, with a directory name of its own."""
-        options = replace(self._options, dir=self._runtime.next(), kv_dir=self.conversations.folder(spec))
+        """A runner that is not started yet: the spec's open settings filled in to suit the host."""
+        tuning = self._tuner.choose(spec)
+        return self._make(tuning.apply(spec), tuning)
+
+    async def measure(self, spec: RunnerSpec) -> Tuning:
+        """Find and remember the launch settings for a model; takes the host for up to a minute, so do it when idle."""
+
+        async def launch(candidate: RunnerSpec, tuning: Tuning) -> RunnerHandle:
+            return self._make(candidate, tuning)
+
+        return await self._tuner.measure(spec, launch)
+
+    def _make(self, spec: RunnerSpec, tuning: Tuning) -> RunnerHandle:
+        options = replace(
+            self._options,
+            dir=self._runtime.next(),
+            kv_dir=self.conversations.folder(spec),
+            environ={**self._options.environ, **tuning.environment()},
+        )
         return RunnerHandle(spec, options)
 
     def close(self) -> None:
