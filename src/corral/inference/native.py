@@ -15,7 +15,7 @@ from typing import Any
 from corral.core import Delta, Event, Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import EngineError
 from corral.inference.images import is_sound
-from corral.inference.rendered import overflow_notice
+from corral.inference.rendered import overflow_notice, window_of
 from corral.inference.run import Run, logprobs_of, progress_of
 from corral.prompt.gorender import thinks
 from corral.sched.request import Lease
@@ -93,7 +93,7 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterato
     made = calls.finished()
     if made and run.max_tokens:
         yield Delta(tool_calls=made)
-    if run.timings.get("truncated"):
+    if run.window_is_full(window_of(lease)):
         run.notices.append(overflow_notice(lease))
 
 

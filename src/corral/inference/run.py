@@ -52,6 +52,11 @@ class Run:
         """All raw output so far."""
         return "".join(self.pieces)
 
+    def window_is_full(self, window: int) -> bool:
+        """Whether prompt and answer together reached the context window."""
+        parts = ("cache_n", "prompt_n", "predicted_n")
+        return sum(int(self.timings.get(part, 0)) for part in parts) >= window
+
     def done(self, context: tuple[int, ...] | None = None) -> Done:
         """The end event."""
         return Done(
