@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from corral.gotemplate import Template
-from corral.gotemplate.nodes import Field, Node, NodeList, Range, Text, walk
+from corral.gotemplate.detection import infer_tags
+
+__all__ = ["ThinkingParser", "infer_tags", "overlap", "starts_inside"]
 
 
 class _State(Enum):
@@ -109,22 +110,3 @@ def overlap(text: str, tag: str) -> int:
 def starts_inside(prompt: str, open_tag: str) -> bool:
     """Whether a rendered prompt already opened the thinking."""
     return prompt.rstrip().endswith(open_tag)
-
-
-def infer_tags(template: Template) -> tuple[str, str] | None:
-    """The tags around `.Thinking` in a range over `.Messages`; None unless both are there (spec models §5.5)."""
-    opening = closing = ""
-    for node, ancestors in template.walk():
-        if not (isinstance(node, Field) and node.names[0] == "Thinking" and _in_messages(ancestors)):
-            continue
-        nodes = next(a.nodes for a in reversed(ancestors) if isinstance(a, NodeList))
-        if isinstance(nodes[0], Text):
-            opening = nodes[0].text.strip()
-        if isinstance(nodes[-1], Text):
-            closing = nodes[-1].text.strip()
-    return (opening, closing) if opening and closing else None
-
-
-def _in_messages(ancestors: tuple[Node, ...]) -> bool:
-    loop = next((a for a in reversed(ancestors) if isinstance(a, Range)), None)
-    return loop is not None and any(isinstance(n, Field) and n.names[0] == "Messages" for n, _ in walk(loop.pipe))

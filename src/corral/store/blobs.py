@@ -30,11 +30,11 @@ from corral.store.files import (
     full_disk_as_error,
     has_name,
     is_live,
+    locked_directory,
     make_directory,
     open_temp,
     sync_directory,
     try_lock,
-    wait_lock,
     write_all,
 )
 
@@ -170,10 +170,7 @@ class BlobStore:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process and thread from removing blobs or reserving them; for milliseconds."""
-        make_directory(self.directory)
-        fd = os.open(self.root / ".corral-lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
-        with os.fdopen(fd, "r+b", buffering=0) as file:
-            wait_lock(file)
+        with locked_directory(self.directory):
             yield
 
     @contextlib.contextmanager
@@ -183,10 +180,11 @@ class BlobStore:
         Hold it from before the first look at the blobs until the manifest is written.
         """
         text = "".join(f"{digest.hex}\n" for digest in digests).encode()
-        with self.locked(), full_disk_as_error(self.root, len(text)):
+        with full_disk_as_error(self.root, len(text)):
             path, file = open_temp(self.directory, RESERVATION_PREFIX)
-            write_all(file, text)
         try:
+            with self.locked(), full_disk_as_error(self.root, len(text)):
+                write_all(file, text)
             yield
         finally:
             path.unlink(missing_ok=True)

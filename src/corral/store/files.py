@@ -73,17 +73,24 @@ def full_disk_as_error(path: Path, need_bytes: int = 0) -> Iterator[None]:
 
 def try_lock(file: IO[bytes]) -> bool:
     """Take the exclusive lock of an open file without waiting; False when another holder is at work."""
-    return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return _flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def wait_lock(file: IO[bytes]) -> None:
-    """Take the exclusive lock of an open file, waiting for its holder. Held for milliseconds only."""
-    _flock(file, fcntl.LOCK_EX)
-
-
-def _flock(file: IO[bytes], operation: int) -> bool:
+@contextlib.contextmanager
+def locked_directory(path: Path) -> Iterator[None]:
+    """Hold the exclusive lock of a directory, waiting for its holder; works on a full disk, too. For milliseconds."""
+    make_directory(path)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(file.fileno(), operation)
+        _flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _flock(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation)
     except OSError as error:
         if error.errno in _LOCKED:
             return False

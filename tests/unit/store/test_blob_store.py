@@ -144,6 +144,18 @@ def test_a_disk_that_fills_up_at_fsync_says_so(blobs: BlobStore, monkeypatch: py
     assert blobs.file_names() == []
 
 
+def test_a_reservation_on_a_full_disk_says_so_and_leaves_nothing(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("corral.store.blobs.write_all", full)
+    with pytest.raises(NotEnoughSpace), blobs.reserve([digest_of(b"x")]):
+        pass
+    assert blobs.file_names() == []
+
+
 def test_other_disk_errors_stay_what_they_are(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fd: int) -> None:
         raise OSError(errno.EIO, "broken")
