@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,10 +251,3 @@ def _allowed(text: str, marks: str) -> str:
 def _newest(snapshots: Path) -> list[Path]:
     found = [path for path in snapshots.glob("*") if path.is_dir()]
     return [max(found, key=lambda path: path.stat().st_mtime)] if found else []
-
-
-IMPORTERS: dict[str, Callable[..., Iterator[Adopted]]] = {
-    "ollama": import_ollama,
-    "lmstudio": import_lmstudio,
-    "huggingface": import_hf_cache,
-}
