@@ -103,10 +103,6 @@ def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _read_float(text: str) -> float:
-    return float(text)
-
-
 def _read_bytes(text: str) -> int:
     for suffix, size in (("kib", 2**10), ("mib", 2**20), ("gib", 2**30), ("kb", 10**3), ("mb", 10**6), ("gb", 10**9)):
         if text.lower().endswith(suffix):
@@ -135,7 +131,6 @@ _ACCEPTED: dict[Any, str] = {
     _read_seconds: "seconds or a duration such as 5m; negative = for ever",
     _read_stall: "seconds or a duration such as 5m; 0 or negative = never",
     _read_list: "values separated by commas",
-    _read_float: "a number",
     _read_bytes: "bytes, or a number with KiB, MiB or GiB",
 }
 
