@@ -33,7 +33,7 @@ from corral.aio import run_blocking
 from corral.errors import CorralError, EngineError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
 from corral.runner.job import Job, read_message
-from corral.runner.logs import EngineLog
+from corral.runner.logs import EngineLog, ran_out_of_memory
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 from corral.runner.watch import Watchdog
 
@@ -307,7 +307,9 @@ class RunnerHandle:
         """Source of the words: ollama llm/llama_server.go (spec native-api 2.3)."""
         code = self.exit_code
         how = "" if code is None else f": signal {-code}" if code < 0 else f": exit status {code}"
-        return RunnerFailedToStart(f"llama-server process has terminated{how}", self.last_lines)
+        lines = self.last_lines
+        starved = code == -signal.SIGKILL or ran_out_of_memory(lines)  # by the kernel, or the engine says so
+        return RunnerFailedToStart(f"llama-server process has terminated{how}", lines, out_of_memory=starved)
 
     async def _describe(self, report: SandboxReport, load_duration_s: float) -> None:
         try:

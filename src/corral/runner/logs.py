@@ -15,6 +15,7 @@ _LONGEST_LINE = 2000
 _PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT]) (?:[a-z]{3,4}\s)?\s*")
 _BUFFER = re.compile(r"\s(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
 _ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
+_MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "cudamalloc failed")
 # closing words that say less than what came before
 _DULL = ("exiting due to", "failed to load model, '", "failed to load model '", "load_from_file_impl: failed to load")
 _PARTS = {"model": "weights", "KV": "kv", "RS": "kv", "compute": "compute", "output": "compute"}
@@ -76,6 +77,11 @@ def tells_of_failure(text: str, level: str = "") -> bool:
     if any(part in text for part in _DULL):
         return False
     return level == "E" or (not level and contains(text.lower(), _ERROR_WORDS))
+
+
+def ran_out_of_memory(lines: Iterable[str]) -> bool:
+    """Whether the engine could not get the memory it wanted."""
+    return any(contains(line.lower(), _MEMORY_WORDS) for line in lines)
 
 
 def contains(text: str, words: Iterable[str]) -> bool:

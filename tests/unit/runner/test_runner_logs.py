@@ -1,0 +1,46 @@
+"""The engine's log: bounded, without server paths, and its most telling line comes last."""
+
+from __future__ import annotations
+
+from corral.runner.logs import EngineLog
+
+LOAD = b"""0.00.533.219 I load_tensors:   CPU_Mapped model buffer size =    92.00 MiB
+0.00.538.659 I llama_context:        CPU  output buffer size =     0.50 MiB
+0.00.538.836 I llama_kv_cache:        CPU KV buffer size =    90.00 MiB
+0.00.595.711 I sched_reserve:        CPU compute buffer size =     2.50 MiB
+"""
+FAILURE = b"""0.00.008.985 E llama_model_load: error loading model: failed to load model from /srv/x/sha256-aa
+0.00.008.987 E cmn  common_init_: failed to load model '/srv/x/sha256-aa'
+0.00.020.160 E srv          init: exiting due to model loading error
+"""
+
+
+def test_the_memory_breakdown_is_read_from_the_load() -> None:
+    log = EngineLog()
+    log.feed(LOAD)
+    memory = log.memory(5, 4)
+    assert (memory.weights_bytes, memory.kv_cache_bytes, memory.compute_bytes) == (92 * 2**20, 90 * 2**20, 3 * 2**20)
+    assert (memory.rss_bytes, memory.anonymous_bytes) == (5, 4)
+
+
+def test_the_cause_comes_last_and_paths_are_hidden() -> None:
+    log = EngineLog({"/srv/x/sha256-aa": "sha256-aa"})
+    log.feed(FAILURE)
+    assert log.tail()[-1] == "llama_model_load: error loading model: failed to load model from sha256-aa"
+    assert "/srv" not in "".join(log.tail())
+
+
+def test_lines_may_come_in_pieces_and_the_last_without_an_end() -> None:
+    log = EngineLog()
+    for byte in b"one\ntwo":
+        log.feed(bytes([byte]))
+    log.finish()
+    assert log.tail() == ("one", "two")
+
+
+def test_the_tail_is_bounded_in_lines_and_in_their_length() -> None:
+    log = EngineLog()
+    log.feed(b"x\n" * 1000 + b"y" * 10_000_000)
+    log.finish()
+    assert len(log.lines) == 100
+    assert max(map(len, log.lines)) <= 2000
