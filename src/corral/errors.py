@@ -218,13 +218,14 @@ class RunnerError(CorralError):
 
 
 class RunnerFailedToStart(RunnerError):
-    """The runner exited, or never became ready, while loading."""
+    """The runner exited, or never became ready, while loading; `out_of_memory`: less memory might have helped."""
 
-    def __init__(self, reason: str, last_lines: Sequence[str] = ()) -> None:
+    def __init__(self, reason: str, last_lines: Sequence[str] = (), *, out_of_memory: bool = False) -> None:
         tail = last_lines[-1] if last_lines else ""
         super().__init__(f"{reason}: {tail}" if tail else reason)
         self.reason = reason
         self.last_lines = tuple(last_lines)
+        self.out_of_memory = out_of_memory
 
 
 class RunnerDied(RunnerError):

@@ -77,7 +77,8 @@ class LiveRunner:
             if self._conversations is not None:
                 await self._conversations.restore(self.handle.client, self._spec, self.handle.info.slots)
         except CorralError as error:
-            return LoadFailed(self.id, error, bool(getattr(error, "out_of_memory", False)))
+            starved = isinstance(error, RunnerFailedToStart) and error.out_of_memory
+            return LoadFailed(self.id, error, starved)
         except Exception as error:
             log.exception("runner %d could not be started", self.id)
             return LoadFailed(self.id, RunnerFailedToStart(f"error starting the runner: {error}"))

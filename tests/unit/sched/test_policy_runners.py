@@ -204,6 +204,24 @@ def test_a_model_with_endless_requests_gives_way_after_its_turn() -> None:
     assert world.now <= 12.0
 
 
+def test_a_runner_that_is_never_idle_gives_way_after_its_turn_too() -> None:
+    world = World(max_loaded=1, turn_s=10.0)
+    world.ask("a0", "a1", key="a", parallel=2)
+    world.ready("a")
+    world.ask("b0", key="b")
+    for turn in range(2, 40):  # a new request comes before one of the two leases ends: no moment without a lease
+        world.ask(f"a{turn}", key="a", parallel=2)
+        world.wait(1.0)
+        held = list(world.runner("a").leases)
+        if not held:
+            break
+        world.end(held[0])
+    assert world.stops == [("a", "evict")]
+    world.gone("a")
+    world.ready("b")
+    assert "b0" in world.granted
+
+
 def test_a_model_that_just_got_its_place_keeps_it_for_a_turn_however_overdue_others_are() -> None:
     world = World(max_loaded=1, turn_s=10.0)
     world.ask("a0", "a1", key="a")

@@ -433,3 +433,15 @@ def test_limits_follow_the_settings_and_pins_are_short_names() -> None:
     assert limits.max_loaded == 6
     assert limits.pinned == {"llama3:latest", "hf.co/u/r:q4"}
     assert limits_of(Settings(max_loaded_models=1)).max_loaded == 1
+
+
+async def test_a_load_that_ran_out_of_memory_is_tried_again_with_fewer_slots(slow: FakeLauncher) -> None:
+    async with running_scheduler(slow) as scheduler:
+        client = Client(scheduler, want("a", parallel=4))
+        await slow_started(slow)
+        slow.handles[0].fail(RunnerFailedToStart("signal 9", out_of_memory=True))
+        await slow_started(slow, 2)
+        slow.handles[1].get_ready()
+        await client.holding.wait()
+        assert client.lease.spec.num_parallel == 1
+        await client.leave()
