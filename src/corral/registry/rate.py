@@ -18,13 +18,18 @@ class RateLimit:
         self._free_at = 0.0  # when the bytes taken so far will have been paid for
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._bytes_per_s > 0
+
+    @property
     def chunk_bytes(self) -> int:
         """How much to take at once: small enough that a slow rate stays smooth."""
-        return min(2**18, max(2**12, self._bytes_per_s // 8)) if self._bytes_per_s else 2**18
+        return min(2**18, max(2**12, self._bytes_per_s // 8))
 
     async def take(self, size_bytes: int) -> None:
         """Return when `size_bytes` more may have been received."""
-        if not self._bytes_per_s:
+        if not self.is_limited:
             return
         now = self._clock()
         self._free_at = max(now, self._free_at) + size_bytes / self._bytes_per_s

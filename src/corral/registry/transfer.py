@@ -263,7 +263,7 @@ class BlobDownload:
         received, written, written_at = part.completed, part.completed, clock()
         writing: asyncio.Task[None] | None = None
         try:
-            async for data in response.content.iter_chunked(rate.chunk_bytes):
+            async for data in _pieces(response.content, rate):
                 chunks.append(data[: part.size - received])
                 received += len(chunks[-1])
                 if received >= part.size:
@@ -323,6 +323,16 @@ class BlobDownload:
 
 class _WrongSize(RegistryError):
     """A registry whose sizes contradict each other; status 0, so that no other URL of it is tried."""
+
+
+async def _pieces(content: aiohttp.StreamReader, rate: RateLimit) -> AsyncIterator[bytes]:
+    """The body as it comes, uncopied; in smaller pieces under a rate limit."""
+    if rate.is_limited:
+        async for data in content.iter_chunked(rate.chunk_bytes):
+            yield data
+    else:
+        async for data, _ in content.iter_chunks():
+            yield data
 
 
 def _gravest(failed: ExceptionGroup[Exception]) -> Exception:
