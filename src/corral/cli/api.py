@@ -1,25 +1,29 @@
-"""The CLI's way to the server: the official `ollama` client, with its answers left whole.
+"""The CLI's way to the server, on the standard library's HTTP client, so that a command starts fast.
 
-The client's typed answers drop fields that the commands show (`projector_info`, `messages`, `warnings`), so the calls
-here go through the client's own HTTP session and keep plain dicts. All errors become CommandErrors with the texts of
-Ollama's CLI: calls that stream show the status line, the others the server's text alone.
+Answers stay plain dicts with every field the server sent. All errors become CorralErrors with the texts of Ollama's
+CLI: calls that stream show the status line, the others the server's text alone. See docs/adr/0010.
 """
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
+import platform
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
-import ollama
-
+import corral
 from corral.config import Address, Settings
 from corral.errors import CorralError
 
 _NOTHING_USABLE = "something went wrong, please see the corral server logs for details"
 _NOT_RUNNING = "could not connect to corral server, run 'corral serve' to start it"
+_MAX_LINE_BYTES = 8 * 2**20  # of a stream, as in Ollama's client
+_USER_AGENT = f"corral/{corral.__version__} ({platform.machine()} {platform.system().lower()})"
 
 
 class ServerNotRunning(CorralError):
@@ -42,12 +46,17 @@ class ServerError(CorralError):
         self.status = status
 
 
-class Api(ollama.Client):
-    """One server. Raises ServerNotRunning, ServerUnreachable or ServerError from every call."""
+class Api:
+    """One server; a connection a call, so calls may come from several threads.
+
+    Every call raises ServerNotRunning, ServerUnreachable or ServerError.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        headers = {"Authorization": f"Bearer {settings.api_keys[0]}"} if settings.api_keys else None
-        super().__init__(host=settings.host.url, headers=headers, trust_env=not is_loopback(settings.host))
+        self._address = settings.host
+        self._headers = {"User-Agent": _USER_AGENT, "Accept": "application/json"}
+        if settings.api_keys:
+            self._headers["Authorization"] = f"Bearer {settings.api_keys[0]}"
 
     def heartbeat(self) -> None:
         """Return when the server answers."""
@@ -55,8 +64,7 @@ class Api(ollama.Client):
 
     def server_version(self, timeout_s: float | None = None) -> str:
         """What the server says its version is."""
-        answer = self._call("GET", "/api/version", timeout_s=timeout_s)
-        return str(answer.get("version", ""))
+        return str(self._call("GET", "/api/version", timeout_s=timeout_s).get("version", ""))
 
     def get(self, path: str) -> dict[str, Any]:
         """The object at a path."""
@@ -76,17 +84,13 @@ class Api(ollama.Client):
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The objects of a streamed answer; closing the iterator closes the connection, which cancels the work."""
-        headers = {"Accept": "application/x-ndjson"}
-        try:
-            with self._client.stream("POST", path, json={**body, "stream": True}, headers=headers) as response:
-                if response.status_code >= 400:
-                    response.read()
-                    raise _refusal(response, with_status=True)
-                for line in response.iter_lines():
-                    if line.strip():
-                        yield _event(line)
-        except httpx.TransportError as error:
-            raise _unreachable(error) from None
+        headers = {"Accept": "application/x-ndjson", "Content-Type": "application/json"}
+        with self._exchange("POST", path, json.dumps({**body, "stream": True}).encode(), headers) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=True)
+            while line := response.readline(_MAX_LINE_BYTES):
+                if line.strip():
+                    yield _event(line)
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server already has these bytes."""
@@ -100,68 +104,100 @@ class Api(ollama.Client):
 
     def upload_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
         """Send a blob's bytes."""
-        headers = {"Content-Type": "application/octet-stream"}
-        try:
-            response = self._client.post(f"/api/blobs/{digest}", content=chunks, headers=headers)
-        except httpx.TransportError as error:
-            raise _unreachable(error) from None
-        if response.status_code >= 400:
-            raise _refusal(response, with_status=False)
+        headers = {"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}
+        with self._exchange("POST", f"/api/blobs/{digest}", chunks, headers) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=False)
+            response.read()
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> dict[str, Any]:
+        payload = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if payload else {}
+        with self._exchange(method, path, payload, headers, timeout_s) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=False)
+            data = response.read()
         try:
-            response = self._client.request(method, path, json=body, timeout=timeout_s)
-        except httpx.TransportError as error:
-            raise _unreachable(error) from None
-        if response.status_code >= 400:
-            raise _refusal(response, with_status=False)
-        try:
-            answer = response.json() if response.content else {}
+            answer = json.loads(data) if data else {}
         except ValueError:
             return {}
         return answer if isinstance(answer, dict) else {}
 
+    @contextmanager
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """One request and its answer; network errors inside the block become ours."""
+        connection, target = _connect(self._address, timeout_s)
+        try:
+            chunked = "Transfer-Encoding" in headers
+            connection.request(method, target + path, body, {**self._headers, **headers}, encode_chunked=chunked)
+            yield connection.getresponse()
+        except ConnectionRefusedError:
+            raise ServerNotRunning from None
+        except http.client.IncompleteRead:
+            raise ServerUnreachable("unexpected EOF") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachable(str(error) or type(error).__name__) from None
+        finally:
+            connection.close()
+
+
+def _connect(address: Address, timeout_s: float | None) -> tuple[http.client.HTTPConnection, str]:
+    """A connection, through the proxy the environment names unless the server is local; and what precedes each path."""
+    url = urlsplit(address.url)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    host, port = url.hostname or "", url.port
+    proxy = "" if is_loopback(address) or urllib.request.proxy_bypass(host) else _proxy(url.scheme)
+    if not proxy:
+        return kind(host, port, timeout=timeout_s), url.path
+    via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    connection = kind(via.hostname or "", via.port, timeout=timeout_s)
+    if url.scheme == "https":
+        connection.set_tunnel(host, port)
+        return connection, url.path
+    return connection, address.url
+
+
+def _proxy(scheme: str) -> str:
+    return urllib.request.getproxies().get(scheme, "")
+
 
 def is_loopback(address: Address) -> bool:
     """Whether the address is this machine's own; such a server is never reached through a proxy."""
-    host = httpx.URL(address.url).host
+    host = urlsplit(address.url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _event(line: str) -> dict[str, Any]:
+def _event(line: bytes) -> dict[str, Any]:
+    text = line.decode(errors="replace").strip()
     try:
-        event = json.loads(line)
+        event = json.loads(text)
     except ValueError:
-        raise ServerError(line) from None
+        raise ServerError(text) from None
     if not isinstance(event, dict):
-        raise ServerError(line)
+        raise ServerError(text)
     if event.get("error"):
         raise ServerError(str(event["error"]))
     return event
 
 
-def _refusal(response: httpx.Response, *, with_status: bool) -> ServerError:
-    text = response.text
+def _refusal(response: http.client.HTTPResponse, *, with_status: bool) -> ServerError:
+    text = response.read().decode(errors="replace")
     try:
-        body = response.json()
+        body = json.loads(text)
     except ValueError:
         body = None
     if isinstance(body, dict):
         text = str(body.get("error") or "")
-    return ServerError(
-        text.strip() or _NOTHING_USABLE, response.status_code, reason=response.reason_phrase if with_status else ""
-    )
-
-
-def _unreachable(error: httpx.TransportError) -> CorralError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return ServerNotRunning()
-        cause = cause.__cause__ or cause.__context__
-    return ServerUnreachable(str(error) or type(error).__name__)
+    return ServerError(text.strip() or _NOTHING_USABLE, response.status, reason=response.reason if with_status else "")

@@ -11,7 +11,7 @@ from corral.cli.flags import Parsed
 from corral.config import Settings
 
 if TYPE_CHECKING:
-    from corral.cli.api import Api  # imported on first use: the client costs more than the rest together
+    from corral.cli.api import Api  # imported on first use
 
 
 @dataclass(frozen=True)
