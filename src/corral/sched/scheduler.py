@@ -158,6 +158,9 @@ class Scheduler:
         await asyncio.gather(self._owner, *self._tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
+        while not self._events.empty():  # whoever waits for these to be acted upon
+            self._events.get_nowait()
+            self._events.task_done()
 
     async def _until_empty(self) -> None:
         await self._events.join()
@@ -196,8 +199,7 @@ class Scheduler:
 
     async def unload(self, key: str) -> None:
         """The runner of this model goes: at once when idle, else as soon as it is. No runner is no error."""
-        self._post(UnloadAsked(key))
-        await self._events.join()
+        await self._tell(UnloadAsked(key))
 
     def cancel(self, request_id: str) -> bool:
         """End a request in whatever phase; its holder gets RequestCanceled. False when there is no such request."""
@@ -208,8 +210,7 @@ class Scheduler:
 
     async def report_failure(self, lease: Lease, error: CorralError) -> None:
         """A holder found its runner dead or hung: it is stopped, and waiting requests get another."""
-        self._post(RunnerReported(lease.runner_id, error))
-        await self._events.join()
+        await self._tell(RunnerReported(lease.runner_id, error))
 
     # ---- lists
 
@@ -236,7 +237,14 @@ class Scheduler:
     # ---- the owning task
 
     def _post(self, event: Event) -> None:
-        self._events.put_nowait(event)
+        if not self._closed:  # afterwards there is neither a runner nor anybody to tell
+            self._events.put_nowait(event)
+
+    async def _tell(self, event: Event) -> None:
+        """Post an event and wait until it has been acted upon."""
+        if self._owner is not None and not self._closed:
+            self._post(event)
+            await self._events.join()
 
     async def _own(self) -> None:
         while True:

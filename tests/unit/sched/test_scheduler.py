@@ -340,6 +340,9 @@ async def test_close_does_not_wait_longer_than_its_deadline(launcher: FakeLaunch
         assert launcher.running == []
         with pytest.raises(ServerClosing):
             await lease.runner.tokenize("x")
+        async with asyncio.timeout(5):  # what a holder still has to say hangs nobody
+            await scheduler.report_failure(lease, RunnerDied())
+            await scheduler.unload("a")
 
 
 async def test_close_twice_and_close_without_start_are_harmless(launcher: FakeLauncher) -> None:
