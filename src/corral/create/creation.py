@@ -66,7 +66,7 @@ class Creation:
             config = first_config(self._request, None)
             self._config = replace(config, remote_host=remote_url(host), remote_model=source.name)
             return
-        self.base_reference = source.name
+        self.base_reference = source.name.partition("://")[2] or source.name  # the scheme counts in `corral pull` only
         self._base = self._store.manifests.resolve(name)
         self.must_pull = not self._store.manifests.path(self._base).is_file()
 

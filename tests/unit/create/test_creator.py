@@ -240,6 +240,12 @@ async def test_a_missing_base_is_pulled_and_its_lines_are_shown(bench: Bench) ->
     assert statuses[-2:] == ["writing manifest", "success"]
 
 
+async def test_a_scheme_in_a_base_is_not_passed_on_to_the_pull(bench: Bench) -> None:
+    with pytest.raises(RegistryError):
+        await bench.statuses(from_="http://127.0.0.1:1/a/nope")
+    assert bench.pulled == ["127.0.0.1:1/a/nope"]
+
+
 async def test_a_failed_pull_makes_nothing(bench: Bench) -> None:
     with pytest.raises(RegistryError):
         await bench.statuses(from_="nowhere")
