@@ -6,6 +6,7 @@ iteration early (break, aclose, cancellation) closes the connection, which is ho
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import time
@@ -21,6 +22,7 @@ from corral.errors import CorralError, EngineError, RunnerDied
 from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+_CALLS_AT_ONCE = 16
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -92,7 +94,7 @@ class RunnerClient:
         normalize: the engine's `embd_normalize` (-1 none, 2 Euclidean); None = its default. Values are float32.
         """
         if len(inputs) > 1:  # the answer only has the sum of the tokens, so count them here
-            inputs = [await self._embedding_tokens(text) for text in inputs]
+            inputs = await self._embedding_tokens(inputs)
         body: dict[str, Any] = {"input": inputs[0] if len(inputs) == 1 else list(inputs), "encoding_format": "base64"}
         if normalize is not None:
             body["embd_normalize"] = normalize
@@ -103,8 +105,17 @@ class RunnerClient:
             return [(vectors[0], int(answer["usage"]["prompt_tokens"]))]
         return [(vector, len(tokens)) for vector, tokens in zip(vectors, inputs, strict=True)]
 
-    async def _embedding_tokens(self, text: str | list[int]) -> list[int]:
-        return await self.tokenize(text, add_special=True) if isinstance(text, str) else text
+    async def _embedding_tokens(self, inputs: Sequence[str | list[int]]) -> list[list[int]]:
+        """Inputs as the engine would tokenize them, a bounded number at a time."""
+        limit = asyncio.Semaphore(_CALLS_AT_ONCE)
+
+        async def tokens(text: str | list[int]) -> list[int]:
+            if not isinstance(text, str):
+                return text
+            async with limit:
+                return await self.tokenize(text, add_special=True)
+
+        return list(await asyncio.gather(*map(tokens, inputs)))
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[int, float]], int]:
         """((index, score) best first, prompt tokens in all) of documents for a query."""
