@@ -22,9 +22,7 @@ from corral.server.deps import Deps
 from corral.server.listen import LimitedProtocol, QuietServer, bind
 from corral.server.serve import make_deps
 
-CHATML = (
-    "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
-)
+CHATML = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
@@ -86,9 +84,7 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """A server with an empty store below `folder`; settings by their field names."""
     launcher = FakeLauncher(engine)
-    chosen = Settings(
-        host=Address(port=0), models=folder / "models", home=folder / "home", **settings
-    )
+    chosen = Settings(host=Address(port=0), models=folder / "models", home=folder / "home", **settings)
     deps = make_deps(chosen, launcher)
     await deps.scheduler.start()
     listener = bind(chosen.host)

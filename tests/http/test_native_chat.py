@@ -26,8 +26,8 @@ GO_TOOLS = (
     '{{ if .ToolCalls }}<call>{{ range .ToolCalls }}{"name": "{{ .Function.Name }}"}{{ end }}{{ end }}\n{{ end }}'
 )
 GO_THINKING = (
-    "{{- range .Messages }}{{ .Role }}:{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}\n{{ end }}"
-    "assistant:"
+    "{{- range .Messages }}{{ .Role }}:{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
+    "{{ .Content }}\n{{ end }}assistant:"
 )
 
 
@@ -181,8 +181,9 @@ async def test_render_only_shows_the_prompt(server: RunningServer) -> None:
 
 
 async def test_images_go_to_the_engine_in_their_place(server: RunningServer, tmp_path: Any) -> None:
-    from corral.store import manifests as media
     from tests.fakes.ggufs import make_gguf
+
+    from corral.store import manifests as media
 
     projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
     for name, layers in (("see", {"jinja": "{{ messages }}"}), ("gosee", {"texts": {"template": "{{ .Prompt }}"}})):

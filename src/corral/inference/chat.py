@@ -22,12 +22,15 @@ from corral.inference.progress import Emit
 from corral.inference.rendered import window_of
 from corral.inference.renderedchat import RenderedChat
 from corral.inference.repeats import RepeatGuard
-from corral.inference.run import Run
+from corral.inference.run import Run, watched
 from corral.inference.shared import Shared
+from corral.prompt.constraint import check_constraint
 from corral.prompt.fit import IMAGE_TOKENS, fit_messages
-from corral.prompt.gorender import strip_old_thinking
+from corral.prompt.gorender import strip_old_thinking, thinks
 from corral.sched.request import Lease
 from corral.store.models import Model
+
+_OWN_GRAMMARS = frozenset({"grammar", "regex", "choice"})  # the engine's chat endpoint puts these before the thinking
 
 
 async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
@@ -77,11 +80,9 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             want_top=request.parameters.top_logprobs,
             notices=conversation.notices,
         )
-        async for event in way.run(messages, run):
-            if not run.told_first:
-                run.told_first = True
-                shared.telemetry.first_token((time.perf_counter_ns() - start) / 1e9)
+        async for event in watched(shared, run, way.run(messages, run)):
             yield event
+        run.check(request.parameters.constraint)
         done = run.done()
     shared.telemetry.finished(prepared.model.name.short, "chat", done.reason, done.metrics, done.notices)
     yield done
@@ -95,8 +96,11 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         model, request.common, request.parameters.think, drop_unsupported=request.drop_unsupported_think
     )
     tools = () if request.tool_choice.mode == "none" else request.tools
-    if tools:
+    generic = bool(tools) and Capability.TOOLS not in model.capabilities
+    if generic and not (request.generic_tools or shared.settings.generic_tools):
         require(model, Capability.TOOLS)
+    if request.parameters.constraint is not None:
+        check_constraint(request.parameters.constraint)
     if any(message.images for message in request.messages) and not request.parameters.render_only:
         check_sees(model)
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
@@ -114,6 +118,7 @@ def _converse(lease: Lease, prepared: Prepared, request: ChatRequest) -> Convers
         tool_choice=request.tool_choice,
         think=request.parameters.think,
         parameters=request.parameters,
+        generic_tools=request.generic_tools,
     )
 
 
@@ -125,7 +130,12 @@ def _history(model: Model, request: ChatRequest) -> list[Message]:
 
 
 def _way(conversation: Conversation) -> Way:
-    return RenderedChat(conversation) if is_rendered(conversation.model) else NativeChat(conversation)
+    """Native, unless Corral renders, or something is asked for that only /completion can do."""
+    constraint = conversation.parameters.constraint
+    own_grammar = constraint is not None and constraint.kind in _OWN_GRAMMARS
+    by_hand = conversation.generic_tools or (own_grammar and thinks(conversation.think) and not conversation.tools)
+    rendered = is_rendered(conversation.model) or by_hand
+    return RenderedChat(conversation) if rendered else NativeChat(conversation)
 
 
 async def _fit(conversation: Conversation, way: Way) -> list[Message]:

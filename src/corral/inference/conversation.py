@@ -25,6 +25,7 @@ class Conversation:
     think: Think
     parameters: GenerationParameters
     notices: list[Notice] = field(default_factory=list)
+    generic_tools: bool = False  # the model has no tools of its own: prompted and bound by a grammar
 
     @property
     def model(self) -> Model:

@@ -24,26 +24,24 @@ from corral.core import Capability, Common, Done, Event, GenerateRequest, Messag
 from corral.errors import InvalidRequest, ModelNotFound
 from corral.gotemplate import Template
 from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
-from corral.inference.constraints import completion_constraint
 from corral.inference.images import prepare_images
 from corral.inference.leasing import Prepared, find_model, leased, loaded_key, prepare
-from corral.inference.native import apply_template, native_messages
 from corral.inference.paths import is_rendered, path_notices
 from corral.inference.progress import Emit
+from corral.inference.prompts import EnginePrompts, HarmonyPrompts, Tags, special_tokens, tagged
 from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
 from corral.inference.repeats import RepeatGuard
-from corral.inference.run import Run
+from corral.inference.run import Run, watched
 from corral.inference.sampling import completion_fields
 from corral.inference.shared import Shared
 from corral.inference.templates import go_template, model_template
 from corral.inference.tokens import check_ids
+from corral.prompt.constraint import Thinking, check_constraint, engine_fields
 from corral.prompt.gorender import render_messages, render_suffix, tag_images, thinks
-from corral.prompt.outputs import OutputParser, TaggedOutput
+from corral.prompt.outputs import OutputParser
 from corral.prompt.thinking import ThinkingParser, infer_tags
 from corral.sched.request import Lease
 from corral.store.models import Model
-
-_JINJA_TAGS = ("<think>", "</think>")
 
 
 async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
@@ -99,12 +97,11 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             want_top=parameters.top_logprobs,
             notices=[*notices, *lease.notices],
         )
-        body = await _body(lease, prepared, request, prompt, images, run)
-        async for event in run_completion(lease, body, run, assembly.parser(prompt)):
-            if not run.told_first:
-                run.told_first = True
-                shared.telemetry.first_token((time.perf_counter_ns() - start) / 1e9)
+        body = await _body(lease, prepared, assembly, prompt, run)
+        parser = assembly.parser(prompt)
+        async for event in watched(shared, run, run_completion(lease, body, run, parser)):
             yield event
+        run.check(parameters.constraint)
         context = None if request.raw else tuple(await lease.runner.tokenize(prompt + run.text))
         done = run.done(context)
     shared.telemetry.finished(model.name.short, "generate", done.reason, done.metrics, done.notices)
@@ -119,6 +116,8 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     think, notices = decide_think(model, request.common, request.parameters.think)
     if request.suffix:
         require(model, Capability.INSERT)
+    if request.parameters.constraint is not None:
+        check_constraint(request.parameters.constraint)
     if request.images and not request.parameters.render_only:
         check_sees(model)
     if request.context:
@@ -126,12 +125,17 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     return think, notices
 
 
-async def _body(
-    lease: Lease, prepared: Prepared, request: GenerateRequest, prompt: str, images: tuple[bytes, ...], run: Run
-) -> dict[str, object]:
-    parameters = request.parameters
+async def _body(lease: Lease, prepared: Prepared, assembly: _Assembly, prompt: str, run: Run) -> dict[str, object]:
+    parameters, images = assembly.request.parameters, assembly.request.images
     body = completion_fields(prepared.choices, parameters, window_of(lease))
-    body |= completion_constraint(parameters.constraint)
+    thinking = assembly.thinking(prompt)
+    if parameters.constraint is not None or (thinking and thinking.budget):
+        specials = await special_tokens(lease, assembly.tags or ())
+        fields = engine_fields(
+            parameters.constraint, thinking=thinking, specials=specials, llguidance=prepared.llguidance
+        )
+        body |= fields.body
+        run.notices.extend(fields.notices)
     if images:
         body["prompt"] = await place_images(lease, prompt, images)
     else:
@@ -151,6 +155,7 @@ class _Assembly:
 
     def __post_init__(self) -> None:
         self._go: Template | None = None  # the template that was used, for its thinking tags
+        self._engine_tags: Tags | None = None  # those of the engine's template, if that was used
 
     async def render(self) -> str:
         """The prompt's text; raises TemplateError for a bad template in the request."""
@@ -160,14 +165,26 @@ class _Assembly:
         before = await self.lease.runner.detokenize(request.context) if request.context else ""
         return before + await self._turn()
 
-    def parser(self, prompt: str) -> OutputParser | None:
-        """What splits thinking off the answer; None when nothing has to be split."""
+    @property
+    def tags(self) -> Tags | None:
+        """Around the answer's thinking; None when nothing has to be split."""
         if self.request.raw or not thinks(self.think):
             return None
-        tags = infer_tags(self._go) if self._go else _JINJA_TAGS if self._jinja_thinks() else None
-        if tags is None:
+        return infer_tags(self._go) if self._go else self._engine_tags
+
+    def thinking(self, prompt: str) -> Thinking | None:
+        """How this answer's thinking will be marked."""
+        if self.tags is None:
             return None
-        return TaggedOutput(ThinkingParser(*tags, inside=prompt.rstrip().endswith(tags[0])))
+        budget = self.think if isinstance(self.think, int) and not isinstance(self.think, bool) else None
+        return Thinking(*self.tags, inside=prompt.rstrip().endswith(self.tags[0]), budget=budget)
+
+    def parser(self, prompt: str) -> OutputParser | None:
+        """What splits thinking off the answer."""
+        if self._go is not None and self.model.uses_harmony and not self.request.raw:
+            return HarmonyPrompts(self._go).parser(None, (), self._messages(), "")
+        thinking = self.thinking(prompt)
+        return tagged(ThinkingParser(*self.tags, inside=thinking.inside), None) if thinking and self.tags else None
 
     async def _turn(self) -> str:
         request, model = self.request, self.model
@@ -180,7 +197,9 @@ class _Assembly:
         elif is_rendered(model):
             self._go = model_template(model)
         elif model.selected_template == "jinja":
-            return await apply_template(self.lease, native_messages(tag_images(messages).messages), (), self.think)
+            engine = EnginePrompts(self.lease, model)
+            self._engine_tags = engine.tags
+            return await engine.render(messages, (), self.think)
         else:
             self._tell_lost(messages)
             self._go = model_template(model)
@@ -193,10 +212,6 @@ class _Assembly:
         first = [Message("system", system)] if system else []
         own = [] if request.context is not None else list(model.messages)
         return [*first, *own, Message("user", request.prompt, images=request.images)]
-
-    def _jinja_thinks(self) -> bool:
-        header = self.model.header
-        return header is not None and all(tag in header.chat_template for tag in _JINJA_TAGS)
 
     def _tell_lost(self, messages: list[Message]) -> None:
         lost = sorted({message.role for message in messages[:-1]})

@@ -35,6 +35,7 @@ class Prepared:
     launch: LaunchPlan
     notices: tuple[Notice, ...]
     slots: int = 1
+    llguidance: bool = True  # whether the engine has it; an external llama-server may not
 
     @property
     def window(self) -> int:
@@ -103,7 +104,7 @@ async def prepare(
     notices = (*common.notices, *choices.notices, *launch.notices)
     if (common.strict or shared.settings.strict) and notices:
         raise InvalidRequest(notices[0].message, field=str(notices[0].facts.get("parameter", "options")))
-    return Prepared(common, model, choices, launch, notices, slots)
+    return Prepared(common, model, choices, launch, notices, slots, not shared.settings.llama_server)
 
 
 def purpose_of(model: Model) -> Purpose:

@@ -54,10 +54,7 @@ def think_fields(think: Think) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"enable_thinking": thinks(think)}
     if isinstance(think, str):
         kwargs["reasoning_effort"] = think
-    fields: dict[str, Any] = {"chat_template_kwargs": kwargs}
-    if isinstance(think, int) and not isinstance(think, bool) and think > 0:
-        fields["reasoning_budget_tokens"] = think
-    return fields
+    return {"chat_template_kwargs": kwargs}
 
 
 async def apply_template(

@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from corral.core import Event, Message, Rendered
-from corral.inference.constraints import chat_constraint
+from corral.core import Event, Message, Rendered, Think
 from corral.inference.conversation import Conversation
 from corral.inference.native import (
     apply_template,
@@ -22,6 +21,7 @@ from corral.inference.native import (
 from corral.inference.rendered import window_of
 from corral.inference.run import Run
 from corral.inference.sampling import chat_fields
+from corral.prompt.constraint import chat_fields as chat_fields_of
 
 _SAFE_SHARE = 2  # a prompt whose plain bytes fill less than 1/2 of the window fits with any template around it
 _SMALL_WINDOW = 1024  # but with small windows the template itself may be most of it
@@ -61,8 +61,10 @@ class NativeChat:
             **chat_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)),
             **think_fields(chat.think),
             **tool_choice_fields(chat.tools, chat.tool_choice),
-            **chat_constraint(chat.parameters.constraint),
         }
+        fields = chat_fields_of(chat.parameters.constraint, budget=_budget(chat.think))
+        body |= fields.body
+        run.notices.extend(fields.notices)
         async for event in run_chat(chat.lease, body, run):
             yield event
 
@@ -70,3 +72,8 @@ class NativeChat:
         texts = sum(len(message.content.encode()) + _TURN_BYTES for message in messages)
         calls = sum(len(str(call.arguments)) for message in messages for call in message.tool_calls)
         return texts + calls + len(msgspec.json.encode(native_tools(self._chat.tools)))
+
+
+def _budget(think: Think) -> int | None:
+    """Most thinking tokens, when the request says a number."""
+    return think if isinstance(think, int) and not isinstance(think, bool) else None

@@ -1,21 +1,22 @@
-"""A conversation on the rendered path: Go template or harmony, /completion, our own parsers. Called by chat.py."""
+"""A conversation as one text on /completion: our templates or the engine's, our parsers. Called by chat.py."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from corral.core import Event, Message, Rendered, Tool
-from corral.inference.constraints import completion_constraint
 from corral.inference.conversation import Conversation
+from corral.inference.paths import is_rendered
+from corral.inference.prompts import GoPrompts, Prompts, prompts_of, special_tokens
 from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
 from corral.inference.run import Run
 from corral.inference.sampling import completion_fields
-from corral.inference.templates import model_template
-from corral.prompt.gorender import render_messages, schema_notices, tag_images, thinks
-from corral.prompt.harmony import FunctionNames, HarmonyParser
-from corral.prompt.outputs import OutputParser, TaggedOutput
-from corral.prompt.thinking import ThinkingParser, infer_tags
-from corral.prompt.toolcalls import ToolCallParser, find_tag
+from corral.prompt.constraint import EngineFields, Thinking, ToolGrammar, engine_fields
+from corral.prompt.generic_tools import generic_messages
+from corral.prompt.gorender import schema_notices, tag_images, thinks
+from corral.prompt.thinking import ThinkingParser
+from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat
 
 
 class RenderedChat:
@@ -23,13 +24,14 @@ class RenderedChat:
 
     def __init__(self, conversation: Conversation) -> None:
         self._chat = conversation
-        self._template = model_template(conversation.model)
-        self._names = FunctionNames(conversation.tools) if conversation.model.uses_harmony else None
-        conversation.notices += schema_notices(conversation.tools)
+        model = conversation.model
+        self._prompts: Prompts = prompts_of(conversation.lease, model, rendered=is_rendered(model))
+        if isinstance(self._prompts, GoPrompts) and not conversation.generic_tools:
+            conversation.notices += schema_notices(conversation.tools)
 
     async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
         """Tokens of the rendered text; its bytes when those fit already."""
-        text = self._render(messages)
+        text = await self._render(messages)
         size = len(text.encode())
         if not exact and size <= window_of(self._chat.lease):
             return size
@@ -37,34 +39,69 @@ class RenderedChat:
 
     async def show(self, messages: Sequence[Message]) -> Rendered:
         """The rendered text."""
-        return Rendered(self._render(messages), sum(len(message.images) for message in messages))
+        return Rendered(await self._render(messages), sum(len(message.images) for message in messages))
 
     async def run(self, messages: Sequence[Message], run: Run) -> AsyncIterator[Event]:
         """The answer, thinking and tool calls taken out of its text."""
         chat = self._chat
-        text = self._render(messages)
-        images = tag_images(messages).images
-        body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease))
-        body |= completion_constraint(chat.parameters.constraint)
-        if images:
-            body["prompt"] = await place_images(chat.lease, text, images)
-        else:
-            body["prompt"] = await fit_prompt(chat.lease, chat.prepared, text, chat.parameters, run.notices)
-        async for event in run_completion(chat.lease, body, run, self._parser(text, messages)):
+        text = await self._render(messages)
+        thinking = self._thinking(text)
+        fields = await self._bound(thinking)
+        run.notices.extend(fields.notices)
+        if fields.body.get("grammar"):
+            run.guard = None
+        body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)) | fields.body
+        body["prompt"] = await self._prompt(text, messages, run)
+        async for event in run_completion(chat.lease, body, run, self._parser(thinking, messages)):
             yield event
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        return render_messages(self._template, tag_images(messages).messages, self._offered, think=self._chat.think)
+    async def _prompt(self, text: str, messages: Sequence[Message], run: Run) -> Any:
+        chat = self._chat
+        images = tag_images(messages).images
+        if images:
+            return await place_images(chat.lease, text, images)
+        return await fit_prompt(chat.lease, chat.prepared, text, chat.parameters, run.notices)
 
-    @property
-    def _offered(self) -> Sequence[Tool]:
-        return self._names.tools if self._names else self._chat.tools
+    async def _render(self, messages: Sequence[Message]) -> str:
+        chat = self._chat
+        if chat.generic_tools:
+            turned = generic_messages(messages, chat.tools, chat.tool_choice)
+            return await self._prompts.render(turned, (), chat.think)
+        return await self._prompts.render(messages, chat.tools, chat.think)
 
-    def _parser(self, text: str, messages: Sequence[Message]) -> OutputParser | None:
-        if self._names is not None:
-            return HarmonyParser(self._names, messages[-1] if messages else None)
-        tags = infer_tags(self._template) if thinks(self._chat.think) else None
-        inside = tags is not None and text.rstrip().endswith(tags[0])
-        thinking = ThinkingParser(*tags, inside=inside) if tags else None
-        tools = ToolCallParser(find_tag(self._template), self._chat.tools) if self._chat.tools else None
-        return TaggedOutput(thinking, tools) if thinking or tools else None
+    def _thinking(self, text: str) -> Thinking | None:
+        """How this answer's thinking will be marked."""
+        tags, think = self._prompts.tags, self._chat.think
+        if tags is None or not thinks(think):
+            return None
+        budget = think if isinstance(think, int) and not isinstance(think, bool) else None
+        return Thinking(*tags, inside=text.rstrip().endswith(tags[0]), budget=budget)
+
+    async def _bound(self, thinking: Thinking | None) -> EngineFields:
+        """The grammar, if the answer has to match anything."""
+        chat = self._chat
+        tools = await self._tool_grammar()
+        constraint = chat.parameters.constraint
+        if constraint is None and tools is None and (thinking is None or thinking.budget is None):
+            return EngineFields()
+        marks = [*self._prompts.marks, *((tools.format.tag,) if tools else ())]
+        return engine_fields(
+            constraint,
+            thinking=thinking,
+            tools=tools,
+            specials=await special_tokens(chat.lease, marks),
+            llguidance=chat.prepared.llguidance,
+        )
+
+    async def _tool_grammar(self) -> ToolGrammar | None:
+        chat = self._chat
+        if not chat.tools:
+            return None
+        form: ToolFormat | None = GENERIC_FORMAT if chat.generic_tools else await self._prompts.tool_format()
+        return ToolGrammar(tuple(chat.tools), chat.tool_choice, form) if form else None
+
+    def _parser(self, thinking: Thinking | None, messages: Sequence[Message]) -> Any:
+        splitter = ThinkingParser(thinking.open_tag, thinking.close_tag, thinking.inside) if thinking else None
+        tag = GENERIC_FORMAT.tag if self._chat.generic_tools else ""
+        tools: Sequence[Tool] = self._chat.tools
+        return self._prompts.parser(splitter, tools, messages, tag)

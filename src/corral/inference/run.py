@@ -7,12 +7,15 @@ own form. The per-token path: one decoded event, one parser step, one Delta.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from corral.core import Done, Metrics, Notice, Progress, TokenLogprob, TokenProb
+from corral.core import Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
 from corral.inference.repeats import RepeatGuard
+from corral.inference.shared import Shared
+from corral.prompt.constraint import check_answer
 
 
 @dataclass(slots=True)
@@ -25,11 +28,11 @@ class Run:
     max_tokens: int  # 0: nothing the engine makes is passed on
     want_top: int  # alternatives to report with each token's logprob
     notices: list[Notice] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)  # raw output
+    content: list[str] = field(default_factory=list)  # the answer's text as passed on
     events: int = 0  # pieces the engine sent, which is tokens but for held-back ones
     thinking_tokens: int = 0
     first_token_ns: int = 0
-    told_first: bool = False
     reason: str = ""
     stop_sequence: str | None = None
     timings: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +54,12 @@ class Run:
     def text(self) -> str:
         """All raw output so far."""
         return "".join(self.pieces)
+
+    def check(self, constraint: Constraint | None) -> None:
+        """After an answer that ended by itself: note when it is not what was promised."""
+        if constraint is not None and self.reason == "stop" and self.max_tokens:
+            notice = check_answer(constraint, "".join(self.content))
+            self.notices.extend([notice] if notice else [])
 
     def window_is_full(self, window: int) -> bool:
         """Whether prompt and answer together reached the context window."""
@@ -82,6 +91,19 @@ class Run:
             eval_tokens=0 if self.max_tokens == 0 else int(self.timings["predicted_n"]) if told else self.events,
             eval_duration_ns=_nanoseconds(self.timings["predicted_ms"]) if told else max(0, now - self.first_token_ns),
         )
+
+
+async def watched(shared: Shared, run: Run, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """The events, with the first one timed and the content kept for the check at the end."""
+    first = True
+    async with aclosing(cast("AsyncGenerator[Event, None]", events)) as source:
+        async for event in source:
+            if isinstance(event, Delta):
+                if first:
+                    first = False
+                    shared.telemetry.first_token((time.perf_counter_ns() - run.started_ns) / 1e9)
+                run.content.append(event.content)
+            yield event
 
 
 def _nanoseconds(milliseconds: float) -> int:
