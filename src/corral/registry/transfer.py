@@ -44,6 +44,7 @@ from corral.store.files import full_disk_as_error
 _log = logging.getLogger(__name__)
 
 _WRITE_BYTES = 2**20
+_SYNC_BYTES = 64 * 2**20
 _FLUSH_S = 1.0  # a slow stream is written this often even when it has less than _WRITE_BYTES
 _HASH_STEP_BYTES = 16 * 2**20
 _HASH_CHUNK_BYTES = 2**20
@@ -292,6 +293,8 @@ class BlobDownload:
                 while view:
                     count = os.pwrite(file.fileno(), view, position)
                     view, position = view[count:], position + count
+            if position // _SYNC_BYTES != part.start // _SYNC_BYTES:
+                os.fdatasync(file.fileno())  # while others receive, rather than all of it at the end
             part.completed = position - part.offset
             part_files.save(self._partial, part)
 
