@@ -207,6 +207,7 @@ class Settings:
     api_keys: tuple[str, ...] = setting((), "API_KEYS", _read_list, "keys to demand of clients; empty = none")
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results")
     editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL")
+    color: bool = True  # off by NO_COLOR, whatever its value (no-color.org)
     notices: tuple[str, ...] = ()
 
     @classmethod
@@ -234,7 +235,7 @@ class Settings:
         unknown = set(table) - {item.name for item in known} - {item.metadata["env"].lower() for item in known}
         if unknown:
             raise SettingsError("corral.toml", ", ".join(sorted(unknown)), "settings named in docs/configuration.md")
-        return cls(**values, notices=tuple(notices))
+        return cls(**{"color": not environ.get("NO_COLOR"), **values}, notices=tuple(notices))
 
 
 def _find(

@@ -41,14 +41,15 @@ def start_server(context: Context, launch: Launch | None = None, deadline_s: flo
         child = (launch or _launch)(log)
         ready = False
         try:
-            ready = _wait_until_ready(context, child, log, time.monotonic() + deadline_s)
+            ready = _wait_until_ready(context, child, log, deadline_s)
         finally:
             if not ready:
                 _stop(child)
             progress.stop(clear=True)
 
 
-def _wait_until_ready(context: Context, child: subprocess.Popen[bytes], log: Path, deadline_s: float) -> bool:
+def _wait_until_ready(context: Context, child: subprocess.Popen[bytes], log: Path, limit_s: float) -> bool:
+    deadline_s = time.monotonic() + limit_s
     while True:
         exit_code = child.poll()  # before asking: an answer after the exit is another server's, and good enough
         try:
@@ -57,7 +58,7 @@ def _wait_until_ready(context: Context, child: subprocess.Popen[bytes], log: Pat
             if exit_code is not None:
                 raise ServerDidNotStart(f"exited with status {exit_code}", log, _tail(log)) from None
             if time.monotonic() > deadline_s:
-                raise ServerDidNotStart(f"was not ready after {START_DEADLINE_S:g} s", log, _tail(log)) from None
+                raise ServerDidNotStart(f"was not ready after {limit_s:g} s", log, _tail(log)) from None
         else:
             return True
         time.sleep(_POLL_S)

@@ -20,13 +20,13 @@ class Console:
     color: bool = True
 
     @classmethod
-    def standard(cls, *, color: bool = True) -> Console:
+    def standard(cls) -> Console:
         """The process's own streams; characters that their encoding lacks are written as `?`, never an error."""
         for stream in (sys.stdout, sys.stderr):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure is not None:
                 reconfigure(errors="replace")
-        return cls(sys.stdin, sys.stdout, sys.stderr, color)
+        return cls(sys.stdin, sys.stdout, sys.stderr)
 
     @property
     def reads_terminal(self) -> bool:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 import corral
@@ -84,7 +85,8 @@ def _run(command: Command, words: Sequence[str], console: Console, environ: Mapp
         console.print(command_help(command), end="")
         return 0
     command.count.check(parsed.words)
-    context = Context(Settings.from_env(environ), parsed, console)
+    settings = Settings.from_env(environ)
+    context = Context(settings, parsed, replace(console, color=settings.color))
     if command.needs_server:
         _reach_server(command, context)
     module, _, function = command.code.partition(":")

@@ -8,11 +8,11 @@ from typing import Any
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.formats import format_g, human_number
-from corral.cli.table import render_table, width_of
+from corral.cli.table import WRAP_COLUMNS, render_table, width_of
 
 _SELECTORS = ("license", "modelfile", "parameters", "system", "template")
 _WITHOUT_NEWLINE = frozenset(["system", "template"])
-_TEXT_COLUMNS = 100  # wrap limit of System and License
+TEXT_COLUMNS = 100  # wrap limit of System and License
 _LIST_COLUMNS = 10  # a list in Metadata is cut to about this
 _HEAD_LINES = 2  # lines of System and License that are shown
 
@@ -29,7 +29,9 @@ def show(context: Context) -> None:
     verbose = context.parsed.flag("verbose")
     name = context.words[0]
     if context.parsed.flag("remote"):
-        context.console.print(remote_text(context.api.show_model(name, extra={"remote": True})), end="")
+        from corral.cli.remote import ask_registry, describe_remote
+
+        context.console.print(describe_remote(ask_registry(context.settings, name)), end="")
         return
     answer = context.api.show_model(name, verbose=verbose)
     if chosen:
@@ -42,36 +44,27 @@ def show(context: Context) -> None:
 def describe(answer: Mapping[str, Any], *, verbose: bool = False) -> str:
     """All sections of a `/api/show` answer; the REPL's /show info prints it too."""
     info, projector = answer.get("model_info"), answer.get("projector_info")
-    out = _section("Model", _model_rows(answer))
+    out = section("Model", _model_rows(answer))
     if answer.get("capabilities"):
-        out += _section("Capabilities", [(str(item),) for item in answer["capabilities"]])
+        out += section("Capabilities", [(str(item),) for item in answer["capabilities"]])
     if projector is not None:
-        out += _section("Projector", _projector_rows(projector))
+        out += section("Projector", _projector_rows(projector))
     if answer.get("parameters"):
         lines = str(answer["parameters"]).split("\n")
-        out += _section("Parameters", [tuple(line.split()) for line in lines if line])
+        out += section("Parameters", [tuple(line.split()) for line in lines if line])
     if verbose and info is not None:
-        out += _section("Metadata", [(key, _metadata_value(info[key])) for key in sorted(info)])
+        out += section("Metadata", [(key, _metadata_value(info[key])) for key in sorted(info)])
     if verbose and answer.get("tensors"):
         rows = ((t["name"], t["type"], f"[{' '.join(map(str, t['shape']))}]") for t in answer["tensors"])
-        out += _section("Tensors", rows)
+        out += section("Tensors", rows)
     for title in ("System", "License"):
         if answer.get(title.lower()):
-            out += _section(title, _head(str(answer[title.lower()])), wrap=_TEXT_COLUMNS)
+            out += section(title, head(str(answer[title.lower()])), wrap=TEXT_COLUMNS)
     return out
 
 
-def remote_text(answer: Mapping[str, Any]) -> str:
-    """The tables of a model that is still in its registry."""
-    rows = [(key.replace("_", " "), str(value)) for key, value in answer.items() if isinstance(value, str | int)]
-    out = _section("Remote model", rows)
-    layers = answer.get("layers") or []
-    if layers:
-        out += _section("Layers", ((str(x.get("media_type", "")), str(x.get("digest", ""))) for x in layers))
-    return out
-
-
-def _section(title: str, rows: Iterable[Row], *, wrap: int = 30) -> str:
+def section(title: str, rows: Iterable[Row], *, wrap: int = WRAP_COLUMNS) -> str:
+    """A titled table, indented, with a blank line after it."""
     return f"  {title}\n" + render_table([("", *row) for row in rows], wrap=wrap) + "\n"
 
 
@@ -153,7 +146,8 @@ def _cut_list(values: list[Any]) -> str:
     return f"[{text} ...+{more} more]" if more else f"[{text}]"
 
 
-def _head(text: str) -> list[Row]:
+def head(text: str) -> list[Row]:
+    """The first lines of a long text, as rows."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     shown = lines[:_HEAD_LINES] + (["..."] if len(lines) > _HEAD_LINES else [])
     return [(line,) for line in shown]

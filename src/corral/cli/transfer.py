@@ -27,8 +27,14 @@ def pull(context: Context) -> None:
 
 
 def pull_model(context: Context, name: str, *, insecure: bool) -> None:
-    """Pull with progress; `run` does it too. Raises ServerError."""
+    """Pull with progress, told beforehand to a person what will be fetched; `run` does it too. Raises ServerError."""
     body = {"model": name, "name": name, "insecure": insecure}
+    if context.console.shows_progress:
+        from corral.cli.remote import announce
+
+        line = announce(context.settings, name)
+        if line:
+            context.console.note(line)
     with Progress(context.console) as progress:
         warnings = follow(
             progress,

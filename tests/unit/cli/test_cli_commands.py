@@ -19,6 +19,7 @@ import corral
 from corral.cli.console import Console
 from corral.cli.models import processor_split
 from corral.cli.show import describe
+from corral.config import Settings
 
 Cli = Callable[..., Any]
 NOT_FOUND = Reply({"error": "model 'foo' not found"}, 404)
@@ -360,3 +361,8 @@ def test_fsck_names_a_damaged_blob_and_fails(cli: Cli, tmp_path: Path) -> None:
 def test_import_of_an_unknown_source_lists_the_known(cli: Cli) -> None:
     assert cli("import", "gpt4all").err == ('Error: unknown source "gpt4all" (must be ollama, lmstudio, hf-cache)\n')
     assert "is no directory" in cli("import", "ollama", "/nowhere/at/all").err
+
+
+def test_no_color_reaches_the_settings() -> None:
+    assert Settings.from_env({"HOME": "/", "NO_COLOR": "1"}).color is False
+    assert Settings.from_env({"HOME": "/", "NO_COLOR": ""}).color is True
