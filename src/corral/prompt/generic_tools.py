@@ -59,7 +59,7 @@ def _plain(message: Message) -> Message:
 
 
 def _written(call: ToolCall) -> str:
-    arguments = encode(call.arguments, html=False)
+    arguments = encode(call.arguments, html=False, spaced=True)  # as the grammar writes them
     return f"{GENERIC_FORMAT.start}{call.name}{GENERIC_FORMAT.middle}{arguments}{GENERIC_FORMAT.end}"
 
 

@@ -98,7 +98,7 @@ CASES: dict[str, tuple[str, list[str], str, Calls]] = {
     "name as key": (TC, [TC + '{"add": {"a": 3}}'], "", [("add", {"a": 3})]),
     "no arguments at all": (TC, [TC + '{"name": "say_hello"}</tool_call>'], "", [("say_hello", {})]),
     "braces in strings": (TC, [TC + '{"name": "add", "arguments": {"a": "}\\"{"}}'], "", [("add", {"a": '}"{'})]),
-    "quotes before": (TC, [TC + "let's \"" + CONDITIONS], "", [CALLED_CONDITIONS]),  # Ollama drops such text too
+    "quotes before": (TC, [TC + "let's \"" + CONDITIONS], "let's \"", [CALLED_CONDITIONS]),
     "prose behind": (
         TC,
         [f"{TC}{CONDITIONS}</tool_call>\nDone, I called it."],

@@ -1,0 +1,133 @@
+"""Fitting the context window: vectors of spec native §11.3, §11.4 and §4.5, and the notices that go with a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from corral.core import Message
+from corral.errors import ContextOverflow
+from corral.gotemplate import parse
+from corral.prompt.fit import IMAGE_TOKENS, Fitted, cut_prompt, fit_messages, needs_cut, prompt_limit
+from corral.prompt.gorender import render_messages, tag_images
+
+A = Message("user", "You're a test, Harry!")
+B = Message("assistant", "I-I'm a what?")
+C = Message("user", "A test. And a thumping good one at that, I'd wager.")
+C_IMAGE = Message("user", C.content, images=(b"something",))
+TEMPLATE = parse("{{ .System }} {{ .Prompt }} {{ .Response }}")
+
+
+async def count_words(messages: Sequence[Message]) -> int:
+    return len(render_messages(TEMPLATE, messages).split())
+
+
+async def fit(context_window: int, *messages: Message, truncate: bool = True) -> Fitted:
+    if not truncate:
+        return Fitted(tuple(messages))
+    return await fit_messages(messages, count_words, context_window, image_tokens=IMAGE_TOKENS)
+
+
+def image(name: bytes) -> Message:
+    return Message("user", images=(name,))
+
+
+@pytest.mark.parametrize(
+    ("context_window", "messages", "kept"),
+    [
+        (64, [A, B, C], [A, B, C]),
+        (1, [A, B, C], [C]),
+        (64, [A, B, C_IMAGE], [C_IMAGE]),
+        (2048, [A, B, C_IMAGE], [A, B, C_IMAGE]),
+        (1024, [A, image(b"1"), image(b"2"), B, C], [image(b"2"), B, C]),
+        (2048, [A, image(b"1"), image(b"2"), B, C], [A, image(b"1"), image(b"2"), B, C]),
+    ],
+)
+async def test_history_truncation_keeps(context_window: int, messages: list[Message], kept: list[Message]):
+    assert list((await fit(context_window, *messages)).messages) == kept
+
+
+async def test_dropped_images_renumber_the_others():
+    first = Message("user", A.content, images=(b"one",))
+    short = tag_images((await fit(64, first, B, Message("user", C.content, images=(b"two",)))).messages)
+    assert (short.messages[0].content[:7], short.images) == ("[img-0]", (b"two",))
+    long = tag_images((await fit(2048, A, image(b"1"), image(b"2"), B, C)).messages)
+    assert (
+        render_messages(TEMPLATE, long.messages)
+        .split(" ", 1)[1]
+        .startswith("You're a test, Harry!\n\n[img-0]\n\n[img-1]")
+    )
+
+
+async def test_system_messages_stay_and_the_notice_names_what_went():
+    messages = [Message("system", "sys"), Message("user", "old one two"), Message("assistant", "old answer is long")]
+    last = Message("user", "new ask")
+    fitted = await fit_messages([*messages, last], _sum_of_words, 6, native=True)
+    assert fitted.messages == (messages[0], last)
+    assert fitted.dropped == (1, 2)
+    (notice,) = fitted.notices
+    assert notice.code == "history_truncated"
+    assert notice.facts["dropped"] == 2
+    assert notice.facts["roles"] == ["user", "assistant"]
+    assert (notice.facts["prompt_tokens"], notice.facts["kept_tokens"], notice.facts["context_window"]) == (10, 3, 6)
+
+
+async def _sum_of_words(messages: Sequence[Message]) -> int:
+    return sum(len(message.content.split()) for message in messages)
+
+
+async def test_what_fits_is_untouched_and_silent():
+    fitted = await fit(64, A, B, C)
+    assert (fitted.dropped, fitted.notices) == ((), ())
+
+
+async def test_overflow_can_be_an_error_with_both_numbers():
+    with pytest.raises(ContextOverflow) as caught:
+        await fit_messages([A, B, C], _sum_of_words, 5, on_overflow="error")
+    assert (caught.value.prompt_tokens, caught.value.context_window) == (18, 5)
+
+
+async def test_a_long_history_is_measured_a_few_times_only():
+    calls = 0
+
+    async def count(messages: Sequence[Message]) -> int:
+        nonlocal calls
+        calls += 1
+        return len(messages)
+
+    fitted = await fit_messages([Message("user", str(i)) for i in range(1000)], count, 7)
+    assert [message.content for message in fitted.messages] == [str(i) for i in range(993, 1000)]
+    assert calls <= 12
+
+
+@pytest.mark.parametrize(
+    ("context_window", "keep", "limit"),
+    [(8, 3, 6), (4096, 4, 2050), (4096, 5, 2051), (8, 99, 7), (8, -1, 4), (1, 0, 0)],
+)
+def test_prompt_limit(context_window: int, keep: int, limit: int):
+    assert prompt_limit(context_window, keep) == limit
+
+
+def test_a_cut_keeps_the_beginning_and_the_newest():
+    kept, (notice,) = cut_prompt(range(10), 8, 3)
+    assert kept == [0, 1, 2, 7, 8, 9]
+    assert notice.facts == {
+        "dropped_tokens": 4,
+        "kept_first": 3,
+        "prompt_tokens": 10,
+        "kept_tokens": 6,
+        "context_window": 8,
+    }
+
+
+def test_a_bos_is_kept_too_and_keeping_all_leaves_one_place():
+    assert cut_prompt(range(10), 8, 2, adds_bos=True)[0] == [0, 1, 2, 7, 8, 9]
+    assert cut_prompt(range(10), 8, -1)[0] == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_prompt_that_leaves_one_place_is_not_cut():
+    assert cut_prompt(range(7), 8, 3) == ([0, 1, 2, 3, 4, 5, 6], ())
+    assert needs_cut(8, 8)
+    with pytest.raises(ContextOverflow):
+        cut_prompt(range(8), 8, 3, on_overflow="error")
