@@ -46,6 +46,7 @@ async def main(home, models, reference):
     registry = Registry(ModelStore(Path(models)), Settings(home=Path(home), models=Path(models), limit_rate=20_000_000))
     async for status in registry.pull(reference, insecure=True):
         print(status.completed, flush=True)
+    await registry.close()
 asyncio.run(main(*sys.argv[1:]))
 """
 
