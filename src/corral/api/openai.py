@@ -240,7 +240,6 @@ class TextCompletion(msgspec.Struct):
     system_fingerprint: str = FINGERPRINT
     usage: Usage | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
-    debug_info: dict[str, Any] | UnsetType = msgspec.field(name="_debug_info", default=UNSET)
 
 
 class EmbeddingItem(msgspec.Struct):

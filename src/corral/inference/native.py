@@ -158,7 +158,9 @@ def _bad_arguments(part: Mapping[str, str], why: str) -> EngineError:
 
 
 def _native_message(message: Message) -> dict[str, Any]:
-    out: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    # Jinja templates know no "developer", OpenAI's newer word for the system's turn, and refuse unknown roles.
+    role = "system" if message.role == "developer" else message.role
+    out: dict[str, Any] = {"role": role, "content": _content(message)}
     if message.tool_calls:
         out["tool_calls"] = [
             {

@@ -143,7 +143,7 @@ def _render_turns(template: Template, messages: Sequence[Message], think: Mappin
         pending.update(System="", Prompt="", Response="")
 
     for message in messages:
-        if message.role == "system":
+        if message.role in {"system", "developer"}:
             if pending["Prompt"] or pending["Response"]:
                 flush()
             pending["System"] = message.content

@@ -35,9 +35,9 @@ def error_of(call: Any, *args: Any) -> str:
     return str(caught.value)
 
 
-def test_a_plain_turn_is_taken_as_it_is_and_developers_are_system() -> None:
+def test_a_plain_turn_is_taken_as_it_is_whatever_its_role() -> None:
     assert messages({"role": "developer", "content": "Be brief."}, {"role": "User", "content": "hi"}) == (
-        Message("system", "Be brief."),
+        Message("developer", "Be brief."),
         Message("user", "hi"),
     )
 

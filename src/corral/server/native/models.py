@@ -5,6 +5,7 @@ Source: ollama server/model_list_cache.go, server/routes.go PsHandler, GetModelI
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from starlette.requests import Request
@@ -14,13 +15,14 @@ from corral.aio import run_blocking
 from corral.api.timestamps import format_local
 from corral.core import Message
 from corral.errors import InvalidGGUF
-from corral.gguf import GGUFArray, GGUFHeader
+from corral.gguf import GGUFArray, GGUFHeader, TensorInfo
 from corral.sched.request import LoadedModel
 from corral.server.deps import deps_of
 from corral.server.native.replies import json_reply
 from corral.store.modelfile import format_modelfile, format_parameters, model_commands
 from corral.store.models import Model, ModelSummary
 
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 DEFAULT_TEMPLATE = "{{ .Prompt }}"  # what a model without any template is shown with
 
 
@@ -115,7 +117,8 @@ def show_body(
         body["projector_info"] = _metadata(model.projector_headers[0], verbose)
     if header is not None and header.tensors:
         body["tensors"] = [
-            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)} for tensor in header.tensors
+            {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)}
+            for tensor in sorted(header.tensors, key=_place)
         ]
     if model.capabilities:
         body["capabilities"] = list(model.capabilities)
@@ -123,6 +126,12 @@ def show_body(
     if model.config.requires:
         body["requires"] = model.config.requires
     return body
+
+
+def _place(tensor: TensorInfo) -> tuple[int, str]:
+    """Where Ollama lists a tensor: outside the blocks first, then block by block, each by name."""
+    match = _BLOCK.match(tensor.name)
+    return (int(match.group(1)) if match else -1, tensor.name)
 
 
 def base_details(model: Model) -> dict[str, Any]:

@@ -127,9 +127,6 @@ async def _whole(deps: Deps, body: CompletionRequest, plan: Plan) -> Response:
     choices = [_choice(index, answer, plan.echoes[index]) for index, answer in enumerate(answers)]
     created = int(time.time())
     reply = TextCompletion(new_id("cmpl-"), created, body.model, choices, usage=usage_of(ends), warnings=warnings)
-    rendered = answers[0].rendered
-    if rendered is not None:
-        reply.debug_info = {"rendered_template": rendered.template}
     return json_reply(reply, 0 if isinstance(warnings, UnsetType) else len(warnings))
 
 

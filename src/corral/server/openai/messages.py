@@ -57,7 +57,7 @@ def read_messages(items: Sequence[Any], *, allow_urls: bool = False) -> Conversa
         content, images, urls = _content(item, allow_urls=allow_urls)
         role = str(item.get("role", "")).lower()
         message = Message(
-            role={"developer": "system"}.get(role, role),
+            role=role,
             content=content,
             thinking=str(item.get("reasoning") or item.get("reasoning_content") or ""),
             images=images,

@@ -69,7 +69,7 @@ class _ItemReader:
         text, images = read_parts(item.get("content"), where)
         role = str(item.get("role", "user")).lower()
         if role != "assistant":
-            self._messages.append(Message({"developer": "system"}.get(role, role), text, images=images))
+            self._messages.append(Message(role, text, images=images))
             return
         thinking, self._thinking = self._thinking, ""
         last = self._messages[-1] if self._messages else None
