@@ -18,9 +18,9 @@ _HEAD = """\
 Made from the fields of `Settings` by `python -m corral.cli.configuration_page`; do not edit.
 
 Order, strongest first: command-line flags, `CORRAL_<variable>`, `OLLAMA_<variable>`, `corral.toml`, the default.
-`corral.toml` is looked for at `$CORRAL_CONFIG`, then `./corral.toml`, then `~/.corral/corral.toml`; its keys are those of
-the last column. A value that cannot be read is an error that names it; in an `OLLAMA_` variable it is ignored, as Ollama
-does, and the server's log says so. `NO_COLOR`, set to anything, turns off colours.
+`corral.toml` is looked for at `$CORRAL_CONFIG`, then `./corral.toml`, then `~/.corral/corral.toml`; its keys are those
+of the last column. A value that cannot be read is an error that names it; in an `OLLAMA_` variable it is ignored, as
+Ollama does, and the server's log says so. `NO_COLOR`, set to anything, turns off colours.
 
 | variable | default | meaning | values | key |
 |---|---|---|---|---|
