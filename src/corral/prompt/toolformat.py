@@ -12,7 +12,8 @@ from corral.core import Message, ToolCall
 
 _NAMES = ("corral_first_call", "corral_second_call")
 _KEYS = ("corral_first_argument", "corral_second_argument")
-_END = re.compile(r"[\s}\]]*(?:\[/[A-Z_]+\]|</[^<>\s]{1,64}>)?")
+_BRACKETS = re.compile(r"[\s}\]]*")
+_OPENED = re.compile(r"([<\[])([^<>\[\]\s]+)([>\]])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,21 @@ def learn_format(tag: str, one: str, two: str) -> ToolFormat | None:
     if between.endswith(start):
         end = between.removesuffix(start).rstrip()
     else:  # calls share one opening, as in a list: what closes the object, then whatever closes the list
-        found = _END.match(one, arguments[1])
-        end = found.group().rstrip() if found else ""
+        end = _closing(tag, one[arguments[1] :])
         if between[-1] != start[-1]:
             return None
     return ToolFormat(tag, start, middle, between, end)
+
+
+def _closing(tag: str, text: str) -> str:
+    """The brackets behind the arguments and the tag's own closing form; what ends the turn is not part of a call."""
+    brackets = _BRACKETS.match(text)
+    end = brackets.group() if brackets else ""
+    for opening, name, closing in _OPENED.findall(tag):
+        closed = f"{opening}/{name}{closing}"
+        if text.startswith(closed, len(end)):
+            return end + closed
+    return end.rstrip()
 
 
 def _arguments(text: str, index: int) -> tuple[int, int] | None:

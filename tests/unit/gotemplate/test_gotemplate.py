@@ -109,7 +109,7 @@ def run(text: str, **extra: Any) -> str:
         ('{{ json .M }} {{ json "<é" }}', '{"a":[1,null],"b":1} "\\u003cé"'),
     ],
 )
-def test_evaluates(text: str, expected: str):
+def test_evaluates(text: str, expected: str) -> None:
     assert run(text) == expected
 
 
@@ -143,7 +143,7 @@ def test_evaluates(text: str, expected: str):
         ("{{ 1.A }}", "bad number syntax", 4),
     ],
 )
-def test_refuses_to_parse_and_says_where(text: str, why: str, column: int):
+def test_refuses_to_parse_and_says_where(text: str, why: str, column: int) -> None:
     with pytest.raises(TemplateError, match=re.escape(why)) as caught:
         parse(text)
     assert caught.value.line == 1
@@ -172,7 +172,7 @@ def test_refuses_to_parse_and_says_where(text: str, why: str, column: int):
         ("{{ call .A }}", "non-function"),
     ],
 )
-def test_execution_errors_say_what_and_where(text: str, why: str):
+def test_execution_errors_say_what_and_where(text: str, why: str) -> None:
     with pytest.raises(TemplateError, match=re.escape(why)) as caught:
         run("\n  " + text)
     assert caught.value.line == 2
@@ -191,12 +191,12 @@ def test_execution_errors_say_what_and_where(text: str, why: str):
         "{{ if .A }}x{{ else " * 300 + "}}{{ end }}",
     ],
 )
-def test_no_template_runs_away(text: str):
+def test_no_template_runs_away(text: str) -> None:
     with pytest.raises(TemplateError):
         parse(text + "{{ .Response }}").execute(DATA, max_output=100_000, max_steps=50_000)
 
 
-def test_deep_data_is_an_error_not_a_crash():
+def test_deep_data_is_an_error_not_a_crash() -> None:
     deep: list[Any] = []
     for _ in range(20_000):
         deep = [deep]
@@ -207,12 +207,12 @@ def test_deep_data_is_an_error_not_a_crash():
 
 
 @given(st.text(alphabet='{}-/* .$A"`()|:=,\n0 ifrangeedwth', max_size=60))
-def test_any_text_parses_or_is_a_template_error(text: str):
+def test_any_text_parses_or_is_a_template_error(text: str) -> None:
     with contextlib.suppress(TemplateError):
         assert isinstance(parse(text).execute(DATA, max_steps=5000), str)
 
 
-def test_values_with_a_json_form_print_it():
+def test_values_with_a_json_form_print_it() -> None:
     tools = JSONList([Struct("Tool", {"Name": "f"}, wire={"b": 1, "a": JSONMap(z=1, y=2)}, prints_json=True)])
     assert (
         run("{{ .T }}|{{ range .T }}{{ . }}{{ .Name }}{{ end }}", T=tools)
@@ -222,7 +222,7 @@ def test_values_with_a_json_form_print_it():
     assert run('{{ eq .T "a" }}', T=TypeNames(["a"])) == "true"
 
 
-def test_dates_are_local_days():
+def test_dates_are_local_days() -> None:
     today = date.today()  # noqa: DTZ011  the local day is what is promised
     assert run('{{ currentDate "2006" }} {{ yesterdayDate }}') == f"{today} {today - timedelta(days=1)}"
 
@@ -243,11 +243,11 @@ def property_(**fields: Any) -> Struct:
         ("text", "any"),
     ],
 )
-def test_typescript_types(value: Any, expected: str):
+def test_typescript_types(value: Any, expected: str) -> None:
     assert run("{{ toTypeScriptType .V }}", V=value) == expected
 
 
-def test_identifiers_are_those_of_every_field_and_variable():
+def test_identifiers_are_those_of_every_field_and_variable() -> None:
     template = parse('{{ define "d" }}{{ .Sub }}{{ end }}{{ range $i, $m := $.Messages }}{{ $m.Role | json }}{{ end }}')
     assert {"messages", "role", "sub", "$m", "$"} <= template.identifiers
     assert "$i" not in template.identifiers
@@ -263,10 +263,10 @@ def test_identifiers_are_those_of_every_field_and_variable():
         ("{{ .Response | printf `<%s>` }}b", "<R>"),
     ],
 )
-def test_the_cut_ends_behind_the_first_printed_response(text: str, expected: str):
+def test_the_cut_ends_behind_the_first_printed_response(text: str, expected: str) -> None:
     assert parse(text).cut.execute({"Response": "R", "Prompt": "p"}) == expected
 
 
-def test_a_template_without_messages_or_response_gets_the_response():
+def test_a_template_without_messages_or_response_gets_the_response() -> None:
     assert parse("<{{ .Prompt }}>").execute({"Prompt": "p", "Response": "r"}) == "<p>r"
     assert parse("{{ .Response }}!").execute({"Response": "r"}) == "r!"

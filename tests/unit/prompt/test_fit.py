@@ -44,11 +44,11 @@ def image(name: bytes) -> Message:
         (2048, [A, image(b"1"), image(b"2"), B, C], [A, image(b"1"), image(b"2"), B, C]),
     ],
 )
-async def test_history_truncation_keeps(context_window: int, messages: list[Message], kept: list[Message]):
+async def test_history_truncation_keeps(context_window: int, messages: list[Message], kept: list[Message]) -> None:
     assert list((await fit(context_window, *messages)).messages) == kept
 
 
-async def test_dropped_images_renumber_the_others():
+async def test_dropped_images_renumber_the_others() -> None:
     first = Message("user", A.content, images=(b"one",))
     short = tag_images((await fit(64, first, B, Message("user", C.content, images=(b"two",)))).messages)
     assert (short.messages[0].content[:7], short.images) == ("[img-0]", (b"two",))
@@ -60,7 +60,7 @@ async def test_dropped_images_renumber_the_others():
     )
 
 
-async def test_system_messages_stay_and_the_notice_names_what_went():
+async def test_system_messages_stay_and_the_notice_names_what_went() -> None:
     messages = [Message("system", "sys"), Message("user", "old one two"), Message("assistant", "old answer is long")]
     last = Message("user", "new ask")
     fitted = await fit_messages([*messages, last], _sum_of_words, 6, native=True)
@@ -77,18 +77,18 @@ async def _sum_of_words(messages: Sequence[Message]) -> int:
     return sum(len(message.content.split()) for message in messages)
 
 
-async def test_what_fits_is_untouched_and_silent():
+async def test_what_fits_is_untouched_and_silent() -> None:
     fitted = await fit(64, A, B, C)
     assert (fitted.dropped, fitted.notices) == ((), ())
 
 
-async def test_overflow_can_be_an_error_with_both_numbers():
+async def test_overflow_can_be_an_error_with_both_numbers() -> None:
     with pytest.raises(ContextOverflow) as caught:
         await fit_messages([A, B, C], _sum_of_words, 5, on_overflow="error")
     assert (caught.value.prompt_tokens, caught.value.context_window) == (18, 5)
 
 
-async def test_a_long_history_is_measured_a_few_times_only():
+async def test_a_long_history_is_measured_a_few_times_only() -> None:
     calls = 0
 
     async def count(messages: Sequence[Message]) -> int:
@@ -105,11 +105,11 @@ async def test_a_long_history_is_measured_a_few_times_only():
     ("context_window", "keep", "limit"),
     [(8, 3, 6), (4096, 4, 2050), (4096, 5, 2051), (8, 99, 7), (8, -1, 4), (1, 0, 0)],
 )
-def test_prompt_limit(context_window: int, keep: int, limit: int):
+def test_prompt_limit(context_window: int, keep: int, limit: int) -> None:
     assert prompt_limit(context_window, keep) == limit
 
 
-def test_a_cut_keeps_the_beginning_and_the_newest():
+def test_a_cut_keeps_the_beginning_and_the_newest() -> None:
     kept, (notice,) = cut_prompt(range(10), 8, 3)
     assert kept == [0, 1, 2, 7, 8, 9]
     assert notice.facts == {
@@ -121,12 +121,12 @@ def test_a_cut_keeps_the_beginning_and_the_newest():
     }
 
 
-def test_a_bos_is_kept_too_and_keeping_all_leaves_one_place():
+def test_a_bos_is_kept_too_and_keeping_all_leaves_one_place() -> None:
     assert cut_prompt(range(10), 8, 2, adds_bos=True)[0] == [0, 1, 2, 7, 8, 9]
     assert cut_prompt(range(10), 8, -1)[0] == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_prompt_that_leaves_one_place_is_not_cut():
+def test_a_prompt_that_leaves_one_place_is_not_cut() -> None:
     assert cut_prompt(range(7), 8, 3) == ([0, 1, 2, 3, 4, 5, 6], ())
     assert needs_cut(8, 8)
     with pytest.raises(ContextOverflow):

@@ -70,7 +70,7 @@ def render_case(case: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["id"])
-def test_renders_as_a_real_ollama_did(case: dict[str, Any]):
+def test_renders_as_a_real_ollama_did(case: dict[str, Any]) -> None:
     if case["rendered"] is None:
         with pytest.raises(TemplateError, match=case["error"].rpartition(": ")[2].replace("*", r"\*")):
             render_case(case)
@@ -106,20 +106,20 @@ def turns(*pairs: str) -> list[Message]:
         ("{{ json .Prompt }}{{ .Response }}x", turns("ua"), '"a"'),
     ],
 )
-def test_small_vectors(template: str, messages: list[Message], expected: str):
+def test_small_vectors(template: str, messages: list[Message], expected: str) -> None:
     assert render_messages(parse(template), messages) == expected
 
 
-def test_suffix_mode_knows_prompt_and_suffix_only():
+def test_suffix_mode_knows_prompt_and_suffix_only() -> None:
     template = parse("{{ if .Suffix }}P{{ .Prompt }}S{{ .Suffix }}M{{ else }}{{ .Prompt }}{{ end }}")
     assert render_suffix(template, "a", "b") == "PaSbM"
 
 
-def test_a_model_without_a_template_sees_the_prompt_alone():
+def test_a_model_without_a_template_sees_the_prompt_alone() -> None:
     assert render_messages(DEFAULT_TEMPLATE, turns("ss", "ua")) == "a"
 
 
-def test_arguments_and_properties_print_as_json_with_sorted_keys():
+def test_arguments_and_properties_print_as_json_with_sorted_keys() -> None:
     template = parse("{{ range .Messages }}{{ range .ToolCalls }}{{ .Function.Arguments }}{{ end }}{{ end }}")
     call = ToolCall("f", {"unit": "c", "city": "T"})
     assert render_messages(template, [Message("assistant", tool_calls=(call,))]) == '{"city":"T","unit":"c"}'
@@ -146,11 +146,11 @@ TOOL_JSON = (
         ),
     ],
 )
-def test_tools_print_as_ollama_prints_them(body: str, expected: str):
+def test_tools_print_as_ollama_prints_them(body: str, expected: str) -> None:
     assert render_messages(parse("{{ range .Messages }}{{ end }}" + body), turns("ux"), [WEATHER]) == expected
 
 
-def test_what_a_template_cannot_show_of_a_tool_is_named():
+def test_what_a_template_cannot_show_of_a_tool_is_named() -> None:
     (notice,) = schema_notices([WEATHER, Tool("plain")])
     assert notice.facts == {"dropped": {"get_weather": ["minLength"]}}
     assert schema_notices([Tool("plain", parameters={"type": "object", "title": "x"})]) == []
@@ -167,14 +167,14 @@ def test_what_a_template_cannot_show_of_a_tool_is_named():
         (200, "true|medium|true"),
     ],
 )
-def test_think_fields(think: Any, expected: str):
+def test_think_fields(think: Any, expected: str) -> None:
     template = parse("{{ range .Messages }}{{ end }}{{ .Think }}|{{ .ThinkLevel }}|{{ .IsThinkSet }}")
     assert render_messages(template, turns("ux"), think=think) == expected
     assert thinks(think) == expected.startswith("true")
     assert think_level(think) == expected.split("|")[1]
 
 
-def test_images_take_their_placeholders_or_stand_in_front():
+def test_images_take_their_placeholders_or_stand_in_front() -> None:
     messages = [
         Message("user", "see [img] and", images=(b"a", b"b")),
         Message("user", "plain"),
@@ -187,11 +187,11 @@ def test_images_take_their_placeholders_or_stand_in_front():
     assert (system, merged[0].content) == ("", "[img-1]see [img-0] and\n\nplain\n\n[img-2]third")
 
 
-def test_tool_messages_never_merge():
+def test_tool_messages_never_merge() -> None:
     _, merged = collate([Message("tool", "1"), Message("tool", "2"), Message("user", "a"), Message("user", "b")])
     assert [message.content for message in merged] == ["1", "2", "a\n\nb"]
 
 
-def test_old_thinking_is_removed_before_the_last_question_only():
+def test_old_thinking_is_removed_before_the_last_question_only() -> None:
     messages = turns("u1", "a<think>x</think>\n\ny", "u2", "a<think>z</think>w")
     assert [message.content for message in strip_old_thinking(messages)] == ["1", "y", "2", "<think>z</think>w"]

@@ -25,19 +25,19 @@ VECTORS: list[tuple[list[str], list[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize(("pieces", "expected"), VECTORS)
-def test_each_piece_yields_exactly_what_it_makes_certain(pieces: list[str], expected: list[tuple[str, str]]):
+def test_each_piece_yields_exactly_what_it_makes_certain(pieces: list[str], expected: list[tuple[str, str]]) -> None:
     parser = ThinkingParser("<think>", "</think>")
     assert [parser.feed(piece) for piece in pieces] == expected
 
 
-def test_a_prompt_that_opened_the_thinking_starts_inside():
+def test_a_prompt_that_opened_the_thinking_starts_inside() -> None:
     parser = ThinkingParser("<think>", "</think>", inside=True)
     assert parser.thinking
     assert parser.feed(" a b </think> c") == ("a b ", "c")
     assert not parser.thinking
 
 
-def test_a_text_that_ends_within_a_tag_loses_nothing():
+def test_a_text_that_ends_within_a_tag_loses_nothing() -> None:
     opening = ThinkingParser("<think>", "</think>")
     assert opening.feed(" <thi") == ("", "")
     assert opening.finish() == ("", " <thi")
@@ -47,7 +47,7 @@ def test_a_text_that_ends_within_a_tag_loses_nothing():
 
 
 @given(st.text(alphabet="<>/thinkab \n", max_size=60), st.lists(st.integers(1, 5), max_size=40))
-def test_the_split_does_not_depend_on_the_pieces(text: str, sizes: list[int]):
+def test_the_split_does_not_depend_on_the_pieces(text: str, sizes: list[int]) -> None:
     def run(pieces: list[str]) -> tuple[str, str]:
         parser = ThinkingParser("<think>", "</think>")
         outputs = [*(parser.feed(piece) for piece in pieces), parser.finish()]
@@ -74,10 +74,10 @@ def test_the_split_does_not_depend_on_the_pieces(text: str, sizes: list[int]):
         ("{{ range slice .Messages 1 }}<x>{{ .Thinking }}</x>{{ end }}", ("<x>", "</x>")),
     ],
 )
-def test_tags_are_the_first_and_last_text_around_the_thinking(template: str, tags: tuple[str, str] | None):
+def test_tags_are_the_first_and_last_text_around_the_thinking(template: str, tags: tuple[str, str] | None) -> None:
     assert infer_tags(parse(template)) == tags
 
 
-def test_only_an_open_tag_at_the_end_of_the_prompt_starts_inside():
+def test_only_an_open_tag_at_the_end_of_the_prompt_starts_inside() -> None:
     assert starts_inside("<|assistant|>\n<think>\n", "<think>")
     assert not starts_inside("<think>x</think>", "<think>")

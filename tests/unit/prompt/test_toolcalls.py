@@ -109,12 +109,12 @@ CASES: dict[str, tuple[str, list[str], str, Calls]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_content_and_calls(name: str):
+def test_content_and_calls(name: str) -> None:
     tag, pieces, content, calls = CASES[name]
     assert run(tag, *pieces)[:2] == (content, calls)
 
 
-def test_a_call_is_returned_with_the_piece_that_completes_it():
+def test_a_call_is_returned_with_the_piece_that_completes_it() -> None:
     parser = ToolCallParser("{", TOOLS)
     *early, last = CASES["bare object"][1]
     assert [parser.feed(piece) for piece in early] == [([], "")] * len(early)
@@ -134,13 +134,13 @@ def test_a_call_is_returned_with_the_piece_that_completes_it():
         (TC, "<tool_call>" + '{"a":' * 5000 + "1" + "}" * 5000),
     ],
 )
-def test_what_is_no_call_comes_back_whole_with_a_notice(tag: str, text: str):
+def test_what_is_no_call_comes_back_whole_with_a_notice(tag: str, text: str) -> None:
     content, calls, parser = run(tag, "Look: " + text)
     assert (content, calls) == ("Look: " + text, [])
     assert [notice.code for notice in parser.notices] == ["tool_call_unparsed"]
 
 
-def test_a_call_of_an_unknown_tool_does_not_borrow_the_name_of_the_next():
+def test_a_call_of_an_unknown_tool_does_not_borrow_the_name_of_the_next() -> None:
     _, calls, parser = run(
         TC, f'{TC}{{"name": "search", "arguments": {{"q": 1}}}}</tool_call>{TC}{CONDITIONS}</tool_call>'
     )
@@ -148,13 +148,13 @@ def test_a_call_of_an_unknown_tool_does_not_borrow_the_name_of_the_next():
     assert len(parser.notices) == 1
 
 
-def test_arguments_keep_the_order_the_model_wrote():
+def test_arguments_keep_the_order_the_model_wrote() -> None:
     _, calls, _ = run(TC, TC + '{"name": "add", "arguments": {"z": 1, "a": 2, "m": 3}}')
     assert list(calls[0][1]) == ["z", "a", "m"]
 
 
 @given(st.text(alphabet='<tool_call>{}[]"\\:, adn', max_size=80), st.sampled_from([TC, "{", "["]), st.integers(1, 7))
-def test_without_a_call_every_character_comes_back(text: str, tag: str, size: int):
+def test_without_a_call_every_character_comes_back(text: str, tag: str, size: int) -> None:
     content, calls, _ = run(tag, *(text[i : i + size] for i in range(0, len(text), size)))
     if not calls:
         assert content == text
@@ -172,11 +172,11 @@ def test_without_a_call_every_character_comes_back(text: str, tag: str, size: in
         ("{{ range .Messages }}{{ .Content }}{{ end }}", "{"),
     ],
 )
-def test_the_tag_is_the_first_text_of_the_tool_call_block(template: str, tag: str):
+def test_the_tag_is_the_first_text_of_the_tool_call_block(template: str, tag: str) -> None:
     assert find_tag(parse(template)) == tag
 
 
-def test_ids_have_ollamas_form():
+def test_ids_have_ollamas_form() -> None:
     ids = {new_call_id() for _ in range(20)}
     assert len(ids) == 20
     assert all(len(i) == 13 and i.startswith("call_") and i[5:].isalnum() and i == i.lower() for i in ids)
