@@ -14,8 +14,8 @@ NAMES = ("get_temperature", "get_conditions", "say_hello", "say_hello_world", "g
 TOOLS = tuple(Tool(name) for name in NAMES)
 TEMPERATURE = '{"name": "get_temperature", "arguments": {"city": "London", "format": "fahrenheit"}}'
 CONDITIONS = '{"name": "get_conditions", "arguments": {"location": "Tokyo"}}'
-CALLED_TEMPERATURE = ("get_temperature", {"city": "London", "format": "fahrenheit"})
-CALLED_CONDITIONS = ("get_conditions", {"location": "Tokyo"})
+CALLED_TEMPERATURE: tuple[str, dict[str, object]] = ("get_temperature", {"city": "London", "format": "fahrenheit"})
+CALLED_CONDITIONS: tuple[str, dict[str, object]] = ("get_conditions", {"location": "Tokyo"})
 Calls = list[tuple[str, dict[str, object]]]
 
 
