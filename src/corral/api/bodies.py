@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 MAX_DEPTH = 1000
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-_WORDS = {"`str`": "string", "`int`": "integer", "`float`": "number", "`bool`": "boolean", "`null`": "null"}
+_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 
@@ -109,9 +109,8 @@ def _wrong_type(text: str) -> InvalidRequest:
     if not match:
         return InvalidRequest(f"json: {text}")
     want, got, field = match.groups()
-    words = " or ".join(
-        _WORDS.get(f"`{part}`", part) for part in want.strip("`").split(" | ") if part != "null" or want == "`null`"
-    )
-    return InvalidRequest(
-        f'json: field "{field}" must be of type {words}, not {_WORDS.get(got, got)}', field=field or ""
-    )
+    wanted = [part for part in want.strip("`").split(" | ") if part != "null"] or ["null"]
+    words = " or ".join(_WORDS.get(part, part) for part in wanted)
+    got = got.strip("`")
+    why = f'json: field "{field}" must be of type {words}, not {_WORDS.get(got, got)}'
+    return InvalidRequest(why, field=field or "")
