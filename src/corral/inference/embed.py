@@ -170,8 +170,10 @@ def normalise(vectors: Sequence[Sequence[float]], dimensions: int) -> list[list[
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.sqrt(np.sum(values * values, axis=1, keepdims=True, dtype=np.float32))
-    return (values / np.maximum(norms, _SMALLEST_NORM)).astype(np.float32)
+    # Ollama adds in float32, one after the other, and multiplies by the reciprocal: the last bit depends on it.
+    sums = np.cumsum(values * values, axis=1, dtype=np.float32)[:, -1:]
+    scale = (1.0 / np.maximum(np.sqrt(sums.astype(np.float64)), _SMALLEST_NORM)).astype(np.float32)
+    return (values * scale).astype(np.float32)
 
 
 async def _finished(vectors: list[list[float]], dimensions: int) -> list[list[float]]:

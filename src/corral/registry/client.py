@@ -300,6 +300,8 @@ async def _refused(response: aiohttp.ClientResponse) -> RegistryError:
 def _unreachable(method: str, url: URL, error: BaseException) -> Unreachable:
     # Without the query: a signed URL is a secret.
     reason = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        reason = f"dial tcp {url.host}:{url.port}: connect: connection refused"  # Go's words, which scripts look for
     return Unreachable(f'{method.capitalize()} "{url.with_query(None)}": {reason}')
 
 
