@@ -8,15 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.ggufs import tiny_llama
+from tests.fakes.stores import add_model
+
+from corral.store import ModelStore
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 START_TIMEOUT_S = 60.0
@@ -181,6 +186,44 @@ def linked_store(source: Path, target: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(path.read_bytes())
     return target
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
+    """A store with `smollm2`, slow enough to be watched at work, and `tiny`, which loads at once; to be copied."""
+    folder = tmp_path_factory.mktemp("small")
+    store = ModelStore(folder / "models")
+    add_model(store, "smollm2", models_dir / "smollm2.gguf")
+    add_model(store, "tiny", tiny_llama(folder / "tiny.gguf"))
+    return store.root
+
+
+@pytest.fixture
+def runtime_dir() -> Iterator[Path]:
+    """Where servers of `serve` put their sockets; short, as a socket's path must be."""
+    with tempfile.TemporaryDirectory(prefix="cr") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, small_store: Path, runtime_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`serve(NAME="value", …)` starts a server on a copy of the small store, with CORRAL_NAME set; killed at the end.
+
+    A second call starts another server on the same home and store.
+    """
+    running: list[ServerProcess] = []
+
+    def start(**settings: object) -> ServerProcess:
+        if not (tmp_path / "models").exists():
+            linked_store(small_store, tmp_path / "models")
+        env = {f"CORRAL_{name}": str(value) for name, value in settings.items()}
+        env["XDG_RUNTIME_DIR"] = str(runtime_dir)
+        running.append(start_server(tmp_path, env=env))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
