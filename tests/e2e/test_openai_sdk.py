@@ -139,7 +139,12 @@ def test_a_model_without_tools_refuses_them_as_ollama_does(client: openai.OpenAI
 def test_a_forced_tool_call_matches_its_schema(client: openai.OpenAI, choice: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
     reply = client.chat.completions.create(
-        messages=messages, tools=[WEATHER], tool_choice=choice, extra_body={"generic_tools": True}, **greedy(80)
+        messages=messages,
+        tools=[WEATHER],
+        tool_choice=choice,
+        parallel_tool_calls=False,
+        extra_body={"generic_tools": True},
+        **greedy(80),
     )
     call = (reply.choices[0].message.tool_calls or [])[0]
     assert call.type == "function"

@@ -22,10 +22,10 @@ from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
 from corral.gguf import GGUFHeader
 from corral.inference.leasing import Prepared, find_model, leased, prepare
 from corral.inference.shared import Shared
+from corral.inference.tokens import vocabulary_size
 from corral.sched.request import Lease
 from corral.store.models import Model
 
-Input = str | list[int]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -73,6 +73,7 @@ class _Batch:
 
     def __post_init__(self) -> None:
         self._cut: dict[int, tuple[int, int]] = {}  # input index -> (tokens, tokens kept)
+        self._foreign: dict[int, int] = {}  # input index -> ids outside the vocabulary
         model = self.prepared.model
         trained = model.context_length
         requested = self.prepared.choices.requested_window
@@ -89,7 +90,17 @@ class _Batch:
         return [vector for vector, _ in pairs], sum(tokens for _, tokens in pairs)
 
     def notices(self) -> tuple[Notice, ...]:
-        """What was cut."""
+        """What was cut or left out."""
+        return (*self._cut_notices(), *self._foreign_notices())
+
+    def _foreign_notices(self) -> tuple[Notice, ...]:
+        if not self._foreign:
+            return ()
+        count = sum(self._foreign.values())
+        message = f"{count} token ids are not in this model's vocabulary and were left out: send texts instead"
+        return (Notice("tokens_unknown", message, {"inputs": sorted(self._foreign)[:100], "tokens": count}),)
+
+    def _cut_notices(self) -> tuple[Notice, ...]:
         if not self._cut:
             return ()
         indices = sorted(self._cut)
@@ -112,35 +123,51 @@ class _Batch:
             raise InvalidRequest("input exceeds maximum context length and cannot be truncated further", field="input")
         return await self.lease.runner.embeddings(shorter, normalize=self._normalize)
 
-    async def _fit(self, index: int, text: str | tuple[int, ...]) -> Input:
-        """The input, cut to the limit when that is allowed."""
-        if isinstance(text, str) and len(text.encode()) <= self._window - 2:
+    async def _fit(self, index: int, given: str | tuple[int, ...]) -> str:
+        """The input as text, cut to the limit when that is allowed."""
+        text = given if isinstance(given, str) else await self._decoded(index, given)
+        if len(text.encode()) <= self._window - 2:
             return text  # every token has at least a byte
-        tokens = list(text) if isinstance(text, tuple) else await self.lease.runner.tokenize(text, add_special=False)
-        limit = self._window
-        if isinstance(text, str):
-            first, last = self._specials
-            limit -= (not tokens or tokens[0] != first) + (not tokens or tokens[-1] != last)
+        tokens = await self.lease.runner.tokenize(text, add_special=False)
+        first, last = self._specials
+        limit = self._window - (not tokens or tokens[0] != first) - (not tokens or tokens[-1] != last)
         if len(tokens) <= limit:
-            return text if isinstance(text, str) else tokens
+            return text
         if not self.request.truncate:
             raise InvalidRequest(_TOO_LONG, field="input")
         if limit <= 0:
             raise InvalidRequest("input after truncation exceeds maximum context length", field="input")
-        return await self._keep(index, tokens, limit, as_text=isinstance(text, str))
+        return await self._keep(index, tokens, limit)
 
-    async def _cut_to_batch(self, index: int, text: Input) -> Input:
+    async def _decoded(self, index: int, ids: tuple[int, ...]) -> str:
+        """Token ids as text, so that the engine adds the special tokens a vector needs.
+
+        Clients that count with another model's tokenizer (LangChain) send ids that cannot be this model's: those are
+        left out with a notice. Raises InvalidRequest when none is left.
+        """
+        first, last = self._specials
+        inner = ids[1:] if ids[:1] == (first,) else ids
+        inner = inner[:-1] if inner[-1:] == (last,) else inner
+        size = vocabulary_size(self.prepared.model)
+        known = [token for token in inner if 0 <= token < size]
+        if len(known) < len(inner):
+            self._foreign[index] = len(inner) - len(known)
+        if inner and not known:
+            raise InvalidRequest(f"input[{index}]: no token of this model, whose vocabulary has {size}", field="input")
+        return await self.lease.runner.detokenize(known)
+
+    async def _cut_to_batch(self, index: int, text: str) -> str:
         """The second try: what the engine can take in one step."""
         limit = self.lease.spec.n_batch
-        tokens = text if isinstance(text, list) else await self.lease.runner.tokenize(text, add_special=True)
+        tokens = await self.lease.runner.tokenize(text, add_special=True)
         if len(tokens) <= limit:
             return text
-        return await self._keep(index, tokens, limit - 2, as_text=isinstance(text, str))
+        return await self._keep(index, tokens, limit - 2)
 
-    async def _keep(self, index: int, tokens: list[int], limit: int, *, as_text: bool) -> Input:
+    async def _keep(self, index: int, tokens: list[int], limit: int) -> str:
         kept = tokens[: max(1, limit)]
         self._cut[index] = (len(tokens), len(kept))
-        return await self.lease.runner.detokenize(kept) if as_text else kept
+        return await self.lease.runner.detokenize(kept)
 
 
 def was_raw(model: Model) -> bool:

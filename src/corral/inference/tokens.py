@@ -29,11 +29,15 @@ async def detokenize(shared: Shared, common: Common, ids: Sequence[int]) -> str:
 
 def check_ids(model: Model, ids: Sequence[int], field: str) -> None:
     """Raise InvalidRequest naming the first id that the model's vocabulary does not have."""
-    header = model.header
-    tokens = header.get("tokenizer.ggml.tokens") if header else None
-    size = getattr(tokens, "length", 2**31)
+    size = vocabulary_size(model)
     for place, token in enumerate(ids):
         if not 0 <= token < size:
             raise InvalidRequest(
                 f"{field}[{place}]: {token} is no token of this model, whose vocabulary has {size}", field=field
             )
+
+
+def vocabulary_size(model: Model) -> int:
+    """How many tokens the model's vocabulary has; the largest id there can be where its header does not say."""
+    tokens = model.header.get("tokenizer.ggml.tokens") if model.header else None
+    return getattr(tokens, "length", 2**31)

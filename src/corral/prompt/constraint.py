@@ -28,6 +28,7 @@ from corral.prompt.toolformat import ToolFormat
 
 MAX_GRAMMAR_BYTES = 256 * 1024
 MAX_CHOICES = 2000
+MAX_CALLS = 16  # in one answer: a small model that repeats itself would call for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def _calls(lark: Lark, tools: ToolGrammar) -> tuple[str, tuple[Notice, ...]]:
         arms.append(lark.literal(name + tools.format.middle) + " " + arguments)
     call = lark.rule(" | ".join(arms))
     start, end = lark.literal(tools.format.start), lark.literal(tools.format.end)
-    more = f" ({lark.literal(tools.format.between)} {call})*" if tools.choice.parallel else ""
+    more = f" ({lark.literal(tools.format.between)} {call}){{0,{MAX_CALLS - 1}}}" if tools.choice.parallel else ""
     return lark.rule(f"{start} {call}{more} {end}"), tuple(notices)
 
 

@@ -1,27 +1,56 @@
-"""Request bodies: read within a bound, whatever their content type, and decode without holding up the loop.
+"""Request bodies: read within a bound, whatever their content type, unpack zstd, and decode off the loop.
 
-Called by every handler with a body.
+Called by every handler with a body. Source of zstd and its bounds: ollama server/cloud_proxy.go, 2026-08.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import zstandard
 from starlette.requests import ClientDisconnect, Request
 
 from corral.aio import run_blocking
-from corral.errors import BodyTooLarge, RequestCanceled
+from corral.errors import BodyTooLarge, InvalidRequest, RequestCanceled
 from corral.server.deps import deps_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _DECODE_INLINE_BYTES = 256 * 1024  # decoding so much takes about a millisecond
+MAX_UNPACKED_BYTES = 20 * 2**20
+_MAX_WINDOW_BYTES = 8 * 2**20  # what a decoder may hold in memory
 
 
 async def read_body(request: Request) -> bytes:
-    """All bytes of the body; raises BodyTooLarge (413) as soon as the bound is passed, before reading further."""
+    """All bytes of the body, unpacked where it is compressed.
+
+    Raises BodyTooLarge (413) as soon as the bound is passed, before reading further; InvalidRequest for a compression
+    that is not zstd, and for zstd that cannot be read or has over MAX_UNPACKED_BYTES.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity", "zstd"}:
+        raise InvalidRequest(f'Content-Encoding "{encoding[:40]}" is not supported: send zstd or none')
+    data = await _read_bounded(request)
+    return await run_blocking(unpack_zstd, data) if encoding == "zstd" else data
+
+
+def unpack_zstd(data: bytes) -> bytes:
+    """The content of zstd frames; raises InvalidRequest for what is no zstd and for more than MAX_UNPACKED_BYTES."""
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    try:
+        with unpacker.stream_reader(io.BytesIO(data), read_across_frames=True) as reader:
+            content = reader.read(MAX_UNPACKED_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise InvalidRequest("the request body is not valid zstd, or needs too large a window") from error
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise InvalidRequest(f"the request body unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    return content
+
+
+async def _read_bounded(request: Request) -> bytes:
     limit = deps_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
