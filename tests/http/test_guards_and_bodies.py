@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ async def test_a_body_over_the_bound_is_a_413_without_reading_it(tmp_path: Path)
         assert status == 413
         assert "1000" in reply["error"]
 
-        async def pieces():  # type: ignore[no-untyped-def]
+        async def pieces() -> AsyncIterator[bytes]:
             for _ in range(20):
                 yield b"x" * 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tests.fakes.runner import WIDTH
 from tests.fakes.server import RunningServer
@@ -42,7 +43,7 @@ async def test_an_input_that_is_no_text_is_refused_before_the_model_is_looked_fo
 
 
 async def test_a_long_input_is_cut_with_a_warning_or_refused(server: RunningServer) -> None:
-    body = {"model": "vectors", "input": ["short", "word " * 50], "options": {"num_ctx": 12}}
+    body: dict[str, Any] = {"model": "vectors", "input": ["short", "word " * 50], "options": {"num_ctx": 12}}
     _, reply = await server.call("POST", "/api/embed", body)
     assert reply["warnings"][0] | {"message": ""} == {
         "code": "input_truncated",

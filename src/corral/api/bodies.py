@@ -70,7 +70,7 @@ def convert(value: Mapping[str, Any], shape: type[T]) -> T:
 
 def unknown_fields(value: Mapping[str, Any], shape: type[Any]) -> list[str]:
     """Names in a request that its wire shape does not have, in the order sent."""
-    known = _field_names(shape)
+    known = _field_names(cast("Hashable", shape))
     return [name for name in value if name not in known]
 
 
