@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -211,19 +212,37 @@ def serve(tmp_path: Path, small_store: Path, runtime_dir: Path) -> Iterator[Call
 
     A second call starts another server on the same home and store.
     """
+    with servers(tmp_path, small_store, runtime_dir) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def one_slot_server(tmp_path_factory: pytest.TempPathFactory, small_store: Path) -> Iterator[ServerProcess]:
+    """A server on the small store for a module's tests, with one slot per model."""
+    with (
+        tempfile.TemporaryDirectory(prefix="cr") as runtime,
+        servers(tmp_path_factory.mktemp("one-slot"), small_store, Path(runtime)) as start,
+    ):
+        yield start(NUM_PARALLEL=1)
+
+
+@contextlib.contextmanager
+def servers(folder: Path, store: Path, runtime: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """What the fixture `serve` gives."""
     running: list[ServerProcess] = []
 
     def start(**settings: object) -> ServerProcess:
-        if not (tmp_path / "models").exists():
-            linked_store(small_store, tmp_path / "models")
+        if not (folder / "models").exists():
+            linked_store(store, folder / "models")
         env = {f"CORRAL_{name}": str(value) for name, value in settings.items()}
-        env["XDG_RUNTIME_DIR"] = str(runtime_dir)
-        running.append(start_server(tmp_path, env=env))
+        running.append(start_server(folder, env={**env, "XDG_RUNTIME_DIR": str(runtime)}))
         return running[-1]
 
-    yield start
-    for each in running:
-        each.stop(signal.SIGKILL)
+    try:
+        yield start
+    finally:
+        for each in running:
+            each.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
