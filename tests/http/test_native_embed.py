@@ -30,7 +30,8 @@ async def test_vectors_have_length_one_also_when_shortened(server: RunningServer
 
 
 async def test_no_input_loads_the_model(server: RunningServer) -> None:
-    for body in ({}, {"input": None}, {"input": ""}, {"input": []}):
+    empty: list[dict[str, Any]] = [{}, {"input": None}, {"input": ""}, {"input": []}]
+    for body in empty:
         reply = await server.call("POST", "/api/embed", {"model": "vectors", **body})
         assert reply == (200, {"model": "vectors", "embeddings": []})
     assert len(server.launcher.runners) == 1

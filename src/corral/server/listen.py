@@ -104,10 +104,14 @@ class LimitedProtocol(HttpToolsProtocol):
             self._received += len(data)
         else:
             self._received = 0
-        if self._refused or self._received > MAX_HEAD_BYTES:
+        if self._over_bound():
             self._refuse()
 
     _received = 0  # bytes since the last whole head
+
+    def _over_bound(self) -> bool:
+        """Whether the callbacks of the last bytes refused a whole head, or an open one has become too large."""
+        return self._refused or self._received > MAX_HEAD_BYTES
 
     def _refuse(self) -> None:
         self._refused = True

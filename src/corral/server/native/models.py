@@ -86,6 +86,7 @@ def _inside(row: LoadedModel) -> dict[str, Any]:
         "state": row.state,
         "slots": row.slots,
         "active": row.active,
+        "pid": row.pid,
         "sandbox": dict(row.sandbox),
         "memory": dict(row.memory),
     }
