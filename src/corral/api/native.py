@@ -261,6 +261,8 @@ def _constraint(fields: _GenerationFields) -> Constraint | None:
 def _think(value: Any) -> Think:
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value >= 0:
+        return value  # ours: a budget of thinking tokens
     if not isinstance(value, str):
         raise InvalidRequest(f"think must be a boolean or string ({_THINK_FORMS})", field="think")
     for level in _LEVELS:

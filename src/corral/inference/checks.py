@@ -13,6 +13,7 @@ from corral.errors import InvalidRequest, UnsupportedCapability
 from corral.store.models import Model
 
 MOST_TOP_LOGPROBS = 20
+_BUDGET_NEEDS_THINKING = 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'
 _NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
 
 
@@ -59,6 +60,8 @@ def decide_think(
     if drop_unsupported:
         text = f"{model.name.short} does not support thinking; the request for it was ignored"
         return None, [Notice("think_ignored", text, {"model": model.name.short})]
+    if isinstance(think, int) and not isinstance(think, bool):
+        raise InvalidRequest(_BUDGET_NEEDS_THINKING, field="think")  # as Ollama words it, which knows no budgets
     why = f'"{common.model}" does not support thinking'
     if model.family == "qwen3" or "deepseek-r1" in model.name.model:
         why += ". Pull the model again to get the latest version with full thinking support"

@@ -23,7 +23,7 @@ from corral.prompt.gorender import render_messages, tag_images
 from corral.prompt.harmony import PRESERVED_TOKENS, FunctionNames, HarmonyParser
 from corral.prompt.outputs import OutputParser, TaggedOutput
 from corral.prompt.thinking import ThinkingParser, infer_tags
-from corral.prompt.toolcalls import ToolCallParser, find_tag
+from corral.prompt.toolcalls import ToolCallParser, find_tag, takes_bare_calls
 from corral.prompt.toolformat import ToolFormat, learn_format, sample_messages
 from corral.sched.request import Lease
 from corral.store.models import Model
@@ -76,7 +76,9 @@ class GoPrompts:
         self, thinking: ThinkingParser | None, tools: Sequence[Tool], messages: Sequence[Message], tag: str
     ) -> OutputParser | None:
         """Tags for thinking, then tags for calls."""
-        return tagged(thinking, ToolCallParser(tag or find_tag(self._template), tools) if tools else None)
+        bare = not tag and takes_bare_calls(self._template)
+        reader = ToolCallParser(tag or find_tag(self._template), tools, or_bare=bare) if tools else None
+        return tagged(thinking, reader)
 
     async def tool_format(self) -> ToolFormat | None:
         """Learnt from sample calls."""

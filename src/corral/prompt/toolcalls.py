@@ -44,13 +44,23 @@ def find_tag(template: Template) -> str:
 
     The first `if` that names ToolCalls counts, else the first `range` (Ollama looks at `if` only).
     """
-    for kind in (If, Range):
-        for node, _ in template.walk():
-            if isinstance(node, kind) and _names_tool_calls(node.pipe):
-                text = _first_text(node.body)
-                tag = (text or "").replace("\r\n", "\n").partition("{")[0].strip()
-                return tag or "{"
-    return "{"
+    block = _calls_block(template, If) or _calls_block(template, Range)
+    if block is None:
+        return "{"
+    return (_first_text(block.body) or "").replace("\r\n", "\n").partition("{")[0].strip() or "{"
+
+
+def takes_bare_calls(template: Template) -> bool:
+    """Whether Ollama would read a call without the tag that `find_tag` finds, because only a `range` shows it."""
+    return _calls_block(template, If) is None
+
+
+def _calls_block(template: Template, kind: type[If] | type[Range]) -> If | Range | None:
+    """The template's first block of this kind that is about ToolCalls."""
+    for node, _ in template.walk():
+        if isinstance(node, kind) and _names_tool_calls(node.pipe):
+            return node
+    return None
 
 
 def _names_tool_calls(pipe: Node) -> bool:
@@ -78,12 +88,23 @@ class _State(Enum):
 
 
 class ToolCallParser:
-    """Incremental parser of one reply; `notices` tells what could not be parsed."""
+    """Incremental parser of one reply; `notices` tells what could not be parsed.
+
+    or_bare: a reply that begins with a call's JSON, without the tag, is a call too.
+    """
 
     def __init__(
-        self, tag: str, tools: Sequence[Tool], *, first_index: int = 0, new_id: Callable[[], str] = new_call_id
+        self,
+        tag: str,
+        tools: Sequence[Tool],
+        *,
+        first_index: int = 0,
+        new_id: Callable[[], str] = new_call_id,
+        or_bare: bool = False,
     ) -> None:
         self.tag = tag
+        self._tag_behind = ""  # the real tag while a reply that began with `{` is read without one
+        self._or_bare = or_bare and tag not in ("{", "[")
         self.notices: list[Notice] = []
         self._names = frozenset(tool.name for tool in tools)
         self._bare = tag in ("{", "[")
@@ -105,11 +126,26 @@ class ToolCallParser:
         if self._state is _State.DONE:
             return [], text
         self._buffer += text
+        if self._or_bare and self._begins_undecided():
+            return [], ""
         content, found = self._look() if self._state is _State.LOOKING else ("", True)
         if not found:
             return [], content
         calls, more = self._parse()
+        if self._state is _State.LOOKING:  # a bare object that is no call: the tag may still come
+            later, rest = self.feed("")
+            return calls + later, content + more + rest
         return calls, content + more
+
+    def _begins_undecided(self) -> bool:
+        """True while the reply is blank; else settles, once, whether it is read without the tag."""
+        start = self._buffer.lstrip()
+        if not start:
+            return True
+        self._or_bare = False
+        if start[0] == "{":
+            self._tag_behind, self.tag, self._bare = self.tag, "{", True
+        return False
 
     def finish(self) -> tuple[list[ToolCall], str]:
         """The content that is left when the reply ends."""
@@ -157,6 +193,10 @@ class ToolCallParser:
             content += before + text
             if not self._bare or self._called:
                 self._note(text)
+            if self._tag_behind and not self._called:
+                self.tag, self._tag_behind, self._bare = self._tag_behind, "", False
+                self._state = _State.LOOKING
+                return calls, content
             if self._bare:
                 self._state = _State.DONE
                 content, self._buffer = content + self._buffer, ""

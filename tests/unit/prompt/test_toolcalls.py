@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.core import Tool
 from corral.gotemplate import parse
-from corral.prompt.toolcalls import ToolCallParser, find_tag, new_call_id
+from corral.prompt.toolcalls import ToolCallParser, find_tag, new_call_id, takes_bare_calls
 
 NAMES = ("get_temperature", "get_conditions", "say_hello", "say_hello_world", "get_address", "add")
 TOOLS = tuple(Tool(name) for name in NAMES)
@@ -174,6 +174,37 @@ def test_without_a_call_every_character_comes_back(text: str, tag: str, size: in
 )
 def test_the_tag_is_the_first_text_of_the_tool_call_block(template: str, tag: str) -> None:
     assert find_tag(parse(template)) == tag
+
+
+@pytest.mark.parametrize(
+    ("reply", "content", "calls"),
+    [
+        (CONDITIONS, "", [CALLED_CONDITIONS]),
+        (f"\n{CONDITIONS}", "\n", [CALLED_CONDITIONS]),
+        (f"<call>{CONDITIONS}</call>", "", [CALLED_CONDITIONS]),
+        (f"Well: <call>{CONDITIONS}</call>", "Well: ", [CALLED_CONDITIONS]),
+        (f'{{"a": 1}} <call>{CONDITIONS}</call>', '{"a": 1} ', [CALLED_CONDITIONS]),
+        ('{"a": 1} and more', '{"a": 1} and more', []),
+        (f"Well: {CONDITIONS}", f"Well: {CONDITIONS}", []),
+        ('{"a": ', '{"a": ', []),
+        (" \n", " \n", []),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_where_only_a_range_shows_the_tag_a_reply_may_begin_with_the_bare_call(
+    reply: str, content: str, calls: Calls, size: int
+) -> None:
+    parser = ToolCallParser("<call>", TOOLS, or_bare=True)
+    outputs = [parser.feed(reply[at : at + size]) for at in range(0, len(reply), size)] + [parser.finish()]
+    found = [(call.name, call.arguments) for made, _ in outputs for call in made]
+    assert found == calls
+    assert "".join(text for _, text in outputs) == content
+
+
+def test_a_bare_call_is_taken_where_no_if_shows_the_tag() -> None:
+    in_range = "{{ range .Messages }}{{ range .ToolCalls }}<call>{}{{ end }}{{ end }}"
+    assert takes_bare_calls(parse(in_range))
+    assert not takes_bare_calls(parse("{{ range .Messages }}{{ if .ToolCalls }}<call>{}{{ end }}{{ end }}"))
 
 
 def test_ids_have_ollamas_form() -> None:
