@@ -157,6 +157,9 @@ class Settings:
     restore_loaded: bool = setting(False, "RESTORE", _read_bool, "load at start what was loaded at the last stop")
     load_timeout_s: float = setting(300.0, "LOAD_TIMEOUT", _read_stall, "how long a load may make no progress")
     hang_timeout_s: float = setting(30.0, "HANG_TIMEOUT", _read_stall, "how long a busy engine may make no progress")
+    ping_interval_s: float = setting(
+        10.0, "PING_INTERVAL", _read_stall, "how long a stream of /v1 may be silent before a ping keeps it alive"
+    )
     drain_timeout_s: float = setting(
         30.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight"
     )

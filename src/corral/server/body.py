@@ -70,6 +70,8 @@ async def _read_bounded(request: Request) -> bytes:
 
 async def decode(request: Request, decoder: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`decoder(*args, **kwargs)` on the loop for a small body, on the executor for a large one."""
-    if any(isinstance(arg, bytes) and len(arg) > _DECODE_INLINE_BYTES for arg in args):
+    announced = request.headers.get("content-length", "")
+    small = announced.isdecimal() and int(announced) <= _DECODE_INLINE_BYTES
+    if not small or request.headers.get("content-encoding"):
         return await run_blocking(decoder, *args, **kwargs)
     return decoder(*args, **kwargs)

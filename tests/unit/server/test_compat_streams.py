@@ -143,7 +143,7 @@ async def test_pings_fill_the_silence_and_the_source_is_closed_when_the_reader_l
         finally:
             closed.set()
 
-    frames = with_pings(slow(), lambda: b"ping", every_s=0.001)
+    frames = with_pings(slow(), 0.001, lambda: b"ping")
     assert await anext(frames) == b"ping"
     gate.set()
     while await anext(frames) != b"data":

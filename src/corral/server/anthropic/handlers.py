@@ -14,6 +14,7 @@ from corral.core import ChatRequest, GenerationParameters, Notice
 from corral.errors import InvalidRequest
 from corral.server.anthropic.messages import read_conversation, read_format, read_think, read_tool_choice, read_tools
 from corral.server.anthropic.replies import MessageEncoder, error_event, error_reply, whole_message
+from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.chat import Answer
 from corral.server.openai.fields import common_of
@@ -33,7 +34,7 @@ async def messages(request: Request) -> Response:
     if not body.stream:
         return Reply(lambda: _whole(deps, body, chat), error_reply)
     encoder = MessageEncoder(body)
-    frames = with_pings(encoder.frames(deps.inference.chat(chat)), encoder.ping)
+    frames = with_pings(encoder.frames(deps.inference.chat(chat)), deps.settings.ping_interval_s, encoder.ping)
     return EventStream(frames, bytes, media_type=SSE, fail=error_event, refuse=error_reply, headers=_STREAM_HEADERS)
 
 
@@ -69,7 +70,7 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
     if not body.messages:
         raise InvalidRequest("messages is required", field="messages")
     settings = deps_of(request).settings
-    conversation = read_conversation(body, notices)
+    conversation = await decode(request, read_conversation, body, notices)
     tools = read_tools(body.tools or [], notices)
     options = {
         "num_predict": body.max_tokens,

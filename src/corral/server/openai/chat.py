@@ -45,6 +45,7 @@ from corral.core import (
     ToolCall,
 )
 from corral.errors import InvalidRequest
+from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options
 from corral.server.openai.images import fetch_images
@@ -75,7 +76,8 @@ async def chat_completions(request: Request) -> Response:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         encoder = ChunkEncoder(body.model, len(requests), include_usage=usage)
         events = encoder.frames(merge([deps.inference.chat(each) for each in requests]))
-        return EventStream(with_pings(events), bytes, media_type=SSE, fail=error_event, refuse=error_reply)
+        frames = with_pings(events, deps.settings.ping_interval_s)
+        return EventStream(frames, bytes, media_type=SSE, fail=error_event, refuse=error_reply)
     return Reply(lambda: _whole(deps, body, requests), error_reply)
 
 
@@ -84,7 +86,7 @@ async def _chat_request(
 ) -> ChatRequest:
     if not body.messages:
         raise InvalidRequest("[] is too short - 'messages'", field="messages")
-    conversation = read_messages(body.messages, allow_urls=deps.settings.fetch_images)
+    conversation = await decode(request, read_messages, body.messages, allow_urls=deps.settings.fetch_images)
     tools = read_tools(body.tools or [])
     options = sampling_options(body)
     if body.max_completion_tokens is not None:

@@ -56,8 +56,9 @@ async def completions(request: Request) -> Response:
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         encoder = TextEncoder(body.model, plan.echoes, include_usage=usage)
-        frames = encoder.frames(merge([deps.inference.generate(each) for each in plan.requests]))
-        return EventStream(with_pings(frames), bytes, media_type=SSE, fail=error_event, refuse=error_reply)
+        events = encoder.frames(merge([deps.inference.generate(each) for each in plan.requests]))
+        frames = with_pings(events, deps.settings.ping_interval_s)
+        return EventStream(frames, bytes, media_type=SSE, fail=error_event, refuse=error_reply)
     return Reply(lambda: _whole(deps, body, plan), error_reply)
 
 

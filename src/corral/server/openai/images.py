@@ -53,13 +53,16 @@ def check_public(address: str) -> None:
         raise InvalidRequest("image URL leads to a private address, which is refused", field="image_url")
 
 
-async def fetch_images(conversation: Conversation) -> tuple[Message, ...]:
-    """The conversation's messages with all images in place. Raises InvalidRequest naming what went wrong."""
+async def fetch_images(conversation: Conversation, resolver: AbstractResolver | None = None) -> tuple[Message, ...]:
+    """The conversation's messages with all images in place. Raises InvalidRequest naming what went wrong.
+
+    `resolver` turns names into addresses; without one only public addresses are found.
+    """
     messages = list(conversation.messages)
     if not conversation.remote_images:
         return conversation.messages
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    connector = aiohttp.TCPConnector(resolver=PublicResolver(), force_close=True)
+    connector = aiohttp.TCPConnector(resolver=resolver or PublicResolver(), force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
         for image in conversation.remote_images:
             data = await _fetch(session, image.url)

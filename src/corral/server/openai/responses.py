@@ -20,6 +20,7 @@ from corral.aio import run_blocking
 from corral.api.openai import Reasoning
 from corral.api.responses import ResponseReply, ResponsesRequest
 from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, Message, Notice
+from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of
 from corral.server.openai.messages import read_effort, read_format, read_stop, read_tool_choice
@@ -40,12 +41,12 @@ async def create_response(request: Request) -> Response:
     earlier: Sequence[Message] = ()
     if body.previous_response_id:
         earlier = (await run_blocking(_store(deps).load, body.previous_response_id)).messages
-    conversation = (*earlier, *read_input(body.input))
+    conversation = (*earlier, *await decode(request, read_input, body.input))
     chat = _chat_request(request, deps, body, conversation, notices)
     encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
     events = _kept(deps, body, conversation, encoder, _run(deps, chat))
     if body.stream:
-        frames = with_pings(encoder.frames(events), encoder.ping)
+        frames = with_pings(encoder.frames(events), deps.settings.ping_interval_s, encoder.ping)
         return EventStream(
             frames, bytes, media_type=SSE, fail=encoder.failure, refuse=error_reply, headers=_STREAM_HEADERS
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +25,6 @@ from corral.server.errors import headers_of, status_of, text_of
 S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E")
 
-PING_INTERVAL_S = 10.0  # proxies close a silent connection after 30 to 60 s
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 _ID_LETTERS = string.ascii_lowercase + string.digits
 encode_json = msgspec.json.Encoder().encode
@@ -72,9 +72,9 @@ def comment_ping() -> bytes:
 
 
 async def with_pings(
-    frames: AsyncIterator[bytes], ping: Callable[[], bytes] = comment_ping, every_s: float = PING_INTERVAL_S
+    frames: AsyncIterator[bytes], every_s: float, ping: Callable[[], bytes] = comment_ping
 ) -> AsyncIterator[bytes]:
-    """The frames, and a ping whenever there was none for a while. Closes `frames` when the reader stops early.
+    """The frames, and a ping whenever there was none for `every_s`. Closes `frames` when the reader stops early.
 
     The first ping commits the answer's status; an error after it reaches the client as an event.
     """
@@ -83,7 +83,7 @@ async def with_pings(
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(source))
-                done, _ = await asyncio.wait({pending}, timeout=every_s)
+                done, _ = await asyncio.wait({pending}, timeout=every_s if math.isfinite(every_s) else None)
                 if not done:
                     yield ping()
                     continue

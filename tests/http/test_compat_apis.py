@@ -1,0 +1,248 @@
+"""The /v1 routes through HTTP, scheduler and client, down to a fake engine: what SDKs rely on beyond plain answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from tests.fakes.server import RunningServer, running_server
+from tests.http.conftest import add_models
+
+from corral.server.body import MAX_UNPACKED_BYTES
+
+USER = [{"role": "user", "content": "hi"}]
+CHAT = {"model": "go", "messages": USER}
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": {"model": "go", "prompt": "hi"},
+    "/v1/embeddings": {"model": "vectors", "input": "hi"},
+    "/v1/responses": {"model": "go", "input": "hi"},
+    "/v1/messages": {**CHAT, "max_tokens": 20},
+    "/v1/messages/count_tokens": CHAT,
+}
+NATIVE: dict[str, dict[str, Any]] = {
+    "/api/chat": {**CHAT, "stream": False},
+    "/api/generate": {"model": "go", "prompt": "hi", "stream": False},
+    "/api/embed": {"model": "vectors", "input": "hi"},
+}
+STREAMS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[RunningServer]:
+    """A server that pings after a hundredth of a second."""
+    async with running_server(tmp_path, ping_interval_s=0.01) as running:
+        add_models(running)
+        yield running
+
+
+def events_of(text: str) -> list[tuple[str, Any]]:
+    """(event name, decoded data) of a whole stream; comments have the name ":"."""
+    found: list[tuple[str, Any]] = []
+    for block in text.split("\n\n"):
+        if block.startswith(":"):
+            found.append((":", block))
+        elif block:
+            lines = dict(line.split(": ", 1) for line in block.split("\n"))
+            data = lines["data"]
+            found.append((lines.get("event", ""), data if data == "[DONE]" else json.loads(data)))
+    return found
+
+
+async def first_then_rest(server: RunningServer, path: str, gate: asyncio.Event) -> tuple[bytes, str]:
+    """What a stream sends while the gate is closed, and everything after it was opened."""
+    body = {**BODIES[path], "stream": True}
+    async with asyncio.timeout(10), server.http.post(server.url + path, json=body) as answer:
+        assert answer.status == 200
+        first = await answer.content.readany()
+        gate.set()
+        return first, (await answer.read()).decode()
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_long_load_is_bridged_by_pings(hasty: RunningServer, path: str) -> None:
+    hasty.engine.load_gate = gate = asyncio.Event()
+    first, rest = await first_then_rest(hasty, path, gate)
+    if path == "/v1/messages":
+        assert [name for name, _ in events_of(first.decode())][:2] == ["message_start", "ping"]
+        assert [name for name, _ in events_of(rest)].count("message_start") == 0
+        assert events_of(rest)[-1][0] == "message_stop"
+    elif path == "/v1/responses":
+        assert [name for name, _ in events_of(first.decode())][:2] == ["response.created", "response.in_progress"]
+        assert events_of(rest)[-1][0] == "response.completed"
+    else:
+        assert first.startswith(b": ping\n\n")
+        assert events_of(rest)[-1][1] == "[DONE]"
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_load_that_fails_after_a_ping_is_an_error_event(hasty: RunningServer, path: str) -> None:
+    hasty.engine.load_gate = gate = asyncio.Event()
+    hasty.engine.load_error = "no such tensor"
+    _, rest = await first_then_rest(hasty, path, gate)
+    name, data = events_of(rest)[-1]
+    if path == "/v1/messages":
+        assert (name, data["error"]["type"]) == ("error", "api_error")
+    elif path == "/v1/responses":
+        assert (name, data["response"]["status"]) == ("response.failed", "failed")
+    else:
+        assert data["error"]["type"] == "api_error"
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_an_error_before_the_first_event_keeps_its_status_in_a_stream(server: RunningServer, path: str) -> None:
+    status, reply = await server.call("POST", path, {**BODIES[path], "model": "nope", "stream": True})
+    assert status == 404
+    assert reply["error"]["type"] == "not_found_error"
+    assert "'nope' not found" in reply["error"]["message"]
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_runner_that_dies_in_mid_stream_is_an_error_event_and_the_end(server: RunningServer, path: str) -> None:
+    server.engine.die_after = 2
+    async with server.http.post(server.url + path, json={**BODIES[path], "stream": True}) as answer:
+        assert answer.status == 200
+        found = events_of(await answer.text())
+    name, data = found[-1]
+    if path == "/v1/messages":
+        assert name == data["type"] == "error"
+        assert data["error"]["type"] == "api_error"
+    elif path == "/v1/responses":
+        assert name == data["type"] == "response.failed"
+        assert data["response"]["error"]["code"] == "api_error"
+    else:
+        assert set(data) == {"error"}
+        assert set(data["error"]) == {"message", "type", "param", "code"}
+    assert "[DONE]" not in [data for _, data in found]
+    server.engine.die_after = None
+    status, _ = await server.call("POST", path, BODIES[path])
+    assert status == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_bodies_may_be_compressed_with_zstd(server: RunningServer, path: str) -> None:
+    packed = zstandard.ZstdCompressor().compress(json.dumps(BODIES[path]).encode())
+    headers = {"Content-Encoding": "zstd", "Content-Type": "application/json"}
+    status, reply = await server.call("POST", path, packed, headers=headers)
+    assert status == 200, reply
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding", "why"),
+    [
+        (b"{}", "zstd", "not valid zstd"),
+        (zstandard.ZstdCompressor().compress(b" " * (MAX_UNPACKED_BYTES + 1)), "zstd", "unpacks to more than"),
+        (
+            zstandard.ZstdCompressor(
+                compression_params=zstandard.ZstdCompressionParameters(window_log=24, write_content_size=False)
+            )
+            .compressobj()
+            .compress(b"x" * 100)
+            + b"",
+            "zstd",
+            "EOF",
+        ),
+        (b"{}", "gzip", 'Content-Encoding "gzip" is not supported'),
+    ],
+    ids=["no zstd", "a bomb", "cut short", "another encoding"],
+)
+async def test_compressed_bodies_that_cannot_be_read(
+    server: RunningServer, packed: bytes, encoding: str, why: str
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    status, reply = await server.call("POST", "/v1/chat/completions", packed, headers=headers)
+    assert status == 400
+    assert why in reply["error"]["message"]
+
+
+async def test_a_window_that_is_too_large_is_refused(server: RunningServer) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    packed = packer.compress(json.dumps(CHAT).encode()) + packer.flush()
+    status, reply = await server.call("POST", "/v1/chat/completions", packed, headers={"Content-Encoding": "zstd"})
+    assert status == 400
+    assert "too large a window" in reply["error"]["message"]
+
+
+async def test_browser_clients_may_send_the_sdks_headers(server: RunningServer) -> None:
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    async with server.http.options(server.url + "/v1/messages", headers=headers) as answer:
+        allowed = {name.lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
+    assert {"x-api-key", "anthropic-version", "anthropic-beta", "openai-beta", "authorization"} <= allowed
+
+
+@pytest.mark.parametrize("path", [*BODIES, *NATIVE])
+async def test_strict_refuses_what_is_not_known(server: RunningServer, path: str) -> None:
+    body = {**BODIES, **NATIVE}[path]
+    status, reply = await server.call("POST", path, {**body, "wibble": 1})
+    assert status == 200, reply
+    status, reply = await server.call("POST", path, {**body, "wibble": 1, "strict": True})
+    assert status == 400
+    error = reply["error"]
+    assert (error if path in NATIVE else error["message"]) == 'parameter "wibble" is not known and was ignored'
+
+
+async def test_the_strict_setting_holds_for_all_apis(tmp_path: Path) -> None:
+    async with running_server(tmp_path, strict=True) as server:
+        add_models(server)
+        for path, body in {**BODIES, **NATIVE}.items():
+            status, _ = await server.call("POST", path, {**body, "wibble": 1})
+            assert status == 400, path
+
+
+async def test_a_response_stream_goes_on_from_the_one_before(server: RunningServer) -> None:
+    _, first = await server.call("POST", "/v1/responses", {"model": "go", "input": "one"})
+    body = {"model": "go", "input": "two", "previous_response_id": first["id"], "stream": True}
+    async with server.http.post(server.url + "/v1/responses", json=body) as answer:
+        found = events_of(await answer.text())
+    assert found[-1][0] == "response.completed"
+    second = found[-1][1]["response"]
+    assert second["previous_response_id"] == first["id"]
+    prompt = server.engine.bodies[-1][1]["prompt"]
+    text = prompt if isinstance(prompt, str) else server.engine.detokenize(prompt)
+    assert text.index("one") < text.index("Hello from the fake runner.") < text.index("two")
+    _, kept = await server.call("GET", f"/v1/responses/{second['id']}")
+    assert kept["output"] == second["output"]
+    usage = second["usage"]
+    assert set(usage["input_tokens_details"]) == {"cached_tokens", "cache_write_tokens"}
+
+
+async def test_a_data_url_over_the_body_bound_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    picture = "data:image/png;base64," + base64.b64encode(bytes(5000)).decode()
+    part = {"type": "image_url", "image_url": {"url": picture}}
+    async with running_server(tmp_path, max_body_bytes=4096) as server:
+        add_models(server)
+        body = {"model": "go", "messages": [{"role": "user", "content": [part]}]}
+        status, reply = await server.call("POST", "/v1/chat/completions", body)
+    assert status == 413
+    assert reply["error"]["type"] == "api_error"
+
+
+async def test_a_large_picture_is_decoded_off_the_loop(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    decode_base64 = base64.b64decode
+
+    def watched(text: str, **options: Any) -> bytes:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return decode_base64(text, **options)
+
+    monkeypatch.setattr(base64, "b64decode", watched)
+    data = base64.b64encode(bytes(300_000)).decode()
+    url = f"data:image/png;base64,{data}"
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    chat = {"model": "go", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]}
+    response = {"model": "go", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}
+    content = [{"type": "image", "source": source}]
+    message = {"model": "go", "max_tokens": 5, "messages": [{"role": "user", "content": content}]}
+    for path, body in {"/v1/chat/completions": chat, "/v1/responses": response, "/v1/messages": message}.items():
+        status, _ = await server.call("POST", path, body)
+        assert status == 400, path  # the model cannot see
+    assert threads == [False] * 3
