@@ -1,0 +1,209 @@
+"""Streams: the first event decides the status, a late error is a last line, a slow reader stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from corral.core import Done, Event, Progress
+from corral.errors import ModelNotFound
+from corral.inference.progress import Emit, with_progress
+from corral.server.stream import EventStream, Outbox, while_connected
+
+SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
+
+
+class Client:
+    """Both ends of an ASGI call. `leave` is the disconnect; `reading` unset makes every send wait."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.leave = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        await self.reading.wait()
+        self.sent.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+def encode(event: str) -> bytes:
+    return f"{event}\n".encode()
+
+
+async def served(events: AsyncIterator[str], client: Client) -> Client:
+    await EventStream(events, encode)(SCOPE, client.receive, client.send)
+    return client
+
+
+async def test_events_become_lines_after_one_200() -> None:
+    async def events() -> AsyncIterator[str]:
+        yield "a"
+        yield "b"
+
+    client = await served(events(), Client())
+    assert client.sent[0]["status"] == 200
+    assert (b"content-type", b"application/x-ndjson") in client.sent[0]["headers"]
+    assert client.body == b"a\nb\n"
+    assert client.sent[-1]["more_body"] is False
+
+
+async def test_an_error_before_the_first_event_has_its_own_status() -> None:
+    async def events() -> AsyncIterator[str]:
+        raise ModelNotFound("x")
+        yield ""
+
+    client = await served(events(), Client())
+    assert client.sent[0]["status"] == 404
+    assert client.body == b'{"error":"model \'x\' not found"}'
+
+
+async def test_an_error_later_is_the_last_line() -> None:
+    async def events() -> AsyncIterator[str]:
+        yield "a"
+        raise ModelNotFound("x")
+
+    client = await served(events(), Client())
+    assert client.sent[0]["status"] == 200
+    assert client.body == b'a\n{"error":"model \'x\' not found"}\n'
+
+
+async def test_the_status_waits_for_the_first_event() -> None:
+    first = asyncio.Event()
+
+    async def events() -> AsyncIterator[str]:
+        await first.wait()
+        yield "a"
+
+    client = Client()
+    task = asyncio.create_task(served(events(), client))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert client.sent == []
+    first.set()
+    await task
+    assert client.body == b"a\n"
+
+
+@pytest.mark.parametrize("before_first", [True, False])
+async def test_a_client_that_leaves_ends_the_work_before_the_call_returns(before_first: bool) -> None:
+    ended, started = asyncio.Event(), asyncio.Event()
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            if not before_first:
+                yield "a"
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    client = Client()
+    task = asyncio.create_task(served(events(), client))
+    await started.wait()
+    client.leave.set()
+    await task
+    assert ended.is_set()
+
+
+async def test_the_work_ends_although_nobody_reads() -> None:
+    ended = asyncio.Event()
+
+    async def events() -> AsyncIterator[str]:
+        for number in range(1000):
+            yield str(number)
+        ended.set()
+
+    client = Client()
+    client.reading.clear()
+    task = asyncio.create_task(served(events(), client))
+    await ended.wait()
+    assert client.sent == []
+    client.reading.set()
+    await task
+    assert client.body.count(b"\n") == 1000
+
+
+async def test_a_full_outbox_makes_the_pump_wait() -> None:
+    outbox = Outbox(limit_bytes=10)
+    await outbox.put(b"x" * 10)
+    late = asyncio.create_task(outbox.put(b"y"))
+    await asyncio.sleep(0)
+    assert not late.done()
+    assert (await outbox.take())[0] == b"x" * 10 + b"y"
+    await late
+
+
+async def test_work_goes_on_to_its_result_while_the_client_stays() -> None:
+    async def work() -> int:
+        return 5
+
+    assert await while_connected(Client().receive, work()) == 5
+
+
+async def test_work_is_cancelled_when_the_client_leaves() -> None:
+    client, cancelled = Client(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            client.leave.set()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    await while_connected(client.receive, work())
+    assert cancelled.is_set()
+
+
+async def test_progress_comes_while_the_run_waits() -> None:
+    go_on = asyncio.Event()
+
+    async def run(emit: Emit) -> AsyncIterator[Event]:
+        emit(Progress("queued", 1))
+        await go_on.wait()
+        yield Done("stop")
+
+    events = with_progress(run)
+    assert await anext(events) == Progress("queued", 1)
+    go_on.set()
+    assert [event async for event in events] == [Done("stop")]
+
+
+async def test_a_failing_run_raises_after_its_progress() -> None:
+    async def run(emit: Emit) -> AsyncIterator[Event]:
+        emit(Progress("loading"))
+        raise ModelNotFound("x")
+        yield
+
+    events = with_progress(run)
+    assert await anext(events) == Progress("loading")
+    with pytest.raises(ModelNotFound):
+        await anext(events)
+
+
+async def test_closing_a_stream_with_progress_ends_the_run() -> None:
+    ended = asyncio.Event()
+
+    async def run(emit: Emit) -> AsyncIterator[Event]:
+        try:
+            emit(Progress("loading"))
+            await asyncio.Event().wait()
+            yield Done("stop")
+        finally:
+            ended.set()
+
+    events: Any = with_progress(run)
+    await anext(events)
+    await events.aclose()
+    assert ended.is_set()
