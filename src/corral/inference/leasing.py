@@ -84,7 +84,7 @@ async def prepare(
 
     Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict.
     """
-    host = shared.scheduler.host
+    host = await shared.scheduler.figures()
     choices = choose(shared.settings, model.parameters, common.options, automatic_window=automatic_window(host))
     purpose = purpose_of(model)
 

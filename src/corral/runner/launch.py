@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral.config import Settings, runner_environment
+from corral.runner.devices import DeviceProbe
 from corral.runner.handle import RunnerHandle
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
@@ -19,13 +20,15 @@ from corral.runner.tune import Tuner, Tuning
 class LocalLauncher:
     """Runners as child processes of this one.
 
-    `conversations`: what survives them; the scheduler saves before a stop and restores after a start.
+    `conversations`: what survives them; the scheduler saves before a stop and restores after a start. `devices`: the
+    GPUs that they can use.
     """
 
     def __init__(self, settings: Settings) -> None:
         environ = runner_environment()
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
         self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
+        self.devices = DeviceProbe(environ, settings.llama_server)
         self._tuner = Tuner(settings.home / "tuning.json", settings.threads)
         self._options = LaunchOptions(
             dir=self._runtime.path,

@@ -13,11 +13,13 @@ _LOG = logging.getLogger(__name__)
 _KEPT_LINES = 100
 _LONGEST_LINE = 2000
 _PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT]) (?:[a-z]{3,4}\s)?\s*")
-_BUFFER = re.compile(r"\s(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
+_BUFFER = re.compile(r"\s(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
 _ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
 _MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "cudamalloc failed")
 # closing words that say less than what came before
 _DULL = ("exiting due to", "failed to load model, '", "failed to load model '", "load_from_file_impl: failed to load")
+# buffers in the host's memory: CPU, CPU_Mapped, CPU_REPACK, AMX, BLAS, CUDA_Host, ...; all others are a GPU's
+_HOST_BUFFER = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 _PARTS = {"model": "weights", "KV": "kv", "RS": "kv", "compute": "compute", "output": "compute"}
 
 
@@ -28,6 +30,7 @@ class EngineLog:
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.last_error = ""
         self.bytes_by_part: dict[str, int] = {"weights": 0, "kv": 0, "compute": 0}
+        self.device_bytes = 0
         self._hide = hide or {}
         self._pending = b""
 
@@ -55,7 +58,9 @@ class EngineLog:
     def memory(self, rss_bytes: int = 0, anonymous_bytes: int = 0) -> RunnerMemory:
         """The parts as logged while loading, with the resident sizes given."""
         parts = self.bytes_by_part
-        return RunnerMemory(rss_bytes, anonymous_bytes, parts["weights"], parts["kv"], parts["compute"])
+        return RunnerMemory(
+            rss_bytes, anonymous_bytes, parts["weights"], parts["kv"], parts["compute"], self.device_bytes
+        )
 
     def _add(self, line: str) -> None:
         if not line:
@@ -67,7 +72,9 @@ class EngineLog:
         text = line[match.end() :] if match else line
         self.lines.append(text)
         if found := _BUFFER.search(text):
-            self.bytes_by_part[_PARTS[found["kind"]]] += int(float(found["mib"]) * 2**20)
+            size = int(float(found["mib"]) * 2**20)
+            self.bytes_by_part[_PARTS[found["kind"]]] += size
+            self.device_bytes += 0 if _HOST_BUFFER.match(found["device"]) else size
         if tells_of_failure(text, match["level"] if match else ""):
             self.last_error = text
 

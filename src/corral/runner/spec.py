@@ -95,6 +95,7 @@ class RunnerMemory:
     weights_bytes: int = 0
     kv_cache_bytes: int = 0
     compute_bytes: int = 0
+    device_bytes: int = 0  # of the three: on GPUs
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.runner.devices import Device
 from corral.sched.memory import DeviceFigures, HostFigures
 
 _UNLIMITED = 2**60  # cgroup v1 writes its "no limit" as a number near 2**63
 
 
-def _no_devices() -> tuple[DeviceFigures, ...]:
+def _no_devices() -> tuple[Device, ...]:
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """Reads the figures. root: where / is (tests have their own); devices: reads the GPUs' figures, blocking."""
+    """Reads the figures. root: where / is (tests have their own).
+
+    devices: asks for the GPUs, blocking, for seconds the first time; overhead_bytes: what to leave free on each.
+    """
 
     root: Path = Path("/")
-    devices: Callable[[], tuple[DeviceFigures, ...]] = _no_devices
+    devices: Callable[[], tuple[Device, ...]] = _no_devices
+    overhead_bytes: int = 0
 
     def read(self) -> HostFigures:
         """Total and available bytes for this process and its children, and the devices'."""
@@ -34,7 +39,13 @@ class HostMemory:
         for limit, used in self._cgroups():
             total = min(total, limit)
             available = min(available, max(0, limit - used))
-        return HostFigures(total, available, self.devices())
+        devices = (self._figures(device, available) for device in self.devices())
+        return HostFigures(total, available, tuple(devices))
+
+    def _figures(self, device: Device, available: int) -> DeviceFigures:
+        """Both without the overhead. Source: ollama OLLAMA_GPU_OVERHEAD (spec native-api 3.2), server/sched.go."""
+        free = min(device.free_bytes, available) if device.shares_host_memory else device.free_bytes
+        return DeviceFigures(max(0, device.total_bytes - self.overhead_bytes), max(0, free - self.overhead_bytes))
 
     def _meminfo(self) -> tuple[int, int]:
         fields: dict[str, int] = {}

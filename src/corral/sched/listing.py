@@ -18,7 +18,6 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
     left_s = runner.expires_at(now) - now
     parts = _measured(handle) or _estimated(runner)
     size = parts["weights"] + parts["kv_cache"] + parts["compute"]
-    share = runner.need.gpu_share
     return LoadedModel(
         name=runner.name,
         key=runner.key,
@@ -26,7 +25,7 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         details=runner.details,
         state=runner.state,
         size_bytes=size,
-        size_vram_bytes=round(size * share),
+        size_vram_bytes=parts["vram"],
         context_window=runner.context_window or runner.spec.context_window,
         expires_at=datetime.now().astimezone() + timedelta(seconds=min(left_s, _FOREVER_S)),
         slots=runner.slots,
@@ -47,15 +46,18 @@ def _measured(handle: Handle | None) -> dict[str, int]:
         "kv_cache": memory.kv_cache_bytes,
         "compute": memory.compute_bytes,
         "rss": memory.rss_bytes,
+        "vram": memory.device_bytes,
     }
 
 
 def _estimated(runner: Runner) -> dict[str, int]:
     need = runner.need
-    if runner.state == "loading":  # "before figures are known: model file size" (spec native-api 1.6)
-        return {"weights": need.weights_bytes + need.mapped_bytes, "kv_cache": 0, "compute": 0}
-    weights = need.weights_bytes + need.mapped_bytes + need.projector_bytes + need.adapter_bytes
-    return {"weights": weights, "kv_cache": need.kv_cache_bytes, "compute": need.compute_bytes}
+    weights, cache, compute = need.weights_bytes + need.mapped_bytes, 0, 0
+    if runner.state != "loading":  # "before figures are known: model file size" (spec native-api 1.6)
+        weights += need.projector_bytes + need.adapter_bytes
+        cache, compute = need.kv_cache_bytes, need.compute_bytes
+    vram = round((weights + cache + compute) * need.gpu_share)
+    return {"weights": weights, "kv_cache": cache, "compute": compute, "vram": vram}
 
 
 def describe_request(entry: Held | Place, lease: Lease | None, now: float) -> RequestInfo:

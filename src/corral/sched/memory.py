@@ -258,7 +258,7 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
-    """One GPU's memory, in bytes; `free_bytes` already lacks the configured overhead."""
+    """One GPU's memory, in bytes; both already lack the configured overhead."""
 
     total_bytes: int
     free_bytes: int

@@ -8,14 +8,23 @@ native-api 3.2, 3.4, 3.5, 7.2); where ours differ, decisions.md says so.
 |----------------|-------------------------|----------------------------------------------------------------------|
 | context_window | num_ctx, CONTEXT_LENGTH | by device memory: 262144 / 32768 / 4096; capped by what it was trained on |
 | num_parallel   | OLLAMA_NUM_PARALLEL     | 4, 2 or 1 slots by memory                                            |
-| n_batch        | num_batch               | embedding: min(2048, window); CPU: 32; GPU: by tokens of all slots   |
+| n_batch        | num_batch               | embedding: min(2048, window); CPU: 16; GPU: by tokens of all slots   |
 | use_mmap       | use_mmap                | off on CPU and where host memory is short, else the engine's choice  |
 | n_threads      | num_thread              | OLLAMA_THREADS, else the runner's own choice                         |
+
+The batch on CPU is what one engine step may take: while a prompt is read, every other stream waits a step for its next
+token, and a cancel is noticed between steps. Measured with 4 slots, one stream beside a prompt of 2,900 tokens: p99 gap
+3,782 / 1,180 / 654 / 342 / 143 / 69 ms with 512 / 128 / 64 / 32 / 16 / 8, the prompt's first token after 19.6 / 20.9 /
+21.1 / 22.4 / 19.5 / 24.0 s. So 16 is as small as costs nothing there. The engine has one batch size for its whole life
+(llama_n_batch of the context; no request field), so a prompt that is alone cannot take larger steps. Where the threads
+sleep at barriers instead of spinning (a busy host, tune.py) a small batch pays more wake-ups per token: someone who
+wants a lone prompt's speed over everything sets num_batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +37,8 @@ from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
 
 GIB = 2**30
-CPU_PREFILL_BATCH = (
-    32  # p99 gap of another stream 342 ms against 3,782 ms with 512, at the same prefill speed (design.md)
-)
+CPU_BATCH = 16  # see the top of this file
+PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every slot
 MIN_WINDOW = 4
 MIN_VISION_WINDOW = 2048
 DEFAULT_WINDOW = 4096
@@ -115,6 +123,8 @@ def plan(
         flash_attention=bool(flash),
         gpu_share=_device_share(options, facts) if on_device else 0.0,
     )
+    if on_device and int(options.get("num_gpu", -1)) < 0:
+        memory = replace(memory, gpu_share=_share_that_fits(memory, host))
     if slots_free:
         memory = memory.at(slots=_slots_that_fit(memory, host))
     spec = RunnerSpec(
@@ -188,6 +198,13 @@ def _device_share(options: Mapping[str, Any], facts: ModelFacts) -> float:
     return min(1.0, layers / (facts.block_count + 1))
 
 
+def _share_that_fits(memory: MemoryEstimate, host: HostFigures) -> float:
+    """What the engine will put on the GPUs by itself: all of it, or as many layers as the devices hold."""
+    one = memory.at(slots=1) if memory.slots in SLOT_CHOICES else memory
+    room = host.device_total_bytes * _HOST_SHARE
+    return min(1.0, room / one.device_bytes) if one.device_bytes else 1.0
+
+
 def _cache_type(settings: Settings, notices: list[Notice]) -> tuple[str, bool | None]:
     """(KV cache type, flash attention): the engine stores quantized values only with flash attention."""
     kv_type, flash = settings.kv_cache_type, settings.flash_attention
@@ -227,7 +244,7 @@ def _batch(
     if purpose is not Purpose.COMPLETION:
         return min(EMBEDDING_BATCH, window)
     if not on_device:
-        return CPU_PREFILL_BATCH
+        return max(CPU_BATCH, slots + PROMPT_TOKENS_PER_STEP)
     tokens = window * slots
     return 2048 if tokens > 32768 else 1024 if tokens > 4096 else 512
 

@@ -101,6 +101,7 @@ class Scheduler:
         self._conversations: Conversations | None = getattr(launcher, "conversations", None)
         self._clock: Clock = clock or LoopClock()
         self._host_memory = host_memory or HostMemory()
+        self._surveyed = asyncio.Event()  # the host's figures are known
         self._limits = limits
         self._policy = Policy(limits or limits_of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()  # bounded by the requests and runners there are
@@ -122,13 +123,11 @@ class Scheduler:
     # ---- life
 
     async def start(self, load: Callable[[Remembered], Awaitable[None]] | None = None) -> None:
-        """Read the host's figures, start the owning task, and, with `load`, load preloaded and restored models.
+        """Start the owning task, which reads the host's figures first; with `load`, load preloaded and restored models.
 
-        `load` gets one model at a time in the background; what it raises is logged.
+        `load` gets one model at a time in the background; what it raises is logged. Finding GPUs may take seconds:
+        requests may come meanwhile, and their loads wait.
         """
-        self.host = await run_blocking(self._host_memory.read)
-        if self._limits is None:
-            self._policy = Policy(limits_of(self._settings, len(self.host.devices)))
         self._owner = asyncio.create_task(self._own(), name="scheduler")
         if load is not None:
             models = [Remembered(name) for name in self._settings.preload]
@@ -137,6 +136,11 @@ class Scheduler:
                 remembered = await run_blocking(read_loaded, self._memory_file)
                 models += [model for model in remembered if model.name not in names]
             self._spawn(self._load_all(models, load))
+
+    async def figures(self) -> HostFigures:
+        """What the host has, as last read; waits for the first reading."""
+        await self._surveyed.wait()
+        return self.host
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones end for at most `drain_s`, stop and reap every runner."""
@@ -247,6 +251,7 @@ class Scheduler:
             await self._events.join()
 
     async def _own(self) -> None:
+        await self._survey()
         while True:
             event = await self._events.get()
             try:
@@ -351,11 +356,21 @@ class Scheduler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _read_memory(self) -> None:
+    async def _survey(self) -> None:
+        """The first reading, which decides how many models may be loaded."""
+        await self._refresh_host()
+        if self._limits is None:
+            self._policy = Policy(limits_of(self._settings, len(self.host.devices)))
+        self._surveyed.set()
+
+    async def _refresh_host(self) -> None:
         try:
             self.host = await run_blocking(self._host_memory.read)
         except Exception:
             log.exception("the host's memory figures cannot be read; the last ones are used")
+
+    async def _read_memory(self) -> None:
+        await self._refresh_host()
         self._post(MemoryRead(self.host))
 
     async def _load_all(self, models: Sequence[Remembered], load: Callable[[Remembered], Awaitable[None]]) -> None:

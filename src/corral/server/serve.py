@@ -31,6 +31,7 @@ from corral.names import Digest, ModelName
 from corral.registry.service import Registry
 from corral.runner.launch import LocalLauncher
 from corral.sched import Launcher, Remembered, Scheduler
+from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.listen import LimitedProtocol, QuietServer, bind
@@ -67,10 +68,10 @@ def set_up_logging(settings: Settings) -> None:
         log.warning("%s", notice)
 
 
-def make_deps(settings: Settings, launcher: Launcher) -> Deps:
-    """The parts of a server, not started yet."""
+def make_deps(settings: Settings, launcher: Launcher, host_memory: HostMemory | None = None) -> Deps:
+    """The parts of a server, not started yet; host_memory: None = without looking for GPUs."""
     store = ModelStore(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
-    scheduler = Scheduler(settings, launcher)
+    scheduler = Scheduler(settings, launcher, host_memory=host_memory)
 
     async def make(name: str, files: Mapping[str, Path]) -> AsyncGenerator[TransferStatus, None]:
         """What a package index's wheel holds becomes a model the way create makes one."""
@@ -92,7 +93,8 @@ def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     launcher = await run_blocking(LocalLauncher, settings)
     try:
-        deps = make_deps(settings, launcher)
+        host_memory = HostMemory(devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes)
+        deps = make_deps(settings, launcher, host_memory)
         app = create_app(deps)
         await run_blocking(_clean_store, deps.store)
         await deps.scheduler.start(lambda model: _load(deps, model))

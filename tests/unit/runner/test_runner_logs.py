@@ -44,3 +44,16 @@ def test_the_tail_is_bounded_in_lines_and_in_their_length() -> None:
     log.finish()
     assert len(log.lines) == 100
     assert max(map(len, log.lines)) <= 2000
+
+
+def test_what_lies_on_a_gpu_is_told_from_what_the_host_keeps_for_it() -> None:
+    log = EngineLog()
+    log.feed(b"""0.1.1.2 I load_tensors:        CUDA0 model buffer size =    90.00 MiB
+0.1.1.2 I load_tensors:   CPU_Mapped model buffer size =     2.00 MiB
+0.1.1.2 I llama_kv_cache:      CUDA0 KV buffer size =    10.00 MiB
+0.1.1.2 I sched_reserve:  CUDA_Host compute buffer size =     5.00 MiB
+0.1.1.2 I sched_reserve:      CUDA0 compute buffer size =     3.00 MiB
+""")
+    memory = log.memory()
+    assert memory.device_bytes == 103 * 2**20
+    assert memory.weights_bytes + memory.kv_cache_bytes + memory.compute_bytes == 110 * 2**20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from corral.runner.devices import Device
 from corral.sched.hostmemory import HostMemory
 from corral.sched.memory import DeviceFigures
 
@@ -86,7 +88,16 @@ def test_without_readable_meminfo_the_systems_total_counts(tmp_path: Path, text:
     assert figures.total_bytes == figures.available_bytes > 0
 
 
-def test_devices_are_asked(tmp_path: Path) -> None:
+CARD = Device("CUDA0", "a card", 20 * GIB, 24 * GIB)
+
+
+def test_gpus_count_without_what_is_to_be_left_free_on_each(tmp_path: Path) -> None:
     make(tmp_path)
-    devices = (DeviceFigures(24 * GIB, 20 * GIB),)
-    assert HostMemory(tmp_path, lambda: devices).read().devices == devices
+    assert HostMemory(tmp_path, lambda: (CARD, CARD), GIB).read().devices == (DeviceFigures(23 * GIB, 19 * GIB),) * 2
+    assert HostMemory(tmp_path, lambda: (CARD,), 99 * GIB).read().devices == (DeviceFigures(0, 0),)
+
+
+def test_an_integrated_gpu_has_no_more_free_than_the_host(tmp_path: Path) -> None:
+    make(tmp_path)
+    shared = replace(CARD, shares_host_memory=True)
+    assert HostMemory(tmp_path, lambda: (shared,)).read().devices == (DeviceFigures(24 * GIB, 8 * GIB),)

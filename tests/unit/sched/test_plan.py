@@ -84,12 +84,18 @@ def test_defaults_among_the_options_stay_automatic(model: Model) -> None:
 
 
 def test_prefill_batches_are_small_on_cpu_and_grow_with_the_tokens_on_a_gpu(model: Model) -> None:
-    assert planned(model).spec.n_batch == 32
+    assert planned(model).spec.n_batch == 16
     one = Settings(num_parallel=1)
     assert planned(model, {"num_ctx": 4096}, GPU, settings=one).spec.n_batch == 512
     assert planned(model, {"num_ctx": 8192}, GPU, settings=one).spec.n_batch == 1024
     assert planned(model, {"num_ctx": 65536}, GPU, settings=one).spec.n_batch == 2048
-    assert planned(model, {"num_ctx": 65536, "num_gpu": 0}, GPU, settings=one).spec.n_batch == 32
+    assert planned(model, {"num_ctx": 65536, "num_gpu": 0}, GPU, settings=one).spec.n_batch == 16
+
+
+def test_an_automatic_batch_has_room_for_prompts_beside_any_number_of_slots(model: Model) -> None:
+    result = planned(model, settings=Settings(num_parallel=40))
+    assert result.spec.n_batch == 52
+    assert result.notices == ()
 
 
 @pytest.mark.parametrize(("window", "batch"), [(40960, 2048), (1024, 1024)])
@@ -161,6 +167,14 @@ def test_layers_on_the_gpu_decide_the_device_share(model: Model) -> None:
     assert planned(model, {"num_gpu": 11}, GPU).memory.gpu_share == pytest.approx(1 / 3)
     assert planned(model, {"num_gpu": 11}).memory.gpu_share == 0.0
     assert planned(model, {"num_gpu": 11}).spec.n_gpu_layers == 11
+
+
+def test_a_model_larger_than_the_gpu_is_planned_partly_on_it(model: Model) -> None:
+    small = HostFigures(256 * GIB, 256 * GIB, (DeviceFigures(GIB, GIB),))
+    memory = planned(model, {"num_ctx": 16384}, small).memory
+    assert 0.0 < memory.gpu_share < 1.0
+    assert memory.at(slots=1).device_bytes <= GIB
+    assert planned(model, {"num_ctx": 16384, "num_gpu": 33}, small).memory.gpu_share == 1.0
 
 
 def test_a_draft_model_drafts_four_tokens_unless_told(model: Model) -> None:

@@ -396,7 +396,7 @@ async def test_ps_rows_show_measured_sizes_and_expiry(launcher: FakeLauncher) ->
         await settle()
         forever, minute = scheduler.loaded()
         assert (forever.name, forever.size_bytes, forever.size_vram_bytes) == ("a:latest", 1000, 0)
-        assert forever.memory == {"weights": 700, "kv_cache": 200, "compute": 100, "rss": 0}
+        assert forever.memory == {"weights": 700, "kv_cache": 200, "compute": 100, "rss": 0, "vram": 0}
         assert 2300 < forever.expires_at.year < 2330
         assert minute.expires_at < forever.expires_at
         assert minute.expires_at.tzinfo is not None
