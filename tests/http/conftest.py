@@ -1,12 +1,20 @@
-"""Fixtures of the HTTP tests: a server with two chat models and an embedding model, on fake runners."""
+"""Fixtures of the HTTP tests: a server with two chat models and an embedding model, on fake runners; a guarded loop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.blocking import guarded_loop
 from tests.fakes.server import CHATML, JINJA, RunningServer, running_server
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call of the server's on the event loop fails the test."""
+    with guarded_loop(request):
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """`Model`: everything a manifest, its small layers and the GGUF headers say, read once and immutable.
 
-Made by `ModelStore.load`. Headers are read when first asked for.
+Made by `ModelStore.load`. Headers are read when first asked for, at the latest by `read_files`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,15 @@ class Model:
         """What capabilities and template choice follow from; an unreadable header counts as absent."""
         return Traits(
             config=self.config,
-            header=self._try_header(self.weights),
-            projectors=tuple(self._try_header(path) for path in self.projectors),
+            header=_or_none(lambda: self.header),
+            projectors=tuple(_or_none(partial(self.read_header, path)) for path in self.projectors),
             go_template=None if self.template is None else read_traits(self.template),
             go_template_setting=self.go_template_setting,
         )
+
+    def read_files(self) -> None:
+        """Reads what is read lazily, so that a model taken to the event loop does not block it later."""
+        _ = self.traits
 
     @cached_property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -153,10 +157,9 @@ class Model:
         header = self.traits.header
         return self.config.embedding_length or (header.embedding_length if header else 0)
 
-    def _try_header(self, path: Path | None) -> GGUFHeader | None:
-        if path is None:
-            return None
-        try:
-            return self.read_header(path)
-        except (CorralError, OSError):
-            return None  # ModelStore.load and fsck report it; a list or a show goes on without
+
+def _or_none(read: Callable[[], GGUFHeader | None]) -> GGUFHeader | None:
+    try:
+        return read()
+    except (CorralError, OSError):
+        return None  # ModelStore.load and fsck report it; a list or a show goes on without

@@ -85,7 +85,7 @@ class ModelStore:
         return self.manifests.resolve(ModelName.parse(source.name))
 
     def load(self, name: ModelName) -> Model:
-        """The model of a name as `resolve` gave it.
+        """The model of a name as `resolve` gave it, with the headers of its files read.
 
         Raises ModelNotFound, BlobMissing when a file is gone, ModelDamaged when one cannot be understood.
         """
@@ -99,6 +99,7 @@ class ModelStore:
             model = self._read(name, manifest, modified_at)
         elif model.modified_at != modified_at:
             model = replace(model, modified_at=modified_at)
+        model.read_files()
         with self._mutex:
             _remember(self._models, key, model, _CACHED_MODELS)
         return model

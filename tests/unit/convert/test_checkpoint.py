@@ -25,7 +25,7 @@ def raw_file(path: Path, table: object, data: bytes = b"") -> Path:
 
 
 def test_tensors_written_by_the_library_are_read_back(tmp_path: Path) -> None:
-    values = {
+    values: dict[str, np.ndarray[Any, Any]] = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "b": np.ones(4, np.float16),
         "none": np.zeros((0, 2), np.float32),
