@@ -213,6 +213,14 @@ class RequestNotFound(CorralError):
         self.request_id = request_id
 
 
+class NotOffered(CorralError):
+    """A route of another API that clients know of and Corral does not have."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is not supported: Corral makes text and embeddings, no images and no audio")
+        self.path = path
+
+
 class RunnerError(CorralError):
     """Something went wrong in or around a runner process."""
 

@@ -26,6 +26,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.ModelNotFound: 404,
     errors.BlobNotFound: 404,
     errors.RequestNotFound: 404,
+    errors.NotOffered: 404,
     errors.CloudDisabled: 403,
     errors.RequestCanceled: CLIENT_CLOSED,
     errors.QueueFull: 503,

@@ -13,7 +13,10 @@ from corral.server.openai.completions import completions
 from corral.server.openai.embeddings import embeddings
 from corral.server.openai.models import list_models, show_model
 from corral.server.openai.responses import create_response, kept_response
+from corral.server.openai.unsupported import unsupported
 from corral.server.openai.wire import refuse_early
+
+_ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def _route(path: str, handler: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
@@ -30,4 +33,6 @@ routes = [
     _route("/v1/models/{model}", show_model, "GET"),
     _route("/v1/responses", create_response, "POST"),
     _route("/v1/responses/{response}", kept_response, "GET", "DELETE"),
+    _route("/v1/images/{rest:path}", unsupported, *_ANY),
+    _route("/v1/audio/{rest:path}", unsupported, *_ANY),
 ]
