@@ -16,7 +16,7 @@ Source of the grammar: ollama types/model/name.go, 2026-08.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from corral.errors import InvalidModelName, InvalidRequest
@@ -114,10 +114,6 @@ class ModelName:
     def path(self) -> PurePosixPath:
         """The manifest's place below `manifests/`."""
         return PurePosixPath(self.host, self.namespace, self.model, self.tag)
-
-    def with_tag(self, tag: str) -> ModelName:
-        """The same name with another tag."""
-        return replace(self, tag=tag)
 
     def __str__(self) -> str:
         return self.short

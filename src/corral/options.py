@@ -39,24 +39,23 @@ class OptionNotice:
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """One option. `reload`: changing it needs another runner. `low`/`high`: what the engine takes, inclusive."""
+    """One option. `low`/`high`: what the engine takes, inclusive."""
 
     name: str
     type: OptionType
     default: Any = None
-    reload: bool = False
     low: float = -math.inf
     high: float = math.inf
 
 
 _TABLE = (
-    OptionSpec("num_ctx", "int", reload=True, low=-_INT32, high=_INT32),
-    OptionSpec("num_batch", "int", reload=True, low=-_INT32, high=2**20),
-    OptionSpec("num_gpu", "int", -1, reload=True, low=-1, high=_INT32),
-    OptionSpec("main_gpu", "int", reload=True, low=0, high=1023),
-    OptionSpec("use_mmap", "bool", reload=True),
-    OptionSpec("num_thread", "int", 0, reload=True, low=0, high=512),
-    OptionSpec("draft_num_predict", "int", reload=True, low=0, high=1024),
+    OptionSpec("num_ctx", "int", low=-_INT32, high=_INT32),
+    OptionSpec("num_batch", "int", low=-_INT32, high=2**20),
+    OptionSpec("num_gpu", "int", -1, low=-1, high=_INT32),
+    OptionSpec("main_gpu", "int", low=0, high=1023),
+    OptionSpec("use_mmap", "bool"),
+    OptionSpec("num_thread", "int", 0, low=0, high=512),
+    OptionSpec("draft_num_predict", "int", low=0, high=1024),
     OptionSpec("num_keep", "int", 4, low=-1, high=_INT32),
     OptionSpec("seed", "int", -1, low=-(2**63), high=2**63 - 1),
     OptionSpec("num_predict", "int", -1, low=-_INT32, high=_INT32),
@@ -73,7 +72,6 @@ _TABLE = (
     OptionSpec("on_overflow", "string"),  # ours: "truncate" or "error"
 )
 OPTIONS: Mapping[str, OptionSpec] = {spec.name: spec for spec in _TABLE}
-RELOAD_OPTIONS = frozenset(spec.name for spec in _TABLE if spec.reload)
 
 # Once options of Ollama; accepted and ignored, with a notice.
 DEPRECATED = frozenset(

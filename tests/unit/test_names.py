@@ -75,7 +75,6 @@ def test_other_forms() -> None:
     name = ModelName.parse("host:1/n/m:t")
     assert name.repository == "n/m"
     assert name.path == PurePosixPath("host:1/n/m/t")
-    assert name.with_tag("x").short == "host:1/n/m:x"
 
 
 @given(st.from_regex(rf"\A{PART}/{PART}/{PART}:{PART}\Z"))

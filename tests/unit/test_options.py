@@ -5,7 +5,7 @@ import math
 import pytest
 
 from corral.errors import InvalidRequest
-from corral.options import OPTIONS, defaults, parse_parameter, shortest_float32, validate
+from corral.options import defaults, parse_parameter, shortest_float32, validate
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,3 @@ def test_bad_parameter_texts_have_ollamas_words(name: str, text: str, error: str
 def test_floats_are_rounded_to_32_bits_and_print_short() -> None:
     assert shortest_float32(0.1) == 0.1
     assert shortest_float32(0.123456789) == 0.12345679
-    assert OPTIONS["num_ctx"].reload

@@ -180,11 +180,6 @@ class GGUFHeader:
         return self.get("vision.block_count") is not None or self._says_true("has_vision_encoder")
 
     @property
-    def has_audio(self) -> bool:
-        """Whether the file has its own audio tower, or says so as a projector."""
-        return self.get("audio.block_count") is not None or self.has_audio_encoder
-
-    @property
     def has_audio_encoder(self) -> bool:
         """Whether a projector has an audio encoder."""
         return self._says_true("has_audio_encoder")

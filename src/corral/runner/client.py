@@ -164,10 +164,6 @@ class RunnerClient:
         answer: dict[str, Any] = await self._call("POST", f"/slots/{slot}?action=restore", {"filename": filename})
         return answer
 
-    async def erase_slot(self, slot: int) -> None:
-        """Forget a slot's conversation."""
-        await self._call("POST", f"/slots/{slot}?action=erase", {})
-
     async def close(self) -> None:
         """Drop all connections; calls in flight, and all later ones, end with an error."""
         self._closed = True

@@ -56,7 +56,6 @@ class Lease:
     context_window: int
     load_duration_ns: int
     slots: int = 1
-    slot_hint: int | None = None  # None = the engine picks the slot with the longest common prefix
     runner_id: int = 0
     notices: tuple[Notice, ...] = ()
     prompt_tokens: int = 0

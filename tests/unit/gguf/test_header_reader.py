@@ -94,7 +94,7 @@ def test_missing_keys_have_neutral_values(tmp_path: Path) -> None:
     assert (header.architecture, header.file_type, header.file_type_for_tags) == ("unknown", "unknown", "unknown")
     assert (header.context_length, header.embedding_length, header.pooling_type) == (0, 0, None)
     assert (header.chat_template, header.parameter_count, header.kind) == ("", 0, "unknown")
-    assert [header.has_vision, header.has_audio, header.is_projector, header.is_adapter] == [False] * 4
+    assert [header.has_vision, header.is_projector, header.is_adapter] == [False] * 3
 
 
 def test_keys_of_the_wrong_type_count_as_missing(tmp_path: Path) -> None:

@@ -196,6 +196,11 @@ def test_no_template_runs_away(text: str) -> None:
         parse(text + "{{ .Response }}").execute(DATA, max_output=100_000, max_steps=50_000)
 
 
+def test_a_template_too_long_to_parse_on_the_side_is_refused() -> None:
+    with pytest.raises(TemplateError, match="longer than 131072 characters"):
+        parse("x" * 131073)
+
+
 def test_deep_data_is_an_error_not_a_crash() -> None:
     deep: list[Any] = []
     for _ in range(20_000):
