@@ -125,7 +125,7 @@ def test_a_thirty_turn_agent_loop_reads_only_what_is_new(client: anthropic.Anthr
     known = 0
     for turn in range(30):
         messages.append({"role": "user", "content": f"Step {turn}: the tool returned {turn * 7} items in {turn} ms."})
-        body = {"model": MODEL, "max_tokens": 12, "temperature": 0, "messages": messages}
+        body = {"model": MODEL, "max_tokens": 4, "temperature": 0, "messages": messages}
         request = urllib.request.Request(f"{server.url}/v1/messages", json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=120) as response:
             reply = json.load(response)
