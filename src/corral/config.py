@@ -202,6 +202,9 @@ class Settings:
     limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
     mirrors: tuple[str, ...] = setting((), "MIRRORS", _read_list, "registry mirrors to try first, in order")
     threads: int = setting(0, "THREADS", _read_uint, "threads per runner; 0 = measured")
+    tune: str = setting(
+        "auto", "TUNE", _choice("auto", "off"), "measure a model's launch settings once, while idle", "auto or off"
+    )
     saved_conversations_bytes: int = setting(
         4 * 2**30, "SAVED_CONVERSATIONS", _read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
     )

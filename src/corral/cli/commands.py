@@ -92,6 +92,16 @@ COMMANDS = (
     Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
     Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
     Command(
+        "tune MODEL",
+        "Measure which launch settings suit a model on this host",
+        "tune:tune",
+        Count(1, 1),
+        detail=(
+            "Tries numbers of threads, and flash attention off; takes up to a minute, and memory for a second copy of\n"
+            "the model. The best is remembered and used from the next load on."
+        ),
+    ),
+    Command(
         "import SOURCE [DIRECTORY]",
         "Take over models of another program",
         "care:import_models",

@@ -18,6 +18,7 @@ from corral.inference.scores import Ranking
 from corral.inference.shared import Shared
 from corral.inference.telemetry import Telemetry
 from corral.sched import Scheduler
+from corral.sched.plan import LaunchPlan
 from corral.store.models import ModelStore
 
 
@@ -78,6 +79,11 @@ class Inference:
         model = await leasing.find_model(self._shared, common, required=True)
         async with leasing.leased(self._shared, await leasing.prepare(self._shared, common, model)):
             pass
+
+    async def plan_load(self, common: Common) -> LaunchPlan:
+        """How the model would be loaded for such a request; raises as `generate` does."""
+        model = await leasing.find_model(self._shared, common, required=True)
+        return (await leasing.prepare(self._shared, common, model)).launch
 
     async def unload(self, common: Common) -> None:
         """Let the model go as soon as it is idle; no error when it is not loaded."""

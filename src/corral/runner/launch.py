@@ -5,6 +5,8 @@ sched/ knows it as its `Launcher` protocol: it asks for a handle per load and ne
 
 from __future__ import annotations
 
+import math
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from corral.runner.handle import RunnerHandle
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
-from corral.runner.tune import Tuner, Tuning
+from corral.runner.tune import Trial, Tuner, Tuning
 
 
 class LocalLauncher:
@@ -44,21 +46,22 @@ class LocalLauncher:
     def create(self, spec: RunnerSpec) -> RunnerHandle:
         """A runner that is not started yet: the spec's open settings filled in to suit the host."""
         tuning = self._tuner.choose(spec)
-        return self._make(tuning.apply(spec), tuning)
+        spec = tuning.apply(spec)
+        return self._make(spec, tuning, self.conversations.folder(spec))
 
-    async def measure(self, spec: RunnerSpec) -> Tuning:
-        """Find and remember the launch settings for a model; takes the host for up to a minute, so do it when idle."""
+    def is_tuned(self, spec: RunnerSpec) -> bool:
+        """Whether this model's launch settings have been measured on this host."""
+        return self._tuner.knows(spec)
 
-        async def launch(candidate: RunnerSpec, tuning: Tuning) -> RunnerHandle:
-            return self._make(candidate, tuning)
+    def measure(self, spec: RunnerSpec, budget_s: float = math.inf) -> AsyncIterator[Trial]:
+        """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""
+        return self._tuner.measure(spec, lambda candidate, tuning: self._make(candidate, tuning, None), budget_s)
 
-        return await self._tuner.measure(spec, launch)
-
-    def _make(self, spec: RunnerSpec, tuning: Tuning) -> RunnerHandle:
+    def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None) -> RunnerHandle:
         options = replace(
             self._options,
             dir=self._runtime.next(),
-            kv_dir=self.conversations.folder(spec),
+            kv_dir=kv_dir,
             environ={**self._options.environ, **tuning.environment()},
         )
         return RunnerHandle(spec, options)

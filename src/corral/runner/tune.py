@@ -11,8 +11,9 @@ idle cores spinning is fastest; when another process has the core, the one that 
 a busy 2-core host, SmolLM2: default spinning 4.5 tok/s, short spinning 19, none 32, one thread 34). A runner lives
 long and the host's load changes, so the wait is short even on an idle host and absent on a busy one.
 
-Measuring is bounded (`_CANDIDATES` × `MEASURE_S`), one at a time, and never on a request's path: the caller decides
-when (`corral tune`, an idle server).
+Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
+flash attention off with the best of them; another choice has to be a tenth faster than the default. Each candidate is a
+runner of its own, one at a time, without the scheduler. The caller decides when: `corral tune`, or an idle server.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +41,10 @@ from corral.runner.spec import RunnerSpec
 _LOG = logging.getLogger(__name__)
 MEASURE_S = 10.0  # the longest one candidate may take, its load left out
 _MEASURED_TOKENS = 32
-_PROMPT_TOKENS = 256  # flash attention shows at some depth only
+_LEAST_TOKENS = 4
+_WINDOW = 1024
+_PROMPT = " ".join(map(str, range(96)))  # some 300 tokens: flash attention shows at some depth only
+_WORTHWHILE = 1.1  # less is noise
 _MOST_REMEMBERED = 200
 _BUSY_CORES = 0.5  # that much taken by others counts as a busy host
 _SPIN_SHORT, _SPIN_NEVER = 2000, 0  # GOMP_SPINCOUNT
@@ -65,6 +70,20 @@ class Tuning:
         return {"OMP_WAIT_POLICY": policy, "GOMP_SPINCOUNT": str(self.spin), "OMP_NUM_THREADS": str(self.n_threads)}
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A step of measuring: about to be tried, or chosen in the end."""
+
+    tuning: Tuning
+    chosen: bool = False
+
+    def __str__(self) -> str:
+        tuning = self.tuning
+        flash = ", flash attention off" if tuning.flash_attention is False else ""
+        rate = f", {tuning.decode_per_s:.1f} tokens/s" if self.chosen else ""
+        return f"{'chosen' if self.chosen else 'measuring'}: {tuning.n_threads} threads{flash}{rate}"
+
+
 class TunedRunner(Protocol):
     """What `measure` needs of a runner."""
 
@@ -75,6 +94,9 @@ class TunedRunner(Protocol):
 
     async def stop(self) -> None:
         """Until it is reaped."""
+
+
+Launch = Callable[[RunnerSpec, Tuning], TunedRunner]  # makes a runner that is not started
 
 
 class Tuner:
@@ -94,35 +116,73 @@ class Tuner:
         """The settings for a launch now."""
         known = self._known.get(tuning_key(spec, self._host))
         best = Tuning(self._cores) if known is None else Tuning(**known)
-        busy = other_load() >= _BUSY_CORES
-        return replace(best, n_threads=self._threads or best.n_threads, spin=_SPIN_NEVER if busy else best.spin)
+        spin = _SPIN_NEVER if host_is_busy() else best.spin
+        return replace(best, n_threads=self._threads or best.n_threads, spin=spin)
 
-    async def measure(self, spec: RunnerSpec, launch: Callable[[RunnerSpec, Tuning], Awaitable[TunedRunner]]) -> Tuning:
-        """Try the candidates, remember and return the best; `launch` makes a runner that is not started.
+    def knows(self, spec: RunnerSpec) -> bool:
+        """Whether this model has been measured on this host."""
+        return tuning_key(spec, self._host) in self._known
 
-        A candidate that fails or is too slow loses. When all fail, the choice without measuring is returned.
+    async def measure(self, spec: RunnerSpec, launch: Launch, budget_s: float = math.inf) -> AsyncIterator[Trial]:
+        """Try the candidates, remember the best: a Trial before each, and the choice last.
+
+        A candidate that fails loses; when the default fails, nothing is remembered. When the budget is used up, what
+        has not been tried is left out, and the default stays. Cancelling stops the runner and remembers nothing.
         """
-        best = self.choose(spec)
-        for candidate in candidates(self._cores, spec):
-            rate = 0.0
-            with contextlib.suppress(CorralError, TimeoutError):
-                rate = await _decode_rate(await launch(candidate.apply(spec), candidate))
-            _LOG.info("tuning %s: %s gives %.1f tokens/s", spec.model_path.name, candidate, rate)
-            if rate > best.decode_per_s:
-                best = replace(candidate, decode_per_s=rate)
+        spec, began = _small(spec), time.monotonic()
+        default = Tuning(spec.n_threads or self._threads or self._cores)
+        plan = [default, *(replace(default, n_threads=count) for count in self._counts(spec))]
+        tried: list[Tuning] = []
+        rates: dict[Tuning, float] = {}
+        while (candidate := _next_to_try(plan, tried, rates, _flash_is_open(spec))) is not None:
+            if tried and time.monotonic() - began >= budget_s:
+                break
+            yield Trial(candidate)
+            tried.append(candidate)
+            rates[candidate] = max(rates.get(candidate, 0.0), await _try(candidate, spec, launch))
+        best = max(rates, key=lambda tuning: rates[tuning])
+        if candidate is not None or rates[best] < _WORTHWHILE * rates[default]:
+            best = default
+        best = replace(best, decode_per_s=rates[best])
         if best.decode_per_s:
-            self._known[tuning_key(spec, self._host)] = asdict(best)
-            while len(self._known) > _MOST_REMEMBERED:
-                del self._known[next(iter(self._known))]
-            await run_blocking(_write, self._path, self._known)
-        return best
+            await self._remember(spec, best)
+        yield Trial(best, chosen=True)
+
+    def _counts(self, spec: RunnerSpec) -> list[int]:
+        """Numbers of threads to try besides the default's; none where the user has set one."""
+        if spec.n_threads or self._threads:
+            return []
+        return sorted({max(1, self._cores // 2), 1} - {self._cores}, reverse=True)
+
+    async def _remember(self, spec: RunnerSpec, best: Tuning) -> None:
+        self._known[tuning_key(spec, self._host)] = asdict(best)
+        while len(self._known) > _MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        await run_blocking(_write, self._path, self._known)
 
 
-def candidates(cores: int, spec: RunnerSpec) -> list[Tuning]:
-    """What is worth trying: all cores, half, one; flash attention on and off where the user left it open."""
-    counts = sorted({cores, max(1, cores // 2), 1}, reverse=True)
-    flashes = (None, False) if spec.flash_attention is None and not spec.kv_cache_type else (None,)
-    return [Tuning(count, flash_attention=flash) for count in counts for flash in flashes]
+def _next_to_try(
+    plan: list[Tuning], tried: list[Tuning], rates: Mapping[Tuning, float], flash_is_open: bool
+) -> Tuning | None:
+    """What is planned, then flash attention off with the best of it, then the default again; None = done."""
+    default = plan[0]
+    if tried and not rates[default]:
+        return None
+    if len(tried) < len(plan):
+        return plan[len(tried)]
+    if flash_is_open and all(tuning.flash_attention is not False for tuning in tried):
+        return replace(max(rates, key=lambda tuning: rates[tuning]), flash_attention=False)
+    return default if tried[-1] != default else None
+
+
+def _small(spec: RunnerSpec) -> RunnerSpec:
+    """As little beside the weights as a measurement needs; the names under which it is remembered stay."""
+    window = min(spec.context_window, _WINDOW)
+    return replace(spec, context_window=window, num_parallel=1, projector_paths=(), draft_path=None)
+
+
+def _flash_is_open(spec: RunnerSpec) -> bool:
+    return spec.flash_attention is None and not spec.kv_cache_type
 
 
 def usable_cores() -> int:
@@ -142,6 +202,11 @@ def other_load() -> float:
         return 0.0
 
 
+def host_is_busy() -> bool:
+    """Whether others have work for half a core: then threads must not spin, and measuring would mislead."""
+    return other_load() >= _BUSY_CORES
+
+
 def host_name(cores: int) -> str:
     """A name for (host, engine): a result holds for nothing else."""
     try:
@@ -157,19 +222,34 @@ def tuning_key(spec: RunnerSpec, host: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
+async def _try(candidate: Tuning, spec: RunnerSpec, launch: Launch) -> float:
+    rate = 0.0
+    try:
+        rate = await _decode_rate(launch(candidate.apply(spec), candidate))
+    except CorralError as error:
+        _LOG.info("tuning %s: %s failed: %s", spec.model_path.name, candidate, error)
+    _LOG.info("tuning %s: %s gives %.1f tokens/s", spec.model_path.name, candidate, rate)
+    return rate
+
+
 async def _decode_rate(runner: TunedRunner) -> float:
-    """Tokens a second of a short answer after a short prompt; the runner is stopped whatever happens."""
+    """Tokens a second of a short answer after a short prompt; the runner is stopped whatever happens.
+
+    0.0 when MEASURE_S did not bring enough tokens.
+    """
+    body = {"prompt": _PROMPT, "n_predict": _MEASURED_TOKENS, "ignore_eos": True, "cache_prompt": False}
+    count, first, last = 0, 0.0, 0.0
     try:
         await runner.start()
-        body = {"prompt": list(range(1000, 1000 + _PROMPT_TOKENS)), "n_predict": _MEASURED_TOKENS, "ignore_eos": True}
-        async with asyncio.timeout(MEASURE_S):
-            began = time.monotonic()
-            async for event in runner.client.completion(body):
-                last = event
-        timings = last.get("timings", {})
-        return float(timings.get("predicted_per_second", _MEASURED_TOKENS / (time.monotonic() - began)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MEASURE_S):
+                async for event in runner.client.completion(body):
+                    if not event.get("stop"):
+                        count, last = count + 1, time.monotonic()
+                        first = first or last
     finally:
         await runner.stop()
+    return (count - 1) / (last - first) if count >= _LEAST_TOKENS else 0.0
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

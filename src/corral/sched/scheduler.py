@@ -21,7 +21,6 @@ from typing import cast
 from corral.aio import run_blocking
 from corral.config import Settings
 from corral.errors import CorralError, ModelNotFound, ServerClosing
-from corral.names import ModelName
 from corral.runner.client import RunnerClient
 from corral.sched.clock import Clock, LoopClock, Timer
 from corral.sched.events import (
@@ -56,7 +55,7 @@ from corral.sched.memory import HostFigures
 from corral.sched.policy import Policy
 from corral.sched.remember import Remembered, read_loaded, write_loaded
 from corral.sched.request import Lease, LeaseRequest, LoadedModel, RequestInfo
-from corral.sched.state import Limits
+from corral.sched.state import Limits, limits_of
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +69,6 @@ class _Request:
     granted: asyncio.Future[Grant]
     leased: LeasedRunner | None = None
     lease: Lease | None = None
-
-
-def limits_of(settings: Settings, devices: int = 0) -> Limits:
-    """The policy's limits from the settings; `devices` is the number of GPUs."""
-    return Limits(
-        max_loaded=settings.max_loaded_models or 3 * max(1, devices),
-        max_queue=settings.max_queue,
-        keep_alive_s=settings.keep_alive_s,
-        keep_alive_min_s=settings.keep_alive_min_s,
-        keep_alive_max_s=settings.keep_alive_max_s,
-        pinned=frozenset(ModelName.parse(name).short.lower() for name in settings.pinned),
-    )
 
 
 class Scheduler:
@@ -102,6 +89,7 @@ class Scheduler:
         self._clock: Clock = clock or LoopClock()
         self._host_memory = host_memory or HostMemory()
         self._surveyed = asyncio.Event()  # the host's figures are known
+        self._arrived = asyncio.Event()  # set, and replaced by another, at every request
         self._limits = limits
         self._policy = Policy(limits or limits_of(settings))
         self._events: asyncio.Queue[Event] = asyncio.Queue()  # bounded by the requests and runners there are
@@ -186,6 +174,8 @@ class Scheduler:
         request_id = want.request_id or secrets.token_hex(8)
         request = _Request(want, self._clock.now(), asyncio.get_running_loop().create_future())
         self._requests[request_id] = request
+        self._arrived.set()
+        self._arrived = asyncio.Event()
         self._post(Requested(request_id, want))
         try:
             await request.granted
@@ -200,6 +190,10 @@ class Scheduler:
                     request.granted.exception()  # taken note of, although nobody may have awaited it
                 del self._requests[request_id]
                 self._post(Ended(request_id))
+
+    async def next_request(self) -> None:
+        """Until somebody asks for a lease."""
+        await self._arrived.wait()
 
     async def unload(self, key: str) -> None:
         """The runner of this model goes: at once when idle, else as soon as it is. No runner is no error."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from corral.config import Settings
+from corral.names import ModelName
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import MemoryEstimate
 from corral.sched.request import LeaseRequest
@@ -37,6 +39,18 @@ class Limits:
         if name.lower() in self.pinned:
             return math.inf
         return min(max(asked_s, self.keep_alive_min_s), self.keep_alive_max_s)
+
+
+def limits_of(settings: Settings, devices: int = 0) -> Limits:
+    """The policy's limits from the settings; `devices` is the number of GPUs."""
+    return Limits(
+        max_loaded=settings.max_loaded_models or 3 * max(1, devices),
+        max_queue=settings.max_queue,
+        keep_alive_s=settings.keep_alive_s,
+        keep_alive_min_s=settings.keep_alive_min_s,
+        keep_alive_max_s=settings.keep_alive_max_s,
+        pinned=frozenset(ModelName.parse(name).short.lower() for name in settings.pinned),
+    )
 
 
 @dataclass(slots=True)

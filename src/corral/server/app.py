@@ -27,6 +27,7 @@ from corral.server.native import (
     surface,
     tokens,
     transfers,
+    tune,
 )
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -60,6 +61,7 @@ def create_app(deps: Deps) -> Starlette:
         _route("/api/rerank", tokens.rerank, "POST"),
         _route("/api/tokenize", tokens.tokenize, "POST"),
         _route("/api/detokenize", tokens.detokenize, "POST"),
+        _route("/api/tune", tune.tune, "POST"),
         _route("/api/requests", requests.list_requests, "GET"),
         _route("/api/requests/{id}", requests.cancel_request, "DELETE"),
         _by_method("/api/log-level", GET=requests.read_log_level, PUT=requests.write_log_level),

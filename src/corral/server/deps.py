@@ -12,6 +12,7 @@ from corral.create.flow import Creator
 from corral.inference import Inference
 from corral.registry.service import Registry
 from corral.sched import Scheduler
+from corral.server.tuning import TuningService
 from corral.store.models import ModelStore
 
 
@@ -25,6 +26,7 @@ class Deps:
     registry: Registry
     creator: Creator
     inference: Inference
+    tuning: TuningService
     version: str
 
 

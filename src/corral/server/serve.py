@@ -35,6 +35,7 @@ from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.listen import LimitedProtocol, QuietServer, bind
+from corral.server.tuning import TuningService
 from corral.store.care import prune_at_start
 from corral.store.models import ModelStore
 
@@ -81,7 +82,8 @@ def make_deps(settings: Settings, launcher: Launcher, host_memory: HostMemory | 
     registry = Registry(store, settings, make)
     creator = Creator(store, registry.pull)
     inference = Inference(store, scheduler, settings)
-    return Deps(settings, store, scheduler, registry, creator, inference, __version__)
+    tuning = TuningService(launcher, scheduler, inference, host_memory)
+    return Deps(settings, store, scheduler, registry, creator, inference, tuning, __version__)
 
 
 def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
@@ -98,15 +100,27 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         app = create_app(deps)
         await run_blocking(_clean_store, deps.store)
         await deps.scheduler.start(lambda model: _load(deps, model))
+        idle_work = asyncio.create_task(_idle_work(deps))
         try:
             await _listen(deps, app, listener)
         finally:
+            idle_work.cancel()
+            await asyncio.wait({idle_work})
             await deps.scheduler.close()
             await deps.registry.close()
     finally:
         listener.close()
         await run_blocking(launcher.close)
     return 0
+
+
+async def _idle_work(deps: Deps) -> None:
+    if deps.settings.tune == "off":
+        return
+    try:
+        await deps.tuning.run_when_idle()
+    except Exception:
+        log.exception("measuring while idle has ended")
 
 
 async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:

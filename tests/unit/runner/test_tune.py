@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.fakes.runner import FakeEngine, FakeLauncher, FakeRunner
 from corral.errors import RunnerFailedToStart
 from corral.runner import tune
 from corral.runner.spec import RunnerSpec
-from corral.runner.tune import Tuner, Tuning, candidates
+from corral.runner.tune import Trial, Tuner, Tuning
 
 SPEC = RunnerSpec(Path("blobs/sha256-aa"))
 
@@ -47,26 +48,90 @@ def test_a_damaged_file_means_nothing_is_known(tmp_path: Path, text: str) -> Non
     assert Tuner(tmp_path / "t.json").choose(SPEC) == Tuning(4)
 
 
+class Host:
+    """Rates by (threads, flash attention); counts what was tried, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rates: dict[tuple[int, bool | None], float]) -> None:
+        self.rates = rates
+        self.tried: list[tuple[int, bool | None]] = []
+        monkeypatch.setattr(tune, "_decode_rate", self.rate)
+
+    def launch(self, spec: RunnerSpec, _: Tuning) -> FakeRunner:
+        return FakeLauncher(FakeEngine()).create(spec)
+
+    async def rate(self, runner: FakeRunner) -> float:
+        key = (runner.spec.n_threads, runner.spec.flash_attention)
+        self.tried.append(key)
+        if key not in self.rates:
+            raise RunnerFailedToStart("no room")
+        return self.rates[key]
+
+
+async def measured(tuner: Tuner, host: Host, spec: RunnerSpec = SPEC, **wish: float) -> list[Trial]:
+    return [trial async for trial in tuner.measure(spec, host.launch, **wish)]
+
+
 async def test_the_best_candidate_is_remembered_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {4: 10.0, 2: 30.0, 1: 20.0}
+    host = Host(monkeypatch, {(4, None): 10.0, (2, None): 30.0, (2, False): 40.0})
+    trials = await measured(Tuner(tmp_path / "t.json"), host)
+    best = trials[-1].tuning
+    assert (best.n_threads, best.flash_attention, best.decode_per_s) == (2, False, 40.0)
+    assert host.tried == [(4, None), (2, None), (1, None), (2, False), (4, None)]
+    assert str(trials[-1]) == "chosen: 2 threads, flash attention off, 40.0 tokens/s"
+    assert [trial.chosen for trial in trials] == [False] * 5 + [True]
+    again = Tuner(tmp_path / "t.json")
+    assert again.choose(SPEC) == best
+    assert again.knows(SPEC)
+    assert len(json.loads((tmp_path / "t.json").read_text())) == 1
+    assert again.choose(RunnerSpec(Path("other"))) == Tuning(4)
+
+
+async def test_what_is_hardly_faster_than_the_default_is_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, {(4, None): 30.0, (2, None): 31.0, (1, None): 32.0, (1, False): 32.5})
+    assert (await measured(Tuner(tmp_path / "t.json"), host))[-1].tuning == Tuning(4, decode_per_s=30.0)
+
+
+async def test_a_spent_budget_keeps_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, {(4, None): 30.0, (2, None): 90.0})
+    tuner = Tuner(tmp_path / "t.json")
+    assert (await measured(tuner, host, budget_s=0.0))[-1].tuning == Tuning(4, decode_per_s=30.0)
+    assert host.tried == [(4, None)]
+    assert tuner.knows(SPEC)
+
+
+async def test_a_model_that_does_not_run_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, {})
+    tuner = Tuner(tmp_path / "t.json")
+    assert (await measured(tuner, host))[-1].tuning == Tuning(4)
+    assert host.tried == [(4, None)]
+    assert not tuner.knows(SPEC)
+
+
+async def test_what_the_user_set_is_not_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, {(3, True): 30.0})
+    await measured(Tuner(tmp_path / "t.json"), host, replace(SPEC, n_threads=3, flash_attention=True))
+    assert host.tried == [(3, True)]
+
+
+async def test_cancelling_a_measurement_stops_its_runner(tmp_path: Path) -> None:
     made: list[FakeRunner] = []
 
-    async def launch(spec: RunnerSpec, _: Tuning) -> FakeRunner:
-        made.append(FakeLauncher(FakeEngine(context_window=spec.n_threads)).create(spec))
+    def launch(spec: RunnerSpec, _: Tuning) -> FakeRunner:
+        made.append(FakeLauncher(FakeEngine(hang_after=1)).create(spec))
         return made[-1]
 
-    async def rate(runner: FakeRunner) -> float:
-        if runner.spec.n_threads == 1:
-            raise RunnerFailedToStart("no room")
-        return rates[runner.spec.n_threads]
+    async def consume() -> None:
+        async for _ in Tuner(tmp_path / "t.json").measure(SPEC, launch):
+            pass
 
-    monkeypatch.setattr(tune, "_decode_rate", rate)
-    best = await Tuner(tmp_path / "t.json").measure(SPEC, launch)
-    assert (best.n_threads, best.decode_per_s) == (2, 30.0)
-    assert len(made) == len(candidates(4, SPEC)) == 6
-    assert Tuner(tmp_path / "t.json").choose(SPEC) == best
-    assert len(json.loads((tmp_path / "t.json").read_text())) == 1
-    assert Tuner(tmp_path / "t.json").choose(RunnerSpec(Path("other"))) == Tuning(4)
+    task = asyncio.create_task(consume())
+    async with asyncio.timeout(5):
+        while not made or not made[0].engine.active:
+            await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert made[0].closed.is_set()
+    assert not (tmp_path / "t.json").exists()
 
 
 async def test_a_measurement_runs_the_model_and_stops_it() -> None:

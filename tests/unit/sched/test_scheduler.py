@@ -25,7 +25,7 @@ from corral.errors import (
     ServerClosing,
 )
 from corral.sched import Lease, Remembered, Scheduler
-from corral.sched.scheduler import limits_of
+from corral.sched.state import limits_of
 
 
 @pytest.fixture
