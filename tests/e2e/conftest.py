@@ -251,3 +251,20 @@ def shared() -> Path:
     if not (SHARED / "guide.md").exists():
         pytest.skip("../shared (guide, golden answers) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def guide_server(
+    tmp_path_factory: pytest.TempPathFactory, server: ServerProcess, shared: Path
+) -> Iterator[ServerProcess]:
+    """A server whose store has small models under the names that the guide uses; answers of llama3.2 are short."""
+    folder = tmp_path_factory.mktemp("guide")
+    running = start_server(folder, models=linked_store(server.models, folder / "models"))
+    try:
+        short = {"model": "llama3.2", "from": "smollm2:135m", "parameters": {"num_predict": 48}}
+        running.post("/api/create", short)
+        for source, name in (("llama3.2", "llama3.2:3b"), ("all-minilm", "nomic-embed-text")):
+            running.request("POST", "/api/copy", {"source": source, "destination": name})
+        yield running
+    finally:
+        running.stop()
