@@ -96,8 +96,9 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         model, request.common, request.parameters.think, drop_unsupported=request.drop_unsupported_think
     )
     tools = () if request.tool_choice.mode == "none" else request.tools
-    generic = bool(tools) and Capability.TOOLS not in model.capabilities
-    if generic and not (request.generic_tools or shared.settings.generic_tools):
+    unable = bool(tools) and Capability.TOOLS not in model.capabilities
+    generic = bool(tools) and (request.generic_tools or (unable and shared.settings.generic_tools))
+    if unable and not generic:
         require(model, Capability.TOOLS)
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
@@ -105,7 +106,8 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         check_sees(model)
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
     messages = await prepare_message_images(request.messages)
-    settled = replace(request, messages=messages, tools=tools, parameters=replace(request.parameters, think=think))
+    parameters = replace(request.parameters, think=think)
+    settled = replace(request, messages=messages, tools=tools, generic_tools=generic, parameters=parameters)
     return prepared, settled, [*prepared.notices, *path_notices(model), *notices]
 
 

@@ -21,14 +21,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
-from corral.errors import InvalidRequest, ModelNotFound
+from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
 from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
 from corral.inference.images import prepare_images
 from corral.inference.leasing import Prepared, find_model, leased, loaded_key, prepare
 from corral.inference.paths import is_rendered, path_notices
 from corral.inference.progress import Emit
-from corral.inference.prompts import EnginePrompts, HarmonyPrompts, Tags, special_tokens, tagged
+from corral.inference.prompts import EnginePrompts, HarmonyPrompts, Tags, end_tokens, special_tokens, tagged
 from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
 from corral.inference.repeats import RepeatGuard
 from corral.inference.run import Run, watched
@@ -36,8 +36,9 @@ from corral.inference.sampling import completion_fields
 from corral.inference.shared import Shared
 from corral.inference.templates import go_template, model_template
 from corral.inference.tokens import check_ids
-from corral.prompt.constraint import Thinking, check_constraint, engine_fields
+from corral.prompt.constraint import Thinking, check_constraint, engine_fields, reopen
 from corral.prompt.gorender import render_messages, render_suffix, tag_images, thinks
+from corral.prompt.harmony import PRESERVED_TOKENS
 from corral.prompt.outputs import OutputParser
 from corral.prompt.thinking import ThinkingParser, infer_tags
 from corral.sched.request import Lease
@@ -56,10 +57,13 @@ async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None =
 
 
 async def unload(shared: Shared, common: Common, *, required: bool = False) -> None:
-    """Let the runner of a model go when it is idle; raises ModelNotFound when it is neither stored nor loaded."""
+    """Let the runner of a model go when it is idle, also one whose files are gone or damaged since it was loaded.
+
+    Raises what `find_model` does when the model is not loaded either.
+    """
     try:
         key: str | None = str((await find_model(shared, common, required=required)).weights)
-    except ModelNotFound:
+    except (ModelNotFound, BlobMissing, ModelDamaged):
         key = loaded_key(shared, common) if common.model.strip() else None
         if key is None:
             raise
@@ -97,8 +101,10 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             want_top=parameters.top_logprobs,
             notices=[*notices, *lease.notices],
         )
-        body = await _body(lease, prepared, assembly, prompt, run)
-        parser = assembly.parser(prompt)
+        constraint = parameters.constraint
+        prompt, thinking = reopen(prompt, assembly.thinking(prompt), constraint, llguidance=prepared.llguidance)
+        body = await _body(lease, prepared, assembly, prompt, thinking, run)
+        parser = assembly.parser(thinking)
         async for event in watched(shared, run, run_completion(lease, body, run, parser)):
             yield event
         run.check(parameters.constraint)
@@ -125,14 +131,20 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     return think, notices
 
 
-async def _body(lease: Lease, prepared: Prepared, assembly: _Assembly, prompt: str, run: Run) -> dict[str, object]:
+async def _body(
+    lease: Lease, prepared: Prepared, assembly: _Assembly, prompt: str, thinking: Thinking | None, run: Run
+) -> dict[str, object]:
     parameters, images = assembly.request.parameters, assembly.request.images
     body = completion_fields(prepared.choices, parameters, window_of(lease))
-    thinking = assembly.thinking(prompt)
+    body["preserved_tokens"] = assembly.marks
     if parameters.constraint is not None or (thinking and thinking.budget):
         specials = await special_tokens(lease, assembly.tags or ())
         fields = engine_fields(
-            parameters.constraint, thinking=thinking, specials=specials, llguidance=prepared.llguidance
+            parameters.constraint,
+            thinking=thinking,
+            specials=specials,
+            ends=end_tokens(prepared.model),
+            llguidance=prepared.llguidance,
         )
         body |= fields.body
         run.notices.extend(fields.notices)
@@ -172,6 +184,13 @@ class _Assembly:
             return None
         return infer_tags(self._go) if self._go else self._engine_tags
 
+    @property
+    def marks(self) -> list[str]:
+        """Control tokens that the parser has to see."""
+        if self._go is not None and self.model.uses_harmony and not self.request.raw:
+            return list(PRESERVED_TOKENS)
+        return list(self.tags or ())
+
     def thinking(self, prompt: str) -> Thinking | None:
         """How this answer's thinking will be marked."""
         if self.tags is None:
@@ -179,11 +198,10 @@ class _Assembly:
         budget = self.think if isinstance(self.think, int) and not isinstance(self.think, bool) else None
         return Thinking(*self.tags, inside=prompt.rstrip().endswith(self.tags[0]), budget=budget)
 
-    def parser(self, prompt: str) -> OutputParser | None:
+    def parser(self, thinking: Thinking | None) -> OutputParser | None:
         """What splits thinking off the answer."""
         if self._go is not None and self.model.uses_harmony and not self.request.raw:
             return HarmonyPrompts(self._go).parser(None, (), self._messages(), "")
-        thinking = self.thinking(prompt)
         return tagged(ThinkingParser(*self.tags, inside=thinking.inside), None) if thinking and self.tags else None
 
     async def _turn(self) -> str:

@@ -18,10 +18,12 @@ from corral.inference.native import (
     think_fields,
     tool_choice_fields,
 )
+from corral.inference.prompts import end_tokens
 from corral.inference.rendered import window_of
 from corral.inference.run import Run
 from corral.inference.sampling import chat_fields
 from corral.prompt.constraint import chat_fields as chat_fields_of
+from corral.prompt.gorender import thinks
 
 _SAFE_SHARE = 2  # a prompt whose plain bytes fill less than 1/2 of the window fits with any template around it
 _SMALL_WINDOW = 1024  # but with small windows the template itself may be most of it
@@ -62,7 +64,12 @@ class NativeChat:
             **think_fields(chat.think),
             **tool_choice_fields(chat.tools, chat.tool_choice),
         }
-        fields = chat_fields_of(chat.parameters.constraint, budget=_budget(chat.think))
+        fields = chat_fields_of(
+            chat.parameters.constraint,
+            budget=_budget(chat.think),
+            plain=chat.prepared.llguidance and not chat.tools and not thinks(chat.think),
+            ends=end_tokens(chat.model),
+        )
         body |= fields.body
         run.notices.extend(fields.notices)
         async for event in run_chat(chat.lease, body, run):

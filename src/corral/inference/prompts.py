@@ -33,6 +33,7 @@ Tags = tuple[str, str]
 _JINJA_TAGS = ("<think>", "</think>")
 _HARMONY_TAGS = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
 _KNOWN_SPECIALS = 256
+_ENDS = ("eos", "eot", "eom")
 _specials: dict[tuple[str, str], int | None] = {}  # (weights, text) -> id of the control token it is
 
 
@@ -174,6 +175,12 @@ async def special_tokens(lease: Lease, texts: Sequence[str]) -> Mapping[str, int
         if token is not None:
             found[text] = token
     return found
+
+
+def end_tokens(model: Model) -> tuple[int, ...]:
+    """The tokens that end the model's turn, as its GGUF says."""
+    found = [model.header.get(f"tokenizer.ggml.{name}_token_id") for name in _ENDS] if model.header else []
+    return tuple(dict.fromkeys(token for token in found if isinstance(token, int)))
 
 
 def _without_images(message: Message) -> Message:

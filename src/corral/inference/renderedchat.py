@@ -8,11 +8,11 @@ from typing import Any
 from corral.core import Event, Message, Rendered, Tool
 from corral.inference.conversation import Conversation
 from corral.inference.paths import is_rendered
-from corral.inference.prompts import GoPrompts, Prompts, prompts_of, special_tokens
+from corral.inference.prompts import GoPrompts, Prompts, end_tokens, prompts_of, special_tokens
 from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
 from corral.inference.run import Run
 from corral.inference.sampling import completion_fields
-from corral.prompt.constraint import EngineFields, Thinking, ToolGrammar, engine_fields
+from corral.prompt.constraint import EngineFields, Thinking, ToolGrammar, engine_fields, reopen
 from corral.prompt.generic_tools import generic_messages
 from corral.prompt.gorender import schema_notices, tag_images, thinks
 from corral.prompt.thinking import ThinkingParser
@@ -45,12 +45,14 @@ class RenderedChat:
         """The answer, thinking and tool calls taken out of its text."""
         chat = self._chat
         text = await self._render(messages)
-        thinking = self._thinking(text)
+        llguidance, constraint = chat.prepared.llguidance, chat.parameters.constraint
+        text, thinking = reopen(text, self._thinking(text), constraint, llguidance=llguidance)
         fields = await self._bound(thinking)
         run.notices.extend(fields.notices)
         if fields.body.get("grammar"):
             run.guard = None
         body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)) | fields.body
+        body["preserved_tokens"] = [*self._prompts.marks, GENERIC_FORMAT.tag]
         body["prompt"] = await self._prompt(text, messages, run)
         async for event in run_completion(chat.lease, body, run, self._parser(thinking, messages)):
             yield event
@@ -90,6 +92,7 @@ class RenderedChat:
             thinking=thinking,
             tools=tools,
             specials=await special_tokens(chat.lease, marks),
+            ends=end_tokens(chat.model),
             llguidance=chat.prepared.llguidance,
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corral.core import Constraint, Notice, Tool, ToolChoice
@@ -33,12 +33,16 @@ MAX_CALLS = 16  # in one answer: a small model that repeats itself would call fo
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The thinking of a reply: its tags, whether the prompt already opened it, and its budget in tokens."""
+    """The thinking of a reply: its tags, whether the prompt already opened it, and its budget in tokens.
+
+    lead: what the reply must begin with, because it was taken off the prompt (see `reopen`).
+    """
 
     open_tag: str
     close_tag: str
     inside: bool = False
     budget: int | None = None
+    lead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,34 @@ def check_constraint(constraint: Constraint) -> tuple[Constraint, tuple[Notice, 
             return constraint, ()
 
 
+def reopen(
+    prompt: str, thinking: Thinking | None, constraint: Constraint | None = None, *, llguidance: bool = True
+) -> tuple[str, Thinking | None]:
+    """The prompt and its thinking, so that a budget can be counted.
+
+    The engine counts from an opening tag that it sees being written; one that ends the prompt is taken off it, and the
+    grammar makes the model write it. Not with a client's own GBNF, where the tag may come out as other tokens.
+    """
+    own = constraint is not None and constraint.kind == "grammar"
+    if thinking is None or not thinking.inside or not thinking.budget or own or not llguidance:
+        return prompt, thinking
+    cut = prompt.rfind(thinking.open_tag)
+    return prompt[:cut], replace(thinking, inside=False, lead=prompt[cut:])
+
+
 def engine_fields(
     constraint: Constraint | None = None,
     *,
     thinking: Thinking | None = None,
     tools: ToolGrammar | None = None,
     specials: Mapping[str, int] | None = None,
+    ends: Sequence[int] = (),
     llguidance: bool = True,
 ) -> EngineFields:
     """Fields for /completion; raises InvalidRequest.
 
     `specials`: tags that are control tokens of the model, by text, with their ids (see `special_token`).
+    `ends`: tokens that end the model's turn.
     `llguidance`: whether the engine was built with it; without it, only what GBNF and json_schema can say is enforced.
     """
     notices: tuple[Notice, ...] = ()
@@ -93,36 +114,42 @@ def engine_fields(
     if tools is not None and not _binds(tools):
         tools = None
     if constraint is None and tools is None:
-        return _budget_only(thinking, specials or {}, llguidance=llguidance)
+        return _budget_only(thinking, Lark(specials or {}, ends))
     if constraint is not None and constraint.kind == "grammar":
         return _user_grammar(constraint.value, thinking, notices)
     if not llguidance:
         return _without_llguidance(constraint, thinking, tools, notices)
-    lark = Lark(specials or {})
+    lark = Lark(specials or {}, ends)
     answer, more = _answer(lark, constraint, tools)
     text = lark.text(_with_thinking(lark, thinking, answer))
     if len(text) > 2 * MAX_GRAMMAR_BYTES:
         raise InvalidRequest("the tools' schemas and the format make too large a grammar", field="tools")
-    return EngineFields({"grammar": text}, (*notices, *more))
+    budget = _budget_fields(thinking) if thinking is not None and thinking.budget is not None else {}
+    if thinking is not None and thinking.budget is not None and thinking.inside:
+        more = (*more, _unbounded(thinking.budget))
+    return EngineFields({"grammar": text, **budget}, (*notices, *more))
 
 
-def chat_fields(constraint: Constraint | None = None, *, budget: int | None = None) -> EngineFields:
+def chat_fields(
+    constraint: Constraint | None = None, *, budget: int | None = None, plain: bool = False, ends: Sequence[int] = ()
+) -> EngineFields:
     """Fields for /v1/chat/completions, where the engine itself knows the model's thinking tags.
 
-    The engine puts a client's own grammar before the thinking, so `grammar`, `regex` and `choice` belong on
-    /completion when the model thinks. Not together with tools: the engine refuses that.
+    `plain`: neither thinking nor tools, so that the grammar can be ours. The engine puts a client's own grammar before
+    the thinking and refuses it beside tools: `grammar`, `regex` and `choice` belong on /completion then.
     """
     body: dict[str, Any] = {} if budget is None else {"thinking_budget_tokens": budget}
     if constraint is None:
         return EngineFields(body)
+    if plain or constraint.kind not in ("json", "schema"):
+        fields = engine_fields(constraint, ends=ends)
+        return EngineFields(body | fields.body, fields.notices)
     constraint, notices = check_constraint(constraint)
     if constraint.kind == "json":
         body["response_format"] = {"type": "json_object"}
-    elif constraint.kind == "schema":
+    else:
         schema = {} if constraint.value is True else constraint.value
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
-    else:
-        body.update(engine_fields(constraint).body)
     return EngineFields(body, notices)
 
 
@@ -173,12 +200,11 @@ def _answer(lark: Lark, constraint: Constraint | None, tools: ToolGrammar | None
     text = "" if constraint is None else _constrained(lark, constraint)
     if tools is None:
         return text, ()
-    calls, notices = _calls(lark, tools)
-    if tools.choice.mode in ("required", "named"):
+    forced = tools.choice.mode in ("required", "named")
+    calls, notices = _calls(lark, tools, anywhere=not forced and not text)
+    if forced:
         return calls, notices
-    if text:
-        return lark.rule(f"{calls} | {text}"), notices
-    return lark.rule(f"{lark.without(tools.format.tag)} ({calls})?"), notices
+    return lark.rule(f"{calls} | {text or lark.free_text()}"), notices
 
 
 def _constrained(lark: Lark, constraint: Constraint) -> str:
@@ -193,8 +219,8 @@ def _constrained(lark: Lark, constraint: Constraint) -> str:
             return lark.rule(" | ".join(lark.literal(choice) for choice in constraint.value))
 
 
-def _calls(lark: Lark, tools: ToolGrammar) -> tuple[str, tuple[Notice, ...]]:
-    """One or more calls of the tools that may be called, arguments held to their schemas."""
+def _calls(lark: Lark, tools: ToolGrammar, *, anywhere: bool) -> tuple[str, tuple[Notice, ...]]:
+    """One or more calls of the tools that may be called, arguments held to their schemas; `anywhere`: behind text."""
     chosen = [tool for tool in tools.tools if tools.choice.mode != "named" or tool.name == tools.choice.name]
     if not chosen:
         raise InvalidRequest(
@@ -208,6 +234,9 @@ def _calls(lark: Lark, tools: ToolGrammar) -> tuple[str, tuple[Notice, ...]]:
         arms.append(lark.literal(name + tools.format.middle) + " " + arguments)
     call = lark.rule(" | ".join(arms))
     start, end = lark.literal(tools.format.start), lark.literal(tools.format.end)
+    if anywhere:
+        rest = tools.format.start.removeprefix(tools.format.tag)
+        start = f"{lark.through(tools.format.tag)} {lark.literal(rest)}"
     more = f" ({lark.literal(tools.format.between)} {call}){{0,{MAX_CALLS - 1}}}" if tools.choice.parallel else ""
     return lark.rule(f"{start} {call}{more} {end}"), tuple(notices)
 
@@ -228,33 +257,25 @@ def _with_thinking(lark: Lark, thinking: Thinking | None, answer: str) -> str:
     if thinking is None:
         return answer
     blanks = lark.rule("/\\s{0,4}/", terminal=True)
-    body = _thought(lark, thinking)
-    close = lark.literal(thinking.close_tag)
+    thought = f"{lark.through(thinking.close_tag)} {blanks}"
     if thinking.inside:
-        return f"{body} {close} {blanks} {answer}"
-    return f"({lark.literal(thinking.open_tag)} {body} {close} {blanks})? {answer}"
+        return f"{thought} {answer}"
+    if thinking.lead:
+        return f"{lark.literal(thinking.lead)} {thought} {answer}"
+    return f"({lark.literal(thinking.open_tag)} {thought})? {answer}"
 
 
-def _thought(lark: Lark, thinking: Thinking) -> str:
-    bound = "" if thinking.budget is None else f"[max_tokens={max(1, thinking.budget)}]"
-    return lark.rule(lark.without(thinking.close_tag), attributes=bound)
-
-
-def _budget_only(thinking: Thinking | None, specials: Mapping[str, int], *, llguidance: bool) -> EngineFields:
-    """Nothing to match, but perhaps a bound on the thinking.
-
-    The engine's own budget counts only what follows a generated opening tag; behind one that the prompt already has,
-    the grammar counts.
-    """
+def _budget_only(thinking: Thinking | None, lark: Lark) -> EngineFields:
+    """Nothing to match, but perhaps a bound on the thinking."""
     if thinking is None or thinking.budget is None:
         return EngineFields()
-    if not thinking.inside:
-        return EngineFields(_budget_fields(thinking))
-    if not llguidance:
+    if thinking.inside:
         return EngineFields(notices=(_unbounded(thinking.budget),))
-    lark = Lark(specials)
-    body, close = _thought(lark, thinking), lark.literal(thinking.close_tag)
-    return EngineFields({"grammar": lark.text(f"{body} {close} {lark.anything()}")})
+    body = _budget_fields(thinking)
+    if thinking.lead:
+        lead = lark.literal(thinking.lead)
+        body["grammar"] = lark.text(f"{lead} {lark.through(thinking.close_tag)} {lark.anything()}")
+    return EngineFields(body)
 
 
 def _budget_fields(thinking: Thinking) -> dict[str, Any]:

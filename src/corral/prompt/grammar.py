@@ -14,16 +14,21 @@ from typing import Any
 
 _GBNF = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*|[A-Za-z0-9_-]+|.', re.DOTALL)
 _REGEX_SIGNS = re.compile(r"([\\.+*?()|\[\]{}^$#&\-~/])")  # not < and >: escaped they are word boundaries in Rust
-_GBNF_BLANKS = "[ \\t\\n]*"
+_GBNF_BLANKS = "[ \\t\\n]{0,4}"
 # Fixed separators: with free whitespace small models write blank lines for ever (seen with SmolLM2).
 _JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
 
 
 @dataclass(slots=True)
 class Lark:
-    """A grammar under construction; `specials` are control tokens by their text."""
+    """A grammar under construction.
+
+    specials: control tokens by their text. ends: tokens that end a turn; the engine's own idea of them may be another
+    one than the model's, so they are written into the grammar.
+    """
 
     specials: Mapping[str, int]
+    ends: Sequence[int] = ()
     rules: list[str] = field(default_factory=list)
     _made: int = 0
 
@@ -51,11 +56,18 @@ class Lark:
             schema = {}
         return self.rule("%json " + json.dumps({"x-guidance": _JSON_STYLE, **schema}))
 
-    def without(self, tag: str) -> str:
-        """A terminal for any text that does not contain a tag."""
+    def free_text(self) -> str:
+        """Any text; no control tokens."""
+        return self.rule("/(?s:.*)/", terminal=True)
+
+    def through(self, tag: str) -> str:
+        """Any text up to and with the first `tag`.
+
+        Lexemes are greedy: only a lazy one, or a control token behind the text, makes the tag reachable.
+        """
         if tag in self.specials:
-            return self.rule("/(?s:.*)/", terminal=True)
-        return self.rule(f"/(?s:.*)/ & ~/(?s:.*){escape_regex(tag)}(?s:.*)/", terminal=True)
+            return f"{self.free_text()} <[{self.specials[tag]}]>"
+        return self.rule(f"/(?s:.*){escape_regex(tag)}/", attributes="[lazy]")
 
     def anything(self) -> str:
         """A rule for the rest of the text: whatever, control tokens of `specials` included."""
@@ -65,6 +77,8 @@ class Lark:
 
     def text(self, start: str) -> str:
         """The finished grammar."""
+        if self.ends:
+            start = f"{self.rule(start)} (<[{','.join(map(str, self.ends))}]>)?"
         return "%llguidance {}\nstart: " + start + "\n" + "\n".join(self.rules) + "\n"
 
 

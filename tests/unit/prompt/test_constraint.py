@@ -22,6 +22,7 @@ from corral.prompt.constraint import (
     check_answer,
     check_constraint,
     engine_fields,
+    reopen,
     special_token,
 )
 from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat
@@ -72,10 +73,11 @@ def test_choice_and_regex() -> None:
 
 def test_thinking_is_part_of_the_grammar_and_optional_unless_begun() -> None:
     free = rules(grammar(engine_fields(Constraint("schema", SCHEMA), thinking=THINK)))
-    assert re.fullmatch(r'\("<think>" (r\d+) "</think>" T\d+\)\? r1', free["start"])
+    assert re.fullmatch(r'\("<think>" (r\d+) T\d+\)\? r1', free["start"])
     begun = rules(grammar(engine_fields(Constraint("schema", SCHEMA), thinking=INSIDE)))
-    assert re.fullmatch(r'r\d+ "</think>" T\d+ r1', begun["start"])
-    assert any(rule == r"/(?s:.*)/ & ~/(?s:.*)<\/think>(?s:.*)/" for rule in begun.values())
+    assert re.fullmatch(r"r\d+ T\d+ r1", begun["start"])
+    lazy = grammar(engine_fields(Constraint("schema", SCHEMA), thinking=INSIDE))
+    assert re.search(r"^r\d+\[lazy\]: /\(\?s:\.\*\)<\\/think>/$", lazy, re.MULTILINE)
 
 
 def test_tags_that_are_control_tokens_are_written_as_such() -> None:
@@ -84,17 +86,37 @@ def test_tags_that_are_control_tokens_are_written_as_such() -> None:
     assert "<[8]>" in rules(text)["start"]
 
 
-def test_a_thinking_budget_bounds_the_thinking_in_every_case() -> None:
-    budget = Thinking("<think>", "</think>", inside=True, budget=9)
-    assert "[max_tokens=9]" in grammar(engine_fields(Constraint("json"), thinking=budget))
-    alone = grammar(engine_fields(thinking=budget, specials={"<x>": 5}))
-    assert "[max_tokens=9]" in alone
-    assert "<[5]>" in alone  # the rest may hold any control token the caller knows
+def test_a_thinking_budget_is_the_engines_in_every_case() -> None:
     engine = engine_fields(thinking=Thinking("<think>", "</think>", budget=9)).body
     assert engine["reasoning_budget_tokens"] == 9
     assert engine["reasoning_budget_start_tag"] == "<think>"
     assert engine["reasoning_budget_end_tags"] == ["</think>"]
+    assert "grammar" not in engine
+    both = engine_fields(Constraint("json"), thinking=Thinking("<think>", "</think>", budget=9)).body
+    assert (both["reasoning_budget_tokens"], "grammar" in both) == (9, True)
     assert engine_fields(thinking=THINK) == EngineFields()
+
+
+def test_a_budget_behind_an_opened_tag_moves_the_tag_into_the_reply() -> None:
+    budget = Thinking("<think>", "</think>", inside=True, budget=9)
+    prompt, moved = reopen("hi <think>\n", budget)
+    assert (prompt, moved) == ("hi ", Thinking("<think>", "</think>", budget=9, lead="<think>\n"))
+    alone = engine_fields(thinking=moved, specials={"<x>": 5})
+    assert alone.body["reasoning_budget_tokens"] == 9
+    assert rules(alone.body["grammar"])["start"].startswith('"<think>\\n" r')
+    assert "<[5]>" in alone.body["grammar"]  # the rest may hold any control token the caller knows
+    with_json = engine_fields(Constraint("json"), thinking=moved).body["grammar"]
+    assert '"<think>\\n"' in rules(with_json)["start"]
+    own = Constraint("grammar", 'root ::= "a"')
+    for unmoved in (reopen("<think>", budget, own), reopen("<think>", budget, llguidance=False)):
+        assert unmoved == ("<think>", budget)
+    assert [notice.code for notice in engine_fields(thinking=budget).notices] == ["think_budget_not_enforced"]
+    assert reopen("<think>", INSIDE) == ("<think>", INSIDE)
+
+
+def test_the_models_own_end_of_turn_ends_every_answer() -> None:
+    text = grammar(engine_fields(Constraint("regex", "a+"), ends=(2, 7)))
+    assert re.search(r"^start: r\d+ \(<\[2,7\]>\)\?$", text, re.MULTILINE)
 
 
 def test_required_calls_leave_no_other_text() -> None:
@@ -121,8 +143,9 @@ def test_a_named_tool_is_the_only_one() -> None:
 
 def test_auto_lets_text_be_and_binds_a_call_once_it_starts() -> None:
     text = rules(grammar(engine_fields(tools=bound(ToolChoice("auto")))))
-    assert re.fullmatch(r"T\d+ \(r\d+\)\?", text[text["start"]])
-    assert any("~/(?s:.*)<tool_call>(?s:.*)/" in rule for rule in text.values())
+    assert re.fullmatch(r"r\d+ \| T\d+", text[text["start"]])
+    whole = grammar(engine_fields(tools=bound(ToolChoice("auto"))))
+    assert re.search(r"^r\d+\[lazy\]: /\(\?s:\.\*\)<tool_call>/$", whole, re.MULTILINE)
 
 
 def test_auto_with_a_bare_tag_binds_nothing() -> None:
