@@ -1,4 +1,4 @@
-# The commands of the house. Everything runs from .venv, which bin/setup makes and renews when a lock file changes.
+# The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
 .PHONY: setup check format test e2e peers browser soak bench clean
