@@ -202,9 +202,20 @@ def other_load() -> float:
         return 0.0
 
 
+def running_threads() -> int:
+    """How many threads of the whole host run or wait for a core at this moment, this one included; 0 = unknown."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def host_is_busy() -> bool:
-    """Whether others have work for half a core: then threads must not spin, and measuring would mislead."""
-    return other_load() >= _BUSY_CORES
+    """Whether others have work for half a core, or more to run now than there are cores: the average rises slowly.
+
+    Then threads must not spin, and measuring would mislead.
+    """
+    return other_load() >= _BUSY_CORES or running_threads() > usable_cores()
 
 
 def host_name(cores: int) -> str:

@@ -22,6 +22,7 @@ SPEC = RunnerSpec(Path("blobs/sha256-aa"))
 def quiet_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "usable_cores", lambda: 4)
     monkeypatch.setattr(tune, "other_load", lambda: 0.0)
+    monkeypatch.setattr(tune, "running_threads", lambda: 1)
 
 
 def test_an_unmeasured_model_gets_every_core_and_a_short_spin(tmp_path: Path) -> None:
@@ -31,8 +32,12 @@ def test_an_unmeasured_model_gets_every_core_and_a_short_spin(tmp_path: Path) ->
     assert chosen.apply(SPEC).n_threads == 4
 
 
-def test_threads_do_not_spin_on_a_busy_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "other_load", lambda: 3.0)
+@pytest.mark.parametrize(("average", "running"), [(3.0, 1), (0.0, 5)])
+def test_threads_do_not_spin_on_a_host_that_was_or_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, running: int
+) -> None:
+    monkeypatch.setattr(tune, "other_load", lambda: average)
+    monkeypatch.setattr(tune, "running_threads", lambda: running)
     assert Tuner(tmp_path / "t.json").choose(SPEC).environment()["OMP_WAIT_POLICY"] == "passive"
 
 
