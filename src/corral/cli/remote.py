@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from corral.cli.formats import human_bytes
-from corral.cli.show import TEXT_COLUMNS, head, section
+from corral.cli.sections import TEXT_COLUMNS, head, section
 from corral.config import Settings
 from corral.errors import CorralError
 from corral.registry.catalog import CATALOG

@@ -10,7 +10,7 @@ from corral.cli.api import ServerError
 from corral.cli.attachments import attach
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
-from corral.cli.progress import Progress
+from corral.cli.loading import load
 from corral.cli.session import Session
 from corral.cli.transfer import print_warnings, pull_model
 from corral.durations import parse_duration
@@ -89,17 +89,6 @@ def show_or_pull(context: Context, name: str) -> dict[str, Any]:
             raise
     pull_model(context, name, insecure=context.parsed.flag("insecure"))
     return context.api.show_model(name)
-
-
-def load(context: Context, session: Session) -> None:
-    """Load the session's model, with a spinner; raises ServerError."""
-    with Progress(context.console) as waiting:
-        waiting.status("")
-        try:
-            for _ in context.api.stream("/api/generate", session.load_body()):
-                pass
-        finally:
-            waiting.stop(clear=True)
 
 
 def _answer_once(context: Context, session: Session, prompt: str) -> int:

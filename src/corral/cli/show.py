@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.formats import format_g, human_number
-from corral.cli.table import WRAP_COLUMNS, render_table, width_of
+from corral.cli.sections import TEXT_COLUMNS, Row, head, section
+from corral.cli.table import width_of
 
 _SELECTORS = ("license", "modelfile", "parameters", "system", "template")
 _WITHOUT_NEWLINE = frozenset(["system", "template"])
-TEXT_COLUMNS = 100  # wrap limit of System and License
 _LIST_COLUMNS = 10  # a list in Metadata is cut to about this
-_HEAD_LINES = 2  # lines of System and License that are shown
-
-Row = tuple[str, ...]
 
 
 def show(context: Context) -> None:
@@ -61,11 +58,6 @@ def describe(answer: Mapping[str, Any], *, verbose: bool = False) -> str:
         if answer.get(title.lower()):
             out += section(title, head(str(answer[title.lower()])), wrap=TEXT_COLUMNS)
     return out
-
-
-def section(title: str, rows: Iterable[Row], *, wrap: int = WRAP_COLUMNS) -> str:
-    """A titled table, indented, with a blank line after it."""
-    return f"  {title}\n" + render_table([("", *row) for row in rows], wrap=wrap) + "\n"
 
 
 def _model_rows(answer: Mapping[str, Any]) -> list[Row]:
@@ -144,10 +136,3 @@ def _cut_list(values: list[Any]) -> str:
     text = " ".join(_go_value(value) for value in values[:shown])
     more = len(values) - shown
     return f"[{text} ...+{more} more]" if more else f"[{text}]"
-
-
-def head(text: str) -> list[Row]:
-    """The first lines of a long text, as rows."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    shown = lines[:_HEAD_LINES] + (["..."] if len(lines) > _HEAD_LINES else [])
-    return [(line,) for line in shown]

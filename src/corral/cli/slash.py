@@ -16,8 +16,8 @@ from corral.cli import help_texts
 from corral.cli.api import ServerError
 from corral.cli.context import Context
 from corral.cli.history import History
+from corral.cli.loading import load
 from corral.cli.models import models_table
-from corral.cli.run import load
 from corral.cli.session import Session
 from corral.cli.show import describe
 from corral.errors import InvalidRequest
