@@ -1,10 +1,18 @@
-"""The listening socket, and uvicorn's HTTP protocol with a bound on request heads. Called by serve.py."""
+"""The listening socket, and uvicorn's HTTP protocol with a bound on request heads. Called by serve.py.
+
+An answer that is there before the request's body (413, 507, 431) must reach a client that is still sending: closing
+the socket under it would answer its bytes with a reset, which throws the answer away unread. So such a connection is
+closed in two steps: our side at once, the rest when the client has seen that, or after LINGER_S (`_Lingering`).
+Source of the idea: RFC 9112 section 9.6.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -12,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from corral.config import Address
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers together
+LINGER_S = 30.0
 _TOO_LARGE = b"request header fields too large"
 
 
@@ -56,12 +65,61 @@ class QuietServer(uvicorn.Server):
         yield
 
 
+class _Lingering:
+    """A transport whose close() lets the client finish sending, if `is_receiving` says that it is not done."""
+
+    def __init__(self, transport: asyncio.Transport, is_receiving: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._is_receiving = is_receiving
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether close() was called."""
+        return self._timer is not None or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close; a second call does not wait for the client."""
+        if self.is_closing() or not self._is_receiving() or not self._transport.can_write_eof():
+            self.close_now()
+            return
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
+        self._transport.write_eof()
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def close_now(self) -> None:
+        """Close without waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.close()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """HTTP/1.1 whose request heads are bounded: 431 and the connection closes, before anything is done for it."""
 
     _head_bytes = 0
     _head_open = False
+    _body_open = False
     _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        self._lingering = _Lingering(transport, lambda: self._head_open or self._body_open)
+        super().connection_made(cast("asyncio.Transport", self._lingering))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        self._lingering.close_now()
+
+    def shutdown(self) -> None:
+        """The server stops: whoever has no answer to come is not waited for."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._lingering.close_now()
 
     def on_message_begin(self) -> None:
         """A new head starts."""
@@ -81,6 +139,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there: refuse it or serve it."""
         self._head_open = False
+        self._body_open = True
         self._refused = self._head_bytes > MAX_HEAD_BYTES
         if not self._refused:
             super().on_headers_complete()
@@ -92,12 +151,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is there whole."""
+        self._body_open = False
         if not self._refused:
             super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client; an unfinished head that is too large already is refused as well."""
-        if self._refused:
+        if self._refused or self.transport.is_closing():
             return
         super().data_received(data)
         if self._head_open:

@@ -41,6 +41,7 @@ from corral.store.models import ModelStore
 
 log = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 2.0  # for the answers that were ended to reach their clients
 _KEEP_ALIVE_S = 120  # longer than clients keep idle connections, so that it is they who close them
 
 
@@ -134,7 +135,7 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=None if math.isinf(drain_s) else math.ceil(drain_s),
+        timeout_graceful_shutdown=None if math.isinf(drain_s) else math.ceil(drain_s + _LAST_WORDS_S),
     )
     server = QuietServer(config)
     loop = asyncio.get_running_loop()
@@ -150,17 +151,25 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
         await stopping.wait()
         await deps.registry.close()
 
+    async def end_answers() -> None:
+        """What has not ended by then ends with an error that the client can read, not with a closed connection."""
+        await stopping.wait()
+        if not math.isinf(drain_s):
+            await asyncio.sleep(drain_s)
+            await deps.scheduler.close()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGUSR1, _toggle_debug)
     host, port = listener.getsockname()[:2]
     log.info("corral %s listens on %s:%d, models in %s", deps.version, host, port, deps.settings.models)
     async with asyncio.TaskGroup() as group:
-        ending = group.create_task(end_transfers())
+        ending = [group.create_task(work) for work in (end_transfers(), end_answers())]
         try:
             await server.serve(sockets=[listener])
         finally:
-            ending.cancel()
+            for task in ending:
+                task.cancel()
 
 
 def _clean_store(store: ModelStore) -> None:
