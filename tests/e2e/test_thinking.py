@@ -46,7 +46,9 @@ class Kind:
         return f"{self.path}-{'prompt' if self.opened else 'model'}-{'control' if self.controls else 'plain'}"
 
 
-KINDS = [Kind(path, opened, controls) for path in ("go", "jinja") for opened in (0, 1) for controls in (0, 1)]
+KINDS = [
+    Kind(path, opened, controls) for path in ("go", "jinja") for opened in (False, True) for controls in (False, True)
+]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=str)

@@ -12,6 +12,7 @@ from corral.server.openai.chat import chat_completions
 from corral.server.openai.completions import completions
 from corral.server.openai.embeddings import embeddings
 from corral.server.openai.models import list_models, show_model
+from corral.server.openai.rerank import rerank, system_one
 from corral.server.openai.responses import create_response, kept_response
 from corral.server.openai.unsupported import unsupported
 from corral.server.openai.wire import refuse_early
@@ -29,6 +30,8 @@ routes = [
     _route("/v1/chat/completions", chat_completions, "POST"),
     _route("/v1/completions", completions, "POST"),
     _route("/v1/embeddings", embeddings, "POST"),
+    _route("/v1/rerank", rerank, "POST"),
+    _route("/v1/systemone", system_one, "POST"),
     _route("/v1/models", list_models, "GET"),
     _route("/v1/models/{model}", show_model, "GET"),
     _route("/v1/responses", create_response, "POST"),
