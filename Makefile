@@ -22,10 +22,12 @@ test: setup
 
 e2e: setup
 	@scripts/system-packages docker-registry nodejs npm
+	@scripts/peers-setup
 	$(PY) -m pytest -m "e2e or peers"
 
 peers: setup
 	@scripts/system-packages nodejs npm
+	@scripts/peers-setup
 	$(PY) -m pytest -m peers
 
 browser: setup
