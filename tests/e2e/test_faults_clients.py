@@ -8,8 +8,9 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -150,24 +151,20 @@ def test_three_hundred_clients_on_four_slots_are_all_answered(serve: Serve) -> N
 def test_a_crowd_over_the_queue_bound_gets_503_and_when_to_come_back(serve: Serve) -> None:
     server = serve(NUM_PARALLEL=4, MAX_QUEUE=8)
     server.post("/api/generate", SHORT)
-    with (
-        RawClient(server.port) as a,
-        RawClient(server.port) as b,
-        RawClient(server.port) as c,
-        RawClient(server.port) as d,
-    ):
-        for client in (a, b, c, d):
+    with ExitStack() as stack:
+        holders = [stack.enter_context(RawClient(server.port)) for _ in range(4)]
+        for client in holders:
             client.post("/api/generate", COUNT)
             client.receive()
-        answers = crowd(server, 60, SHORT, release=lambda: [client.vanish() for client in (a, b, c, d)])
+        answers = crowd(server, 60, SHORT, holders)
     assert answers[200] == 8
     assert answers[503] == 52
 
 
 def crowd(
-    server: ServerProcess, size: int, body: dict[str, Any] = TINY, release: Callable[[], Any] | None = None
+    server: ServerProcess, size: int, body: dict[str, Any] = TINY, holders: Sequence[RawClient] = ()
 ) -> Counter[int]:
-    """So many clients at once; how often each status came. `release` runs when all those to be refused have been."""
+    """So many clients at once; how often each status came. `holders` of slots leave when all but 8 were refused."""
     statuses: Counter[int] = Counter()
     lock = threading.Lock()
 
@@ -187,9 +184,10 @@ def crowd(
     threads = [threading.Thread(target=ask, daemon=True) for _ in range(size)]
     for thread in threads:
         thread.start()
-    if release is not None:
+    if holders:
         until(lambda: statuses[503] == size - 8, 60, "the refusals")
-        release()
+    for holder in holders:
+        holder.vanish()
     for thread in threads:
         thread.join(120)
     return statuses

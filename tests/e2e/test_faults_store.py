@@ -97,7 +97,7 @@ def test_an_upload_that_cannot_fit_is_refused_before_and_on_the_way(on_small_dis
 
     def chunked() -> Any:  # no Content-Length: only the disk itself can tell
         pieces = (data[at : at + 65536] for at in range(0, len(data), 65536))
-        request = urllib.request.Request(f"{on_small_disk.url}/api/blobs/{digest}", pieces, method="POST")  # type: ignore[arg-type]
+        request = urllib.request.Request(f"{on_small_disk.url}/api/blobs/{digest}", pieces, method="POST")
         return urllib.request.urlopen(request, timeout=60)
 
     status, text = refused(chunked)

@@ -25,10 +25,10 @@ class RawClient:
     def __exit__(self, *exc: object) -> None:
         self.socket.close()
 
-    def post(self, path: str, body: Any) -> None:
-        """Send a request; nothing is read."""
+    def post(self, path: str, body: Any, headers: str = "") -> None:
+        """Send a request; nothing is read. `headers`: lines, each with its CRLF."""
         data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
         self.socket.sendall(head.encode() + data)
 
     def receive(self, at_least: int = 1) -> bytes:
