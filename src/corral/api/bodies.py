@@ -15,6 +15,8 @@ Source of the texts: ollama server/routes.go (gin binding), 2026-08.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Hashable, Mapping
 from functools import cache
@@ -66,6 +68,15 @@ def convert(value: Mapping[str, Any], shape: type[T]) -> T:
         return msgspec.convert(present, shape)
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error)) from None
+
+
+def decode_base64(text: str) -> bytes | None:
+    """The bytes of padded standard base64, line ends tolerated; None when it is something else."""
+    data = text.encode("utf-8", "surrogatepass").translate(None, b"\r\n")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        return None
 
 
 def unknown_fields(value: Mapping[str, Any], shape: type[Any]) -> list[str]:

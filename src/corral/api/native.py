@@ -7,8 +7,6 @@ Source of fields and texts: ollama api/types.go, 2026-08.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from corral.api.bodies import convert, parse_object, unknown_notices
+from corral.api.bodies import convert, decode_base64, parse_object, unknown_notices
 from corral.core import (
     Caller,
     ChatRequest,
@@ -311,15 +309,15 @@ def _tool(fields: ToolFields) -> Tool:
 
 
 def _images(texts: list[str]) -> tuple[bytes, ...]:
-    return tuple(decode_base64(text) for text in texts)
+    return tuple(map(_image, texts))
 
 
-def decode_base64(text: str) -> bytes:
-    """Standard padded base64; line breaks are tolerated. Raises InvalidRequest with Go's text."""
-    data = text.encode("utf-8", "surrogatepass").replace(b"\r", b"").replace(b"\n", b"")
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error:
-        bad = _NOT_BASE64.search(data)
-        position = bad.start() if bad else len(data)
-        raise InvalidRequest(f"illegal base64 data at input byte {position}", field="images") from None
+def _image(text: str) -> bytes:
+    """Raises InvalidRequest with the text of Go's decoder."""
+    data = decode_base64(text)
+    if data is None:
+        sent = text.encode("utf-8", "surrogatepass").translate(None, b"\r\n")
+        bad = _NOT_BASE64.search(sent)
+        position = bad.start() if bad else len(sent)
+        raise InvalidRequest(f"illegal base64 data at input byte {position}", field="images")
+    return data

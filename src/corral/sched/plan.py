@@ -2,7 +2,7 @@
 
 Called by inference/ for every request; the scheduler compares the spec with what is loaded (reload.py) and may lower
 automatic fields to make it fit. Source of the rules: ollama server/sched.go, llm/llama_server.go, 2026-08 (spec
-native-api 3.2, 3.4, 3.5, 7.2); where ours differ, decisions.md says so.
+native-api 3.2, 3.4, 3.5, 7.2); where ours differ, docs/differences.md says so.
 
 | field          | explicit                | automatic                                                            |
 |----------------|-------------------------|----------------------------------------------------------------------|

@@ -2,7 +2,7 @@
 
 Each message becomes at most one message plus one per tool result: in a user message the results come first, since
 they answer the assistant's calls; otherwise they follow. Source: ollama anthropic/anthropic.go, 2026-08; spec
-compat-apis §10.2. Unlike Ollama, a block nobody can read is refused by name (decisions.md).
+compat-apis §10.2. Unlike Ollama, a block nobody can read is refused by name (docs/differences.md).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corral.api.anthropic import MessagesRequest
+from corral.api.bodies import decode_base64
 from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
-from corral.server.openai.messages import decode_base64, make_tool, name_tool_results
+from corral.server.openai.messages import make_tool, name_tool_results
 
 _ROLES = {"user", "assistant", "system"}
 _EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}

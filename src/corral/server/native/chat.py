@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,6 @@ from corral.api.native_replies import (
     ChatReply,
     ReplyMessage,
     calls_of,
-    encode,
     logprobs_of,
     progress_of,
     set_metrics,
@@ -23,8 +24,7 @@ from corral.server.body import decode, read_body
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
 from corral.server.native.generate import debug_info
-from corral.server.native.replies import reply_with_warnings
-from corral.server.stream import EventStream, Reply, collect
+from corral.server.native.replies import answer_reply
 
 
 async def chat(request: Request) -> Response:
@@ -32,15 +32,9 @@ async def chat(request: Request) -> Response:
     decoded = await decode(request, decode_chat, await read_body(request), caller_of(request))
     wanted = decoded.request
     events = deps_of(request).inference.chat(wanted)
-    if decoded.stream and wanted.messages and not wanted.parameters.render_only:
-        return EventStream(events, lambda event: encode(chat_chunk(wanted.common.model, event)) + b"\n")
-
-    async def whole() -> Response:
-        answer = WholeChat(wanted.common.model)
-        await collect(events, answer.take)
-        return reply_with_warnings(answer.reply, answer.reply.warnings)
-
-    return Reply(whole)
+    stream = decoded.stream and bool(wanted.messages) and not wanted.parameters.render_only
+    name = wanted.common.model
+    return answer_reply(events, stream=stream, chunk=partial(chat_chunk, name), whole=WholeChat(name))
 
 
 def chat_chunk(model: str, event: Event) -> ChatReply:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,6 @@ from corral.api.native_replies import (
     DebugInfo,
     GenerateReply,
     calls_of,
-    encode,
     logprobs_of,
     progress_of,
     set_metrics,
@@ -22,8 +23,7 @@ from corral.core import Delta, Done, Event, Progress, Rendered, TokenLogprob, To
 from corral.server.body import decode, read_body
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
-from corral.server.native.replies import reply_with_warnings
-from corral.server.stream import EventStream, Reply, collect
+from corral.server.native.replies import answer_reply
 
 
 async def generate(request: Request) -> Response:
@@ -31,15 +31,9 @@ async def generate(request: Request) -> Response:
     decoded = await decode(request, decode_generate, await read_body(request), caller_of(request))
     wanted = decoded.request
     events = deps_of(request).inference.generate(wanted)
-    if decoded.stream and wanted.prompt and not wanted.parameters.render_only:
-        return EventStream(events, lambda event: encode(generate_chunk(wanted.common.model, event)) + b"\n")
-
-    async def whole() -> Response:
-        answer = WholeGenerate(wanted.common.model)
-        await collect(events, answer.take)
-        return reply_with_warnings(answer.reply, answer.reply.warnings)
-
-    return Reply(whole)
+    stream = decoded.stream and bool(wanted.prompt) and not wanted.parameters.render_only
+    name = wanted.common.model
+    return answer_reply(events, stream=stream, chunk=partial(generate_chunk, name), whole=WholeGenerate(name))
 
 
 def generate_chunk(model: str, event: Event) -> GenerateReply:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sized
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sized
+from typing import Any, Protocol
 
 from msgspec import UnsetType
 from starlette.responses import Response
 
 from corral.api.native_replies import encode, status_line
-from corral.core import TransferStatus
+from corral.core import Event, TransferStatus
 from corral.server.errors import error_line, status_of
 from corral.server.stream import EventStream, Reply, collect
 
@@ -28,6 +28,31 @@ def reply_with_warnings(value: Any, warnings: Sized | UnsetType) -> Response:
     if not isinstance(warnings, UnsetType):
         response.headers[WARNINGS_HEADER] = str(len(warnings))
     return response
+
+
+class WholeAnswer(Protocol):
+    """All events of a run as one reply."""
+
+    @property
+    def reply(self) -> Any:
+        """What is sent, once the last event was taken; it has `warnings`."""
+
+    def take(self, event: Event) -> None:
+        """Add one event."""
+
+
+def answer_reply(
+    events: AsyncIterator[Event], *, stream: bool, chunk: Callable[[Event], object], whole: WholeAnswer
+) -> Response:
+    """The events of a run: a line for each, or one object made of them all."""
+    if stream:
+        return EventStream(events, lambda event: encode(chunk(event)) + b"\n")
+
+    async def make() -> Response:
+        await collect(events, whole.take)
+        return reply_with_warnings(whole.reply, whole.reply.warnings)
+
+    return Reply(make)
 
 
 def transfer_reply(events: AsyncIterator[TransferStatus], *, stream: bool) -> Response:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.bodies import convert, parse_object
-from corral.api.native import common_of
+from corral.api.native import CommonFields, common_of
 from corral.api.native_manage import DetokenizeFields, RerankFields, TokenizeFields
 from corral.api.native_replies import warnings_of
+from corral.core import Common
 from corral.server.body import decode, read_body
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
 from corral.server.native.replies import json_reply, reply_with_warnings
 from corral.server.stream import Reply
 
+T = TypeVar("T", bound=CommonFields)
+
 
 async def tokenize(request: Request) -> Response:
     """`{"model","text","add_special"?}` → `{"model","tokens":[…]}`."""
-    body = await decode(request, parse_object, await read_body(request))
-    fields = convert(body, TokenizeFields)
-    common = common_of(body, fields, caller_of(request))
+    fields, common = await _read(request, TokenizeFields)
 
     async def make() -> Response:
         text = fields.text or fields.prompt or fields.content
@@ -32,9 +35,7 @@ async def tokenize(request: Request) -> Response:
 
 async def detokenize(request: Request) -> Response:
     """`{"model","tokens"}` → `{"model","text"}`."""
-    body = await decode(request, parse_object, await read_body(request))
-    fields = convert(body, DetokenizeFields)
-    common = common_of(body, fields, caller_of(request))
+    fields, common = await _read(request, DetokenizeFields)
 
     async def make() -> Response:
         text = await deps_of(request).inference.detokenize(common, fields.tokens)
@@ -45,9 +46,7 @@ async def detokenize(request: Request) -> Response:
 
 async def rerank(request: Request) -> Response:
     """`{"model","query","documents","top_n"?}` → `{"model","results":[{"index","relevance_score"}],…}`."""
-    body = await decode(request, parse_object, await read_body(request))
-    fields = convert(body, RerankFields)
-    common = common_of(body, fields, caller_of(request))
+    fields, common = await _read(request, RerankFields)
 
     async def make() -> Response:
         ranking = await deps_of(request).inference.rerank(common, fields.query, fields.documents, fields.top_n)
@@ -64,3 +63,9 @@ async def rerank(request: Request) -> Response:
         return reply_with_warnings(answer, warnings)
 
     return Reply(make)
+
+
+async def _read(request: Request, shape: type[T]) -> tuple[T, Common]:
+    body = await decode(request, parse_object, await read_body(request))
+    fields = convert(body, shape)
+    return fields, common_of(body, fields, caller_of(request))

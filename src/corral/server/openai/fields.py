@@ -1,6 +1,6 @@
 """Fields that all compatibility routes share, as `Common` and options: what was sent, and nothing else.
 
-An option that the client did not send stays the model's own (decisions.md), unlike Ollama's fixed 1.0.
+An option that the client did not send stays the model's own (docs/differences.md), unlike Ollama's fixed 1.0.
 """
 
 from __future__ import annotations

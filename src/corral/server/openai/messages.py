@@ -6,14 +6,13 @@ Source of rules and texts: ollama openai/openai.go FromChatRequest, 2026-08; spe
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from corral.api.bodies import decode_base64
 from corral.core import Constraint, Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 
@@ -30,31 +29,16 @@ _EFFORTS: Mapping[str, Think] = {
     "ultra": "max",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class RemoteImage:
-    """An image that the client named by http URL; fetched before the model sees the message, where that is enabled."""
-
-    message: int  # index into the messages
-    url: str
+NO_IMAGES: Mapping[str, bytes] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Decoded messages, and images that are still to be fetched."""
-
-    messages: tuple[Message, ...]
-    remote_images: tuple[RemoteImage, ...] = ()
-
-
-def read_messages(items: Sequence[Any], *, allow_urls: bool = False) -> Conversation:
-    """Chat messages of a request. Raises InvalidRequest with Ollama's texts."""
+def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES) -> tuple[Message, ...]:
+    """Chat messages of a request; `fetched` has the images named by URL. Raises InvalidRequest with Ollama's texts."""
     messages: list[Message] = []
-    remote: list[RemoteImage] = []
     for item in items:
         if not isinstance(item, Mapping):
             raise InvalidRequest("invalid message format", field="messages")
-        content, images, urls = _content(item, allow_urls=allow_urls)
+        content, images = _content(item, fetched)
         role = str(item.get("role", "")).lower()
         message = Message(
             role=role,
@@ -65,9 +49,8 @@ def read_messages(items: Sequence[Any], *, allow_urls: bool = False) -> Conversa
             tool_name=str(item.get("name") or "") if role == "tool" else "",
             tool_call_id=str(item.get("tool_call_id") or ""),
         )
-        remote += [RemoteImage(len(messages), url) for url in urls]
         messages.append(message)
-    return Conversation(name_tool_results(messages), tuple(remote))
+    return name_tool_results(messages)
 
 
 def name_tool_results(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -81,24 +64,23 @@ def name_tool_results(messages: Sequence[Message]) -> tuple[Message, ...]:
     )
 
 
-def _content(item: Mapping[str, Any], *, allow_urls: bool) -> tuple[str, tuple[bytes, ...], list[str]]:
+def _content(item: Mapping[str, Any], fetched: Mapping[str, bytes]) -> tuple[str, tuple[bytes, ...]]:
     content = item.get("content")
     if isinstance(content, str):
-        return content, (), []
+        return content, ()
     if isinstance(content, list):
         texts: list[str] = []
         images: list[bytes] = []
-        urls: list[str] = []
         for part in content:
-            _read_part(part, texts, images, urls if allow_urls else None)
-        return "\n\n".join(texts), tuple(images), urls
+            _read_part(part, texts, images, fetched)
+        return "\n\n".join(texts), tuple(images)
     if item.get("tool_calls") is not None:
-        return "", (), []
+        return "", ()
     kind = "<nil>" if content is None else _GO_KINDS.get(type(content), "map[string]interface {}")
     raise InvalidRequest(f"invalid message content type: {kind}", field="messages")
 
 
-def _read_part(part: Any, texts: list[str], images: list[bytes], urls: list[str] | None) -> None:
+def _read_part(part: Any, texts: list[str], images: list[bytes], fetched: Mapping[str, bytes]) -> None:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
         texts.append(part["text"])
@@ -107,18 +89,17 @@ def _read_part(part: Any, texts: list[str], images: list[bytes], urls: list[str]
         url = image.get("url") if isinstance(image, Mapping) else image
         if not isinstance(url, str):
             raise InvalidRequest("invalid message format", field="messages")
-        if urls is not None and url.startswith(("http://", "https://")):
-            urls.append(url)
-        else:
-            images.append(read_image_url(url))
+        images.append(read_image_url(url, fetched))
     elif kind == "input_audio":
         images.append(_read_audio(part.get("input_audio")))
     else:
         raise InvalidRequest("invalid message format", field="messages")
 
 
-def read_image_url(url: str) -> bytes:
-    """The bytes of a data URL; raises InvalidRequest for anything else."""
+def read_image_url(url: str, fetched: Mapping[str, bytes] = NO_IMAGES) -> bytes:
+    """The bytes of a data URL, or of one that was fetched; raises InvalidRequest for anything else."""
+    if url in fetched:
+        return fetched[url]
     if url.startswith(("http://", "https://")):
         raise InvalidRequest(
             "image URLs are not currently supported, please use base64 encoded data instead", field="image_url"
@@ -128,14 +109,6 @@ def read_image_url(url: str) -> bytes:
     if not data:
         raise InvalidRequest("invalid image input", field="image_url")
     return data
-
-
-def decode_base64(text: str) -> bytes | None:
-    """Bytes of padded standard base64 (line ends tolerated); None when it is not."""
-    try:
-        return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
-    except (binascii.Error, ValueError):
-        return None
 
 
 def _read_audio(audio: Any) -> bytes:

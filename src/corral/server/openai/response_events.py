@@ -1,7 +1,8 @@
 """A chat's events as a Responses stream, and as the finished response.
 
 The table of events and their order is spec compat-apis §8.5. Here text that stands before a tool call is closed
-before the call begins, text after a call is kept, and a length cut ends with `response.incomplete` (decisions.md).
+before the call begins, text after a call is kept, and a length cut ends with `response.incomplete`
+(docs/differences.md).
 """
 
 from __future__ import annotations
