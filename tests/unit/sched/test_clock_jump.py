@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,5 +48,5 @@ async def test_the_schedulers_time_goes_on_when_the_wall_clock_jumps(
 ) -> None:
     clock, before, wall = LoopClock(), LoopClock().now(), time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump_s)
-    assert datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    assert abs(time.time() - wall) > 86_000
     assert 0 <= clock.now() - before < 10
