@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from corral.core import Message
+from corral.api.anthropic import MessagesRequest
 from corral.errors import InvalidRequest
+from corral.server.anthropic.messages import read_conversation
 from corral.server.openai import images
 from corral.server.openai.images import fetch_images
-from corral.server.openai.messages import Conversation, RemoteImage
+from corral.server.openai.messages import read_messages
+from corral.server.openai.response_items import read_input
 
 PICTURE = b"\x89PNG and so on"
 
@@ -72,15 +75,40 @@ async def site() -> AsyncIterator[Pictures]:
         await runner.cleanup()
 
 
-def asking_for(*urls: str) -> Conversation:
-    return Conversation((Message("user", "look", images=(b"first",)),), tuple(RemoteImage(0, url) for url in urls))
+def asking_for(*urls: str) -> list[Any]:
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}} for url in urls]}]
 
 
 async def test_a_picture_is_put_into_its_message_and_a_redirect_followed(site: Pictures) -> None:
     base = f"http://pictures.example:{site.port}"
-    wanted = asking_for(f"{base}/picture.png", f"{base}/moved")
-    (message,) = await fetch_images(wanted, Everywhere())
-    assert message.images == (b"first", PICTURE, PICTURE)
+    wanted = asking_for(f"{base}/picture.png", "data:;base64,YWJj", f"{base}/moved")
+    fetched = await fetch_images(wanted, enabled=True, resolver=Everywhere())
+    (message,) = read_messages(wanted, fetched)
+    assert message.images == (PICTURE, b"abc", PICTURE)
+
+
+async def test_responses_and_messages_may_name_pictures_too(site: Pictures) -> None:
+    url = f"http://pictures.example:{site.port}/picture.png"
+    items: list[Any] = [
+        {"role": "user", "content": [{"type": "input_image", "image_url": url}]},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": url}]},
+    ]
+    fetched = await fetch_images(items, enabled=True, resolver=Everywhere())
+    assert [message.images for message in read_input(items, fetched)] == [(PICTURE,), (PICTURE,)]
+    image = {"type": "image", "source": {"type": "url", "url": url}}
+    blocks = [image, {"type": "tool_result", "tool_use_id": "c", "content": [image]}]
+    body = MessagesRequest(messages=[{"role": "user", "content": blocks}])
+    fetched = await fetch_images(body.messages, enabled=True, resolver=Everywhere())
+    assert [message.images for message in read_conversation(body, [], fetched)] == [(PICTURE,), (PICTURE,)]
+    assert site.visits == 2
+
+
+async def test_nothing_is_fetched_unless_enabled_and_only_so_many(site: Pictures) -> None:
+    wanted = asking_for(*(f"http://pictures.example:{site.port}/picture.png?{n}" for n in range(17)))
+    assert await fetch_images(wanted, enabled=False, resolver=Everywhere()) == {}
+    with pytest.raises(InvalidRequest, match="at most 16"):
+        await fetch_images(wanted, enabled=True, resolver=Everywhere())
+    assert site.visits == 0
 
 
 @pytest.mark.parametrize(
@@ -96,13 +124,15 @@ async def test_a_picture_is_put_into_its_message_and_a_redirect_followed(site: P
 async def test_what_a_site_may_not_do(site: Pictures, monkeypatch: pytest.MonkeyPatch, path: str, why: str) -> None:
     monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 1000)
     with pytest.raises(InvalidRequest, match=why):
-        await fetch_images(asking_for(f"http://pictures.example:{site.port}/{path}"), Everywhere())
+        await fetch_images(
+            asking_for(f"http://pictures.example:{site.port}/{path}"), enabled=True, resolver=Everywhere()
+        )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]"])
 async def test_this_machine_is_never_asked_whatever_its_name(site: Pictures, host: str) -> None:
     with pytest.raises(InvalidRequest, match="private address"):
-        await fetch_images(asking_for(f"http://{host}:{site.port}/picture.png"))
+        await fetch_images(asking_for(f"http://{host}:{site.port}/picture.png"), enabled=True)
     assert site.visits == 0
 
 
@@ -111,4 +141,4 @@ async def test_this_machine_is_never_asked_whatever_its_name(site: Pictures, hos
 )
 async def test_private_networks_are_never_asked(address: str) -> None:
     with pytest.raises(InvalidRequest, match="private address"):
-        await fetch_images(asking_for(f"http://{address}/picture.png"))
+        await fetch_images(asking_for(f"http://{address}/picture.png"), enabled=True)

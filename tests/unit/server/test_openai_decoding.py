@@ -26,7 +26,7 @@ PIXEL = base64.b64encode(b"not really a png").decode()
 
 
 def messages(*items: Any) -> tuple[Message, ...]:
-    return read_messages(items).messages
+    return read_messages(items)
 
 
 def error_of(call: Any, *args: Any) -> str:
@@ -77,10 +77,12 @@ def test_content_that_cannot_be_read_has_ollamas_words(content: Any, why: str) -
     assert error_of(messages, {"role": "user", "content": content}) == why
 
 
-def test_image_urls_are_kept_for_fetching_only_where_that_is_enabled() -> None:
+def test_an_image_url_is_its_fetched_bytes_and_refused_where_none_were() -> None:
     item = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}
-    found = read_messages([item], allow_urls=True)
-    assert [(image.message, image.url) for image in found.remote_images] == [(0, "https://x/y.png")]
+    assert read_messages([item], {"https://x/y.png": b"seen"})[0].images == (b"seen",)
+    assert error_of(messages, item) == (
+        "image URLs are not currently supported, please use base64 encoded data instead"
+    )
 
 
 def test_a_tool_result_gets_its_tools_name_from_the_last_call_with_its_id() -> None:

@@ -18,6 +18,7 @@ from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.chat import Answer
 from corral.server.openai.fields import common_of
+from corral.server.openai.images import fetch_images
 from corral.server.openai.wire import json_reply, read_request, with_pings
 from corral.server.stream import SSE, EventStream, Reply
 
@@ -70,7 +71,8 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
     if not body.messages:
         raise InvalidRequest("messages is required", field="messages")
     settings = deps_of(request).settings
-    conversation = await decode(request, read_conversation, body, notices)
+    fetched = await fetch_images(body.messages, enabled=settings.fetch_images)
+    conversation = await decode(request, read_conversation, body, notices, fetched)
     tools = read_tools(body.tools or [], notices)
     options = {
         "num_predict": body.max_tokens,

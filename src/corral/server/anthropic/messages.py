@@ -16,7 +16,7 @@ from corral.api.anthropic import MessagesRequest
 from corral.api.bodies import decode_base64
 from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
-from corral.server.openai.messages import make_tool, name_tool_results
+from corral.server.openai.messages import NO_IMAGES, make_tool, name_tool_results
 
 _ROLES = {"user", "assistant", "system"}
 _EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
@@ -31,13 +31,19 @@ class _Turn:
     thinking: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
+    fetched: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def read_conversation(body: MessagesRequest, notices: list[Notice]) -> tuple[Message, ...]:
-    """System prompt and messages. Raises InvalidRequest naming what cannot be read; `notices` gets what is left out."""
+def read_conversation(
+    body: MessagesRequest, notices: list[Notice], fetched: Mapping[str, bytes] = NO_IMAGES
+) -> tuple[Message, ...]:
+    """System prompt and messages; `fetched` has the images named by URL, `notices` gets what is left out.
+
+    Raises InvalidRequest naming what cannot be read.
+    """
     messages = _system(body.system)
     for number, item in enumerate(body.messages or []):
-        messages += _read_message(item, f"messages[{number}]", notices)
+        messages += _read_message(item, f"messages[{number}]", notices, fetched)
     return name_tool_results(messages)
 
 
@@ -52,7 +58,9 @@ def _system(value: Any) -> list[Message]:
     return [Message("system", value)] if value else []
 
 
-def _read_message(item: Mapping[str, Any], where: str, notices: list[Notice]) -> list[Message]:
+def _read_message(
+    item: Mapping[str, Any], where: str, notices: list[Notice], fetched: Mapping[str, bytes]
+) -> list[Message]:
     role = str(item.get("role", "")).lower()
     if role not in _ROLES:
         raise InvalidRequest(f'{where}: role "{item.get("role", "")}" must be "user" or "assistant"', field=where)
@@ -61,7 +69,7 @@ def _read_message(item: Mapping[str, Any], where: str, notices: list[Notice]) ->
         return [Message(role, content)]
     if not isinstance(content, list):
         raise InvalidRequest(f"{where}: content must be a string or a list of blocks", field=where)
-    turn = _Turn()
+    turn = _Turn(fetched=fetched)
     for number, block in enumerate(content):
         at = f"{where}.content[{number}]"
         if not isinstance(block, Mapping):
@@ -79,13 +87,13 @@ def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[No
     if kind == "text":
         turn.texts.append(str(block.get("text", "")))
     elif kind == "image":
-        turn.images.append(_image(block.get("source"), "invalid image source"))
+        turn.images.append(_image(block.get("source"), "invalid image source", turn.fetched))
     elif kind == "thinking":
         turn.thinking = str(block.get("thinking", ""))
     elif kind in {"tool_use", "server_tool_use"}:
         turn.calls.append(_call(block, len(turn.calls), checked=kind == "tool_use"))
     elif kind == "tool_result":
-        turn.results.append(_result(block))
+        turn.results.append(_result(block, turn.fetched))
     elif kind == "web_search_tool_result":
         turn.results.append(
             Message("tool", _search_lines(block.get("content")), tool_call_id=_text(block, "tool_use_id"))
@@ -102,9 +110,11 @@ def _text(block: Mapping[str, Any], key: str) -> str:
     return str(block.get(key) or "")
 
 
-def _image(source: Any, missing: str) -> bytes:
+def _image(source: Any, missing: str, fetched: Mapping[str, bytes]) -> bytes:
     if not isinstance(source, Mapping):
         raise InvalidRequest(missing, field="image")
+    if source.get("type") == "url" and source.get("url") in fetched:
+        return fetched[source["url"]]
     if source.get("type") != "base64":
         kind = source.get("type", "")
         why = f"invalid image source type: {kind}. Only base64 images are supported."
@@ -131,14 +141,14 @@ def _call(block: Mapping[str, Any], index: int, *, checked: bool) -> ToolCall:
     return ToolCall(_text(block, "name"), dict(arguments or {}), _text(block, "id"), index)
 
 
-def _result(block: Mapping[str, Any]) -> Message:
+def _result(block: Mapping[str, Any], fetched: Mapping[str, bytes]) -> Message:
     content = block.get("content")
     texts, images = [content] if isinstance(content, str) else [], []
     for part in content if isinstance(content, list) else []:
         if isinstance(part, Mapping) and part.get("type") == "text":
             texts.append(str(part.get("text", "")))
         elif isinstance(part, Mapping) and part.get("type") == "image":
-            images.append(_image(part.get("source"), "invalid tool_result image source"))
+            images.append(_image(part.get("source"), "invalid tool_result image source", fetched))
     return Message("tool", "".join(texts), images=tuple(images), tool_call_id=_text(block, "tool_use_id"))
 
 

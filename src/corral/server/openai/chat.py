@@ -86,7 +86,7 @@ async def _chat_request(
 ) -> ChatRequest:
     if not body.messages:
         raise InvalidRequest("[] is too short - 'messages'", field="messages")
-    conversation = await decode(request, read_messages, body.messages, allow_urls=deps.settings.fetch_images)
+    fetched = await fetch_images(body.messages, enabled=deps.settings.fetch_images)
     tools = read_tools(body.tools or [])
     options = sampling_options(body)
     if body.max_completion_tokens is not None:
@@ -101,7 +101,7 @@ async def _chat_request(
     )
     return ChatRequest(
         common=common_of(request, body, options, notices, strict=deps.settings.strict),
-        messages=await fetch_images(conversation),
+        messages=await decode(request, read_messages, body.messages, fetched),
         tools=tools,
         tool_choice=read_tool_choice(body.tool_choice, tools, parallel=body.parallel_tool_calls),
         generic_tools=deps.settings.generic_tools if body.generic_tools is None else body.generic_tools,

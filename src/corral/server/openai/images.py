@@ -1,24 +1,25 @@
 """Images that clients name by URL: fetched only where the owner allows it, from public addresses only, size-capped.
 
 Every address that a name resolves to is checked when the connection is made, so a name cannot be public when looked
-at and private when used; redirects are followed by hand and checked again.
+at and private when used; redirects are followed by hand and checked again. Called by the routes of all three APIs
+before they read messages: the readers find a URL's bytes in the table that `fetch_images` returns.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from corral.core import Message
 from corral.errors import InvalidRequest
-from corral.server.openai.messages import Conversation
 
 MAX_IMAGE_BYTES = 20 * 2**20
+MAX_IMAGES = 16
 MAX_REDIRECTS = 3
 TIMEOUT_S = 15.0
 
@@ -53,22 +54,42 @@ def check_public(address: str) -> None:
         raise InvalidRequest("image URL leads to a private address, which is refused", field="image_url")
 
 
-async def fetch_images(conversation: Conversation, resolver: AbstractResolver | None = None) -> tuple[Message, ...]:
-    """The conversation's messages with all images in place. Raises InvalidRequest naming what went wrong.
+async def fetch_images(messages: Any, *, enabled: bool, resolver: AbstractResolver | None = None) -> dict[str, bytes]:
+    """The bytes of every image that `messages` (plain JSON) name by http URL; none where that is not enabled.
 
-    `resolver` turns names into addresses; without one only public addresses are found.
+    `resolver` turns names into addresses; without one only public addresses are found. Raises InvalidRequest naming
+    what went wrong.
     """
-    messages = list(conversation.messages)
-    if not conversation.remote_images:
-        return conversation.messages
+    urls = dict.fromkeys(image_urls(messages)) if enabled else {}
+    if not urls:
+        return {}
+    if len(urls) > MAX_IMAGES:
+        raise InvalidRequest(f"a request may name at most {MAX_IMAGES} images by URL", field="image_url")
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     connector = aiohttp.TCPConnector(resolver=resolver or PublicResolver(), force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
-        for image in conversation.remote_images:
-            data = await _fetch(session, image.url)
-            message = messages[image.message]
-            messages[image.message] = replace(message, images=(*message.images, data))
-    return tuple(messages)
+        return {url: await _fetch(session, url) for url in urls}
+
+
+def image_urls(items: Any) -> list[str]:
+    """http URLs in the image parts of OpenAI's messages, Responses' items or Anthropic's blocks, in order."""
+    found: list[str] = []
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, Mapping):
+            url = _url_of(item)
+            if isinstance(url, str) and url.startswith(("http://", "https://")):
+                found.append(url)
+            found += image_urls(item.get("content")) + image_urls(item.get("output"))
+    return found
+
+
+def _url_of(part: Mapping[str, Any]) -> Any:
+    kind = part.get("type")
+    if kind in {"image_url", "input_image"}:
+        image = part.get("image_url")
+        return image.get("url") if isinstance(image, Mapping) else image
+    source = part.get("source") if kind == "image" else None
+    return source.get("url") if isinstance(source, Mapping) and source.get("type") == "url" else None
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str) -> bytes:

@@ -11,13 +11,13 @@ from typing import Any
 
 from corral.core import Message, Notice, Tool, ToolCall
 from corral.errors import InvalidRequest
-from corral.server.openai.messages import make_tool, name_tool_results, read_arguments, read_image_url
+from corral.server.openai.messages import NO_IMAGES, make_tool, name_tool_results, read_arguments, read_image_url
 
 _KINDS = {int: "number", float: "number", bool: "bool", dict: "object"}
 
 
-def read_input(value: Any) -> tuple[Message, ...]:
-    """Messages of `input`. Raises InvalidRequest naming the item."""
+def read_input(value: Any, fetched: Mapping[str, bytes] = NO_IMAGES) -> tuple[Message, ...]:
+    """Messages of `input`; `fetched` has the images named by URL. Raises InvalidRequest naming the item."""
     if value is None or value == "":
         return ()
     if isinstance(value, str):
@@ -26,7 +26,7 @@ def read_input(value: Any) -> tuple[Message, ...]:
         raise InvalidRequest(
             f"input must be a string or array: got a {_KINDS.get(type(value), 'value')}", field="input"
         )
-    reader = _ItemReader(value)
+    reader = _ItemReader(value, fetched)
     for number in range(len(value)):
         reader.read(number)
     return name_tool_results(reader.finish())
@@ -35,8 +35,9 @@ def read_input(value: Any) -> tuple[Message, ...]:
 class _ItemReader:
     """Items in order; thinking waits for the assistant's next message."""
 
-    def __init__(self, items: Sequence[Any]) -> None:
+    def __init__(self, items: Sequence[Any], fetched: Mapping[str, bytes]) -> None:
         self._items = items
+        self._fetched = fetched
         self._messages: list[Message] = []
         self._thinking = ""
 
@@ -50,7 +51,7 @@ class _ItemReader:
         elif kind == "function_call":
             self._call(item, where)
         elif kind == "function_call_output":
-            text, images = read_parts(item.get("output"), where, "output")
+            text, images = read_parts(item.get("output"), where, "output", self._fetched)
             self._messages.append(Message("tool", text, images=images, tool_call_id=str(item.get("call_id") or "")))
         elif kind == "reasoning":
             self._thinking = _reasoning_text(item)
@@ -66,7 +67,7 @@ class _ItemReader:
         return self._messages
 
     def _message(self, item: Mapping[str, Any], where: str, number: int) -> None:
-        text, images = read_parts(item.get("content"), where)
+        text, images = read_parts(item.get("content"), where, "content", self._fetched)
         role = str(item.get("role", "user")).lower()
         if role != "assistant":
             self._messages.append(Message(role, text, images=images))
@@ -110,7 +111,7 @@ def _reasoning_text(item: Mapping[str, Any]) -> str:
     return "".join(str(part) for part in parts)
 
 
-def read_parts(content: Any, where: str, name: str = "content") -> tuple[str, tuple[bytes, ...]]:
+def read_parts(content: Any, where: str, name: str, fetched: Mapping[str, bytes]) -> tuple[str, tuple[bytes, ...]]:
     """Texts joined without separator, and images, of a content value; `name` is its field."""
     if isinstance(content, str):
         return content, ()
@@ -124,7 +125,7 @@ def read_parts(content: Any, where: str, name: str = "content") -> tuple[str, tu
             texts.append(str(part.get("text", "")))
         elif kind == "input_image":
             if isinstance(part.get("image_url"), str):
-                images.append(read_image_url(part["image_url"]))
+                images.append(read_image_url(part["image_url"], fetched))
         elif kind == "refusal":
             texts.append(str(part.get("refusal", "")))
         elif kind == "input_file":

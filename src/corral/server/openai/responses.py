@@ -23,6 +23,7 @@ from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, M
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of
+from corral.server.openai.images import fetch_images
 from corral.server.openai.messages import read_effort, read_format, read_stop, read_tool_choice
 from corral.server.openai.response_events import ResponseEncoder, message_item
 from corral.server.openai.response_items import read_input, read_response_tools
@@ -41,7 +42,8 @@ async def create_response(request: Request) -> Response:
     earlier: Sequence[Message] = ()
     if body.previous_response_id:
         earlier = (await run_blocking(_store(deps).load, body.previous_response_id)).messages
-    conversation = (*earlier, *await decode(request, read_input, body.input))
+    fetched = await fetch_images(body.input, enabled=deps.settings.fetch_images)
+    conversation = (*earlier, *await decode(request, read_input, body.input, fetched))
     chat = _chat_request(request, deps, body, conversation, notices)
     encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
     events = _kept(deps, body, conversation, encoder, _run(deps, chat))
