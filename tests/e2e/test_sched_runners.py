@@ -70,6 +70,7 @@ async def open_house(tmp_path: Path, models_dir: Path, **settings: Any) -> Async
     launcher = LocalLauncher(config)
     scheduler = Scheduler(config, launcher)
     await scheduler.start()
+    await scheduler.figures()
     house = House(scheduler, config, models)
     try:
         yield house
