@@ -12,7 +12,7 @@ import pytest
 
 from corral.api.anthropic import MessagesRequest
 from corral.api.responses import ResponseReply
-from corral.core import Delta, Done, Event, Message, Metrics, Notice, ToolCall
+from corral.core import Delta, Done, Event, Message, Metrics, Notice, TokenLogprob, ToolCall
 from corral.errors import ModelNotFound, RunnerDied
 from corral.server.anthropic.messages import read_conversation
 from corral.server.anthropic.replies import MessageEncoder, error_event, stop_reason
@@ -268,3 +268,14 @@ def test_kept_responses_are_bounded_private_and_gone_when_deleted(tmp_path: Path
     for missing in ("resp_2", "resp_0", "../x", "resp_" + "a" * 100):
         with pytest.raises(ModelNotFound):
             store.load(missing)
+
+
+async def test_logprobs_of_a_response_stand_on_its_deltas_and_its_item() -> None:
+    def token(text: str) -> TokenLogprob:
+        return TokenLogprob(text, -0.5, text.encode())
+
+    found = await response_frames(Delta("a", logprobs=(token("a"),)), Delta("b", logprobs=(token("b"),)), Done("stop"))
+    deltas = [data["logprobs"] for name, data in found if name == "response.output_text.delta"]
+    assert [[entry["token"] for entry in each] for each in deltas] == [["a"], ["b"]]
+    (item,) = found[-1][1]["response"]["output"]
+    assert [entry["token"] for entry in item["content"][0]["logprobs"]] == ["a", "b"]

@@ -8,11 +8,11 @@ before the call begins, text after a call is kept, and a length cut ends with `r
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
-from corral.api.native_replies import warnings_of
+from corral.api.native_replies import logprobs_of, warnings_of
 from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
 from corral.core import Delta, Done, Event, ToolCall
 from corral.server.errors import status_of, text_of
@@ -27,9 +27,9 @@ def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
     return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": text}
 
 
-def message_item(item_id: str, text: str) -> dict[str, Any]:
+def message_item(item_id: str, text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
     """A finished message item."""
-    content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
+    content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}]
     return {"id": item_id, "type": "message", "status": "completed", "role": "assistant", "content": content}
 
 
@@ -73,6 +73,7 @@ class ResponseEncoder:
         self._open: str = ""  # reasoning, message or ""
         self._item_id = ""
         self._item_text = ""
+        self._logprobs: list[Any] = []  # of the open message
         self._started = False
 
     async def frames(self, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
@@ -105,7 +106,7 @@ class ResponseEncoder:
             data += self._piece("reasoning", event.thinking)
             self.thinking += event.thinking
         if event.content:
-            data += self._piece("message", event.content)
+            data += self._piece("message", event.content, logprobs_of(event.logprobs) or ())
             self.text += event.content
         for call in event.tool_calls:
             data += self._call(call)
@@ -133,15 +134,18 @@ class ResponseEncoder:
     def _at(self) -> dict[str, Any]:
         return {"item_id": self._item_id, "output_index": len(self.reply.output)}
 
-    def _piece(self, kind: str, text: str) -> bytes:
+    def _piece(self, kind: str, text: str, logprobs: Sequence[Any] = ()) -> bytes:
         data = b"" if self._open == kind else self._close() + self._open_item(kind)
         self._item_text += text
+        self._logprobs += logprobs
         if kind == "reasoning":
             return data + self._event("response.reasoning_summary_text.delta", **self._at, summary_index=0, delta=text)
-        return data + self._event("response.output_text.delta", **self._at, content_index=0, delta=text, logprobs=[])
+        return data + self._event(
+            "response.output_text.delta", **self._at, content_index=0, delta=text, logprobs=logprobs
+        )
 
     def _open_item(self, kind: str) -> bytes:
-        self._open, self._item_text = kind, ""
+        self._open, self._item_text, self._logprobs = kind, "", []
         self._item_id = new_id("rs_" if kind == "reasoning" else "msg_")
         index = len(self.reply.output)
         if kind == "reasoning":
@@ -162,8 +166,8 @@ class ResponseEncoder:
             item = reasoning_item(self._item_id, text)
             data = self._event("response.reasoning_summary_text.done", **self._at, summary_index=0, text=text)
         else:
-            item = message_item(self._item_id, text)
-            data = self._event("response.output_text.done", **self._at, content_index=0, text=text, logprobs=[])
+            item, probs = message_item(self._item_id, text, self._logprobs), self._logprobs
+            data = self._event("response.output_text.done", **self._at, content_index=0, text=text, logprobs=probs)
             data += self._event("response.content_part.done", **self._at, content_index=0, part=item["content"][0])
         data += self._event("response.output_item.done", output_index=index, item=item)
         self.reply.output = [*self.reply.output, item]
