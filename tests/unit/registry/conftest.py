@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.registry import FakeRegistry
+from tests.unit.registry import tiny
 
 from corral.config import Settings
-from corral.core import TransferStatus
 from corral.registry.client import RetryPolicy
 from corral.registry.service import Registry
+from corral.store import manifests as media
 from corral.store.models import ModelStore
 
 
@@ -58,6 +59,7 @@ async def registry(
     await service.close()
 
 
-async def statuses_of(statuses: AsyncIterator[TransferStatus]) -> list[TransferStatus]:
-    """All statuses of a transfer."""
-    return [status async for status in statuses]
+@pytest.fixture
+def reference(fake: FakeRegistry) -> str:
+    fake.add_model("library/tiny", "latest", {media.MODEL: tiny.WEIGHTS, media.TEMPLATE: tiny.TEMPLATE})
+    return f"{fake.host}/library/tiny"

@@ -6,7 +6,8 @@ import json
 import pytest
 from aiohttp import web
 from tests.fakes.registry import FakeRegistry, Fault, digest_of, status
-from tests.unit.registry.conftest import Naps, statuses_of
+from tests.unit.registry.conftest import Naps
+from tests.unit.registry.tiny import statuses_of
 
 from corral.errors import BlobMissing, InvalidModelName, ModelNotFound, RegistryError
 from corral.names import Digest, ModelName

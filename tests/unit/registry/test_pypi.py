@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.ggufs import make_gguf
-from tests.unit.registry.conftest import statuses_of
+from tests.unit.registry.tiny import statuses_of
 
 from corral.core import TransferStatus
 from corral.errors import DigestMismatch, InvalidGGUF, InvalidModelName, InvalidRequest, RegistryError

@@ -224,3 +224,11 @@ class Client:
         self._leave.set()
         await self.task
         await settle()
+
+
+async def slow_started(launcher: FakeLauncher, count: int = 1) -> None:
+    """Until so many runners have been asked to start (the first figures are read on a thread)."""
+    async with asyncio.timeout(5):
+        while len(launcher.handles) < count:
+            await asyncio.sleep(0)
+        await launcher.handles[count - 1].started.wait()

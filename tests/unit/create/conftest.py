@@ -1,0 +1,13 @@
+"""Fixtures of the tests of create."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.unit.create.bench import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)

@@ -1,0 +1,163 @@
+"""Room for runners: what fits, what is evicted or made smaller first, and what is loaded anew for other options."""
+
+from __future__ import annotations
+
+from tests.unit.sched.world import ALL_AUTOMATIC, World
+
+from corral.errors import NotEnoughMemory, RunnerFailedToStart
+
+# ---- memory
+
+
+def test_a_model_that_fits_beside_the_others_evicts_nobody() -> None:
+    world = World(free_gib=8.0)
+    world.serve("a", gib=2.0)
+    world.ask("r", key="b", gib=3.0)
+    assert world.stops == []
+    assert world.loads[-1].key == "b"
+
+
+def test_as_few_runners_as_needed_are_evicted_for_memory() -> None:
+    world = World(free_gib=100.0, max_loaded=9)
+    for key in ("a", "b", "c"):
+        world.serve(key, gib=2.0)
+        world.now += 10.0
+    world.free_gib = 1.0
+    world.ask("r", key="d", gib=4.0)
+    assert world.stops == [("a", "evict"), ("b", "evict")]
+
+
+def test_memory_is_read_again_after_an_eviction_before_the_load() -> None:
+    world = World(free_gib=100.0, max_loaded=9)
+    world.serve("a", gib=2.0)
+    world.now += 10.0
+    world.free_gib = 1.0
+    world.ask("r", key="b", gib=2.5)
+    assert [load.key for load in world.loads] == ["a"]
+    world.free_gib = 3.0
+    world.gone("a")
+    assert world.loads[-1].key == "b"
+
+
+def test_two_loads_at_once_do_not_count_on_the_same_free_memory() -> None:
+    world = World(free_gib=5.0, max_loaded=9)
+    world.ask("r1", key="a", gib=3.0)
+    world.ask("r2", key="b", gib=3.0)
+    assert [load.key for load in world.loads] == ["a"]
+
+
+def test_fewer_slots_are_tried_before_anything_is_evicted() -> None:
+    world = World(free_gib=100.0)
+    world.serve("idle", gib=1.0)
+    world.now += 10.0
+    world.free_gib = 3.0
+    world.ask("r", key="b", gib=1.0, parallel=4, context_window=4096, per_token=2**18)  # 1 GiB a slot
+    assert world.loads[-1].spec.num_parallel == 2
+    assert world.stops == []
+
+
+def test_an_explicit_number_of_slots_is_not_lowered() -> None:
+    world = World(free_gib=3.0)
+    chosen = ALL_AUTOMATIC - {"num_parallel"}
+    world.ask("r", key="b", gib=1.0, parallel=4, per_token=2**18, automatic=chosen)
+    assert isinstance(world.failed["r"], NotEnoughMemory)
+
+
+def test_an_automatic_window_shrinks_when_nothing_is_left_to_evict_and_the_holder_is_told() -> None:
+    world = World(free_gib=3.0)
+    world.ask("r", key="b", gib=1.0, context_window=32768, per_token=2**18)
+    assert world.loads[-1].spec.context_window == 4096
+    world.ready("b")
+    grant = next(action for action in world.log if getattr(action, "notices", ()))
+    assert grant.notices[0].facts == {"planned": 32768, "num_ctx": 4096}  # type: ignore[union-attr]
+    world.ask("again", key="b", gib=1.0, context_window=32768, per_token=2**18)
+    world.end("r")
+    assert "again" in world.granted  # what we lowered ourselves is no reason to reload
+
+
+def test_a_model_that_cannot_fit_fails_at_once_with_both_numbers_and_advice() -> None:
+    world = World(free_gib=2.0)
+    world.ask("r1", "r2", key="big", gib=30.0)
+    error = world.failed["r1"]
+    assert isinstance(error, NotEnoughMemory)
+    assert error.need_bytes > error.free_bytes == 2 * 2**30
+    assert "quantization" in str(error)
+    assert "r2" in world.failed
+    assert world.loads == []
+
+
+def test_a_model_that_cannot_fit_does_not_evict_others_first() -> None:
+    world = World(free_gib=100.0)
+    world.serve("a", gib=1.0)
+    world.now += 10.0
+    world.free_gib = 2.0
+    world.ask("r", key="big", gib=30.0)
+    assert isinstance(world.failed["r"], NotEnoughMemory)
+    assert world.stops == []
+
+
+def test_only_pinned_models_loaded_is_an_error_and_no_endless_wait() -> None:
+    world = World(max_loaded=1, pinned=frozenset({"a:latest"}))
+    world.serve("a")
+    world.ask("r", key="b")
+    assert "pinned" in str(world.failed["r"])
+
+
+def test_a_load_out_of_memory_is_tried_once_more_with_less_and_alone() -> None:
+    world = World(max_loaded=9)
+    world.serve("idle")
+    world.ask("r", key="b", parallel=4, context_window=32768)
+    world.load_fails("b", out_of_memory=True)
+    assert world.stops == [("idle", "memory")]
+    assert len(world.loads) == 2
+    world.gone("idle")
+    assert world.loads[-1].spec.context_window == 4096
+    assert world.loads[-1].spec.num_parallel == 1
+    world.load_fails("b", out_of_memory=True)
+    assert isinstance(world.failed["r"], RunnerFailedToStart)
+    assert len(world.loads) == 3
+
+
+def test_out_of_memory_with_everything_explicit_and_nothing_to_evict_fails_at_once() -> None:
+    world = World()
+    world.ask("r", key="b", automatic=frozenset())
+    world.load_fails("b", out_of_memory=True)
+    assert "r" in world.failed
+
+
+# ---- reload
+
+
+def test_a_changed_option_reloads_once_the_runner_is_idle() -> None:
+    world = World()
+    world.ask("r1")
+    world.ready()
+    world.ask("r2", context_window=8192, automatic=ALL_AUTOMATIC - {"context_window"})
+    assert world.stops == []
+    world.end("r1")
+    assert world.stops == [("a", "reload")]
+    world.gone("a")
+    assert world.loads[-1].spec.context_window == 8192
+    world.ready()
+    assert "r2" in world.granted
+
+
+def test_a_runner_asked_to_reload_is_not_kept_by_compatible_requests_for_ever() -> None:
+    world = World(turn_s=10.0)
+    world.ask("a0")
+    world.ready()
+    world.ask("other", context_window=8192, automatic=ALL_AUTOMATIC - {"context_window"})
+    for turn in range(1, 30):
+        world.ask(f"a{turn}")
+        world.wait(1.0)
+        world.end(list(world.granted)[-1])
+        if world.stops:
+            break
+    assert world.stops == [("a", "reload")]
+
+
+def test_automatic_fields_do_not_reload() -> None:
+    world = World()
+    world.serve(context_window=32768)
+    world.ask("r", context_window=4096, n_batch=32)
+    assert "r" in world.granted
