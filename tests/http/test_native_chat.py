@@ -109,13 +109,15 @@ async def test_native_tool_calls_come_whole_with_parsed_arguments(server: Runnin
     assert _body(server, "/v1/chat/completions")["tools"][0]["function"]["name"] == "get_weather"
 
 
-async def test_broken_tool_call_arguments_are_an_error(server: RunningServer) -> None:
+async def test_a_call_with_broken_arguments_is_content_with_a_warning(server: RunningServer) -> None:
     server.add("tools", jinja=TOOLS_JINJA)
     call = {"index": 0, "id": "x1", "function": {"name": "get_weather", "arguments": "{oops"}}
     server.engine.chat_deltas = [{"tool_calls": [call]}]
     status, reply = await server.post("/api/chat", {"model": "tools", "messages": USER, "tools": [WEATHER]})
-    assert status == 500
-    assert 'invalid tool call arguments for "get_weather"' in reply["error"]
+    assert status == 200
+    assert reply["message"]["content"] == '{"name": "get_weather", "arguments": {oops'
+    assert "tool_calls" not in reply["message"]
+    assert [warning["code"] for warning in reply["warnings"]] == ["tool_call_unparsed"]
 
 
 async def test_tool_calls_in_text_are_found_on_the_rendered_path(server: RunningServer) -> None:

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from corral.core import Delta, Event, Message, Think, Tool, ToolCall, ToolChoice
-from corral.errors import EngineError
+from corral.core import Delta, Event, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.inference.images import is_sound
 from corral.inference.rendered import overflow_notice, window_of
 from corral.inference.run import Run, logprobs_of, progress_of
 from corral.prompt.gorender import thinks
+from corral.prompt.toolcalls import loads_object
 from corral.sched.request import Lease
 
 
@@ -87,9 +87,11 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterato
                 yield event
             if not going:
                 break
-    made = calls.finished()
-    if made and run.max_tokens:
-        yield Delta(tool_calls=made)
+    made, rest = calls.finished()
+    if (made or rest) and run.max_tokens:
+        yield Delta(content=rest, tool_calls=made)
+    if rest:
+        run.notices.append(_unparsed(rest))
     if run.window_is_full(window_of(lease)):
         run.notices.append(overflow_notice(lease))
 
@@ -132,29 +134,22 @@ class _Calls:
             part["name"] += function.get("name") or ""
             part["arguments"] += function.get("arguments") or ""
 
-    def finished(self) -> tuple[ToolCall, ...]:
-        """The whole calls; raises EngineError when one has arguments that are no JSON object."""
-        return tuple(
-            ToolCall(part["name"], _arguments(part), part["id"], index)
-            for index, (_, part) in enumerate(sorted(self._parts.items()))
-        )
+    def finished(self) -> tuple[tuple[ToolCall, ...], str]:
+        """The whole calls, and as text those whose arguments are no JSON object, as when the answer was cut short."""
+        whole: list[ToolCall] = []
+        rest = ""
+        for _, part in sorted(self._parts.items()):
+            arguments = loads_object(part["arguments"]) if part["arguments"].strip() else {}
+            if arguments is None:
+                rest += f'{{"name": {json.dumps(part["name"])}, "arguments": {part["arguments"]}'
+            else:
+                whole.append(ToolCall(part["name"], arguments, part["id"], len(whole)))
+        return tuple(whole), rest
 
 
-def _arguments(part: Mapping[str, str]) -> dict[str, Any]:
-    text = part["arguments"]
-    if not text.strip():
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise _bad_arguments(part, str(error)) from error
-    if not isinstance(value, dict):
-        raise _bad_arguments(part, "not an object")
-    return value
-
-
-def _bad_arguments(part: Mapping[str, str], why: str) -> EngineError:
-    return EngineError(500, f'llama-server returned invalid tool call arguments for "{part["name"]}": {why}')
+def _unparsed(text: str) -> Notice:
+    why = "the model began a tool call and did not finish it as JSON; it is in the content"
+    return Notice("tool_call_unparsed", why, {"text": text if len(text) <= 200 else text[:200] + "…"})
 
 
 def _native_message(message: Message) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.core import Message, TokenProb, Tool, ToolCall, ToolChoice
-from corral.errors import EngineError
+from corral.core import Delta, Message, TokenProb, Tool, ToolCall, ToolChoice
 from corral.inference.native import native_messages, run_chat, think_fields, tool_choice_fields
 from corral.inference.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.run import Run, logprobs_of
@@ -136,7 +135,9 @@ async def test_tool_calls_are_put_together_from_their_pieces_and_come_once() -> 
     assert run.reason == "stop"
 
 
-async def test_arguments_that_are_no_object_are_an_error() -> None:
+async def test_a_call_whose_arguments_are_no_object_is_content_with_a_notice() -> None:
     lease = _Lease(_chunk(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": "[1]"}}]))
-    with pytest.raises(EngineError, match='invalid tool call arguments for "f"'):
-        [event async for event in run_chat(lease, {}, new_run())]  # type: ignore[arg-type]
+    run = new_run()
+    (event,) = [event async for event in run_chat(lease, {}, run)]  # type: ignore[arg-type]
+    assert event == Delta('{"name": "f", "arguments": [1]')
+    assert [notice.code for notice in run.notices] == ["tool_call_unparsed"]

@@ -1,0 +1,199 @@
+"""Tool calls on the real engine, with a model that always makes the same two calls, and with SmolLM2 by grammar.
+
+Both prompt paths; the tag as plain text and as a control token of the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import ServerProcess
+from tests.fakes.made import made, refused
+from tests.fakes.scripted import scripted_llama
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "caller"
+GO = (
+    "{{ if .Tools }}{{ range .Tools }}{{ . }}\n{{ end }}{{ end }}{{ range .Messages }}<|im_start|>{{ .Role }}\n"
+    "{{ .Content }}{{ if .ToolCalls }}{{ range .ToolCalls }}<tool_call>\n"
+    '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}\n</tool_call>{{ end }}{{ end }}'
+    "<|im_end|>\n{{ end }}<|im_start|>assistant\n{{ if .Tools }}<|tools|>{{ else }}<|answer|>{{ end }}"
+)
+JINJA = (
+    "{% if tools %}<|im_start|>system\n# Tools\n<tools>\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
+    "</tools>\nFor each function call return a json object within <tool_call></tool_call> tags:\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call><|im_end|>\n{% endif %}'
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for call in m.tool_calls or [] %}\n<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n</tool_call>'
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if tools %}<|tools|>{% else %}<|answer|>{% endif %}"
+    "{% endif %}"
+)
+CALLS = [
+    *("<tool_call>", '\n{"name": "', "get", "_weather", '", "argu', 'ments": {"city', '": "'),
+    *("Paris", '"}', "}\n", "</tool_call>"),
+]
+FORCED = [" ", '"', *CALLS[-4:]]  # a grammar may force the text before the value as other tokens
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"enum": [7]}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+    },
+}
+TURN = {"role": "user", "content": "weather?"}
+
+
+@pytest.fixture(scope="module", params=["go-plain", "go-control", "jinja-plain"])
+def caller(
+    request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    path, tag = request.param.split("-")
+    gguf = scripted_llama(
+        tmp_path_factory.mktemp("caller") / "caller.gguf",
+        [["<|tools|>", "Let", " me", " see", *CALLS], FORCED, ["<|answer|>", "Sunny", " it", " was"]],
+        chat_template=JINJA if path == "jinja" else None,
+        controls=["<|tools|>", "<|answer|>", *(("<tool_call>", "</tool_call>") if tag == "control" else ())],
+    )
+    fields = {"template": GO} if path == "go" else {}
+    with made(server, MODEL, {"caller.gguf": gguf}, **fields):
+        yield server
+
+
+def body_of(*messages: Any, tools: list[Any] | None = None, **more: Any) -> dict[str, Any]:
+    options = {"temperature": 0, "num_predict": 60}
+    return {
+        "model": MODEL,
+        "messages": list(messages) or [TURN],
+        "tools": tools or [WEATHER],
+        "options": options,
+        **more,
+    }
+
+
+def test_the_template_gives_the_capability(caller: ServerProcess) -> None:
+    assert "tools" in caller.post("/api/show", {"model": MODEL})["capabilities"]
+
+
+def test_schema_in_call_out(caller: ServerProcess) -> None:
+    reply = caller.post("/api/chat", body_of())
+    (call,) = reply["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert call["function"]["arguments"] == {"city": "Paris"}
+    assert call["id"]
+    assert reply["message"]["content"].strip() == "Let me see"
+    assert reply["done_reason"] == "stop"
+    assert "warnings" not in reply
+
+
+def test_streamed_calls_come_whole_and_behind_the_text(caller: ServerProcess) -> None:
+    lines = list(caller.stream("/api/chat", body_of()))
+    text = "".join(line["message"]["content"] for line in lines)
+    assert text.strip() == "Let me see"
+    calls = [call for line in lines for call in line["message"].get("tool_calls", ())]
+    assert [call["function"]["arguments"] for call in calls] == [{"city": "Paris"}]
+    assert lines[-1]["done"] is True
+
+
+def test_a_call_of_something_that_is_no_tool_never_fails_and_loses_nothing(caller: ServerProcess) -> None:
+    reply = caller.post("/api/chat", body_of(tools=[ADD]))
+    message = reply["message"]
+    assert message["content"].startswith("Let me see")
+    for call in message.get("tool_calls", ()):  # the grammar forces the only tool there is, with its arguments
+        assert call["function"]["name"] == "add"
+        assert call["function"]["arguments"]["b"] == 7
+
+
+def test_the_result_of_a_call_goes_round(caller: ServerProcess) -> None:
+    call = {"id": "call_1", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    history = [
+        TURN,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "22 degrees", "tool_name": "get_weather", "tool_call_id": "call_1"},
+    ]
+    shown = caller.post("/api/chat", body_of(*history, _debug_render_only=True))["_debug_info"]["rendered_template"]
+    assert '{"name": "get_weather", "arguments": {' in shown
+    assert "tool\n22 degrees" in shown
+    assert shown.count("get_weather") >= 2
+    last = caller.post("/api/chat", {**body_of(*history), "tools": []})
+    assert last["message"]["content"].strip() == "Sunny it was"
+
+
+def test_tool_choice_and_the_other_apis(caller: ServerProcess) -> None:
+    none = caller.post("/api/chat", body_of(tool_choice="none"))
+    assert none["message"]["content"] == "Sunny it was"
+    forced = caller.post("/api/chat", body_of(tools=[WEATHER, ADD], tool_choice={"function": {"name": "get_weather"}}))
+    assert [call["function"]["name"] for call in forced["message"]["tool_calls"]] == ["get_weather"]
+    asked = {"model": MODEL, "messages": [TURN], "temperature": 0, "max_tokens": 60}
+    openai = caller.post("/v1/chat/completions", {**asked, "tools": [WEATHER]})["choices"][0]
+    assert json.loads(openai["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
+    assert openai["finish_reason"] == "tool_calls"
+    function: Any = WEATHER["function"]
+    tool = {"name": "get_weather", "input_schema": function["parameters"]}
+    anthropic = caller.post("/v1/messages", {**asked, "tools": [tool]})
+    assert anthropic["stop_reason"] == "tool_use"
+    assert anthropic["content"][-1]["input"] == {"city": "Paris"}
+
+
+GENERIC = {
+    "model": "smollm2:135m",
+    "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+    "tools": [WEATHER, ADD],
+    "options": {"temperature": 0, "num_predict": 80},
+}
+
+
+def test_without_tool_support_tools_are_refused_unless_the_generic_mode_is_asked_for(server: ServerProcess) -> None:
+    status, text = refused(server, "/api/chat", GENERIC)
+    assert (status, text) == (400, "registry.ollama.ai/library/smollm2:135m does not support tools")
+    reply = server.post("/api/chat", {**GENERIC, "generic_tools": True, "tool_choice": "required"})
+    for call in reply["message"]["tool_calls"]:
+        assert call["function"]["name"] in {"get_weather", "add"}
+    (named,) = server.post(
+        "/api/chat", {**GENERIC, "generic_tools": True, "tool_choice": {"function": {"name": "add"}}}
+    )["message"]["tool_calls"][:1]
+    assert named["function"]["arguments"]["b"] == 7
+    auto = server.post("/api/chat", {**GENERIC, "generic_tools": True})["message"]
+    assert auto["content"] or auto["tool_calls"]
+
+
+def test_a_tag_that_only_a_range_shows_and_a_bare_call_are_both_read(server: ServerProcess) -> None:
+    template = (
+        "{{ if .Tools }}{{ range .Tools }}{{ .Function.Name }};{{ end }}{{ end }}{{ range .Messages }}{{ .Role }}:"
+        '{{ .Content }}{{ range .ToolCalls }}<call>{"name": "{{ .Function.Name }}", "arguments": '
+        "{{ json .Function.Arguments }}}</call>{{ end }}\n{{ end }}"
+    )
+    form = {
+        "type": "object",
+        "properties": {"name": {"const": "get_weather"}, "arguments": {"const": {"city": "Paris"}}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+    with made(server, "ranged", from_="smollm2:135m", template=template):
+        for more in ({"format": form}, {"tool_choice": "required"}):
+            reply = server.post("/api/chat", {**GENERIC, "model": "ranged", "tools": [WEATHER], **more})
+            assert reply["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
+            assert reply["message"]["content"] == ""
