@@ -246,3 +246,18 @@ async def test_a_large_picture_is_decoded_off_the_loop(server: RunningServer, mo
         status, _ = await server.call("POST", path, body)
         assert status == 400, path  # the model cannot see
     assert threads == [False] * 3
+
+
+async def test_token_ids_are_read_as_the_models_and_foreign_ones_reported(server: RunningServer) -> None:
+    metadata = {"llama.pooling_type": 1, "tokenizer.ggml.tokens": ["x"] * 100}
+    server.add("worded", metadata=metadata)
+    ids = server.engine.tokenize("hello world")
+    _, by_text = await server.call("POST", "/v1/embeddings", {"model": "worded", "input": "hello world"})
+    _, by_ids = await server.call("POST", "/v1/embeddings", {"model": "worded", "input": [ids]})
+    assert by_ids == by_text
+    _, mixed = await server.call("POST", "/v1/embeddings", {"model": "worded", "input": [[*ids, 100_257]]})
+    assert mixed["data"] == by_text["data"]
+    assert [(warning["code"], warning["tokens"]) for warning in mixed["warnings"]] == [("tokens_unknown", 1)]
+    status, reply = await server.call("POST", "/v1/embeddings", {"model": "worded", "input": [[100_257]]})
+    assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
+    assert "whose vocabulary has 100" in reply["error"]["message"]
