@@ -19,7 +19,7 @@ from tests.fakes.checkpoints import write_adapter, write_checkpoint
 
 from corral.config import runner_environment
 from corral.convert import convert_adapter, convert_directory
-from corral.gguf import read_header
+from corral.gguf import GGUFHeader, read_header
 from corral.runner.client import RunnerClient
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
@@ -124,45 +124,19 @@ async def test_a_llama_decoder_survives_export_and_import(models_dir: Path, shor
 
 def export_llama(source: Path, folder: Path) -> dict[str, Path]:
     """A GGUF llama as a Hugging Face checkpoint of 16-bit floats."""
-    from gguf import GGUFReader, dequantize, get_tensor_name_map
-    from gguf.constants import MODEL_ARCH
     from safetensors.numpy import save_file
 
-    reader, header = GGUFReader(source), read_header(source)
-    heads, kv_heads = header.get("attention.head_count"), header.get("attention.head_count_kv")
-    blocks = header.get("block_count")
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA, blocks)
-    wanted = ["model.embed_tokens.weight", "model.norm.weight"]
-    parts = (
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-    )
-    for block in range(blocks):
-        ends = [*parts, "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]
-        wanted += [f"model.layers.{block}.{end}.weight" for end in ends]
-    stored = {tensor.name: tensor for tensor in reader.tensors}
-    tensors = {}
-    for name in wanted:
-        tensor = stored[names.get_name(name, try_suffixes=(".weight",)) or name]
-        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if "q_proj" in name or "k_proj" in name:
-            count = heads if "q_proj" in name else kv_heads
-            split = values.reshape(count, values.shape[0] // count // 2, 2, values.shape[1])
-            values = np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
-        tensors[name] = values
+    header = read_header(source)
     folder.mkdir()
+    tensors = exported_tensors(source, header)
     save_file(tensors, folder / "model.safetensors")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "hidden_size": header.get("embedding_length"),
         "intermediate_size": header.get("feed_forward_length"),
-        "num_hidden_layers": blocks,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
+        "num_hidden_layers": header.get("block_count"),
+        "num_attention_heads": header.get("attention.head_count"),
+        "num_key_value_heads": header.get("attention.head_count_kv"),
         "max_position_embeddings": header.get("context_length"),
         "rms_norm_eps": header.get("attention.layer_norm_rms_epsilon"),
         "rope_theta": header.get("rope.freq_base"),
@@ -170,11 +144,42 @@ def export_llama(source: Path, folder: Path) -> dict[str, Path]:
         "tie_word_embeddings": True,
     }
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(exported_tokenizer(header)))
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "add_bos_token": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    return {path.name: path for path in folder.iterdir()}
+
+
+def exported_tensors(source: Path, header: GGUFHeader) -> dict[str, np.ndarray[Any, Any]]:
+    """The weights under their names at Hugging Face; queries and keys in its order of rotary halves."""
+    from gguf import GGUFReader, dequantize, get_tensor_name_map
+    from gguf.constants import MODEL_ARCH
+
+    heads = {"q_proj": header.get("attention.head_count"), "k_proj": header.get("attention.head_count_kv")}
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, header.get("block_count"))
+    attention = [f"self_attn.{end}_proj" for end in "qkvo"]
+    ends = [*attention, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"]
+    wanted = ["model.embed_tokens.weight", "model.norm.weight"]
+    wanted += [f"model.layers.{block}.{end}.weight" for block in range(header.get("block_count")) for end in ends]
+    stored = {tensor.name: tensor for tensor in GGUFReader(source).tensors}
+    tensors = {}
+    for name in wanted:
+        tensor = stored[names.get_name(name, try_suffixes=(".weight",)) or name]
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        count = heads.get(name.split(".")[-2])
+        if count:
+            split = values.reshape(count, values.shape[0] // count // 2, 2, values.shape[1])
+            values = np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
+        tensors[name] = values
+    return tensors
+
+
+def exported_tokenizer(header: GGUFHeader) -> dict[str, Any]:
+    """tokenizer.json of a byte-level BPE vocabulary that takes digits one by one."""
     tokens = header.get("tokenizer.ggml.tokens").read()
     types = header.get("tokenizer.ggml.token_type").read()
-    added = [{"id": i, "content": text, "special": True} for i, text in enumerate(tokens) if types[i] == 3]
-    tokenizer = {
-        "added_tokens": added,
+    return {
+        "added_tokens": [{"id": i, "content": text, "special": True} for i, text in enumerate(tokens) if types[i] == 3],
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}],
@@ -185,7 +190,3 @@ def export_llama(source: Path, folder: Path) -> dict[str, Path]:
             "merges": header.get("tokenizer.ggml.merges").read(),
         },
     }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "add_bos_token": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(special))
-    return {path.name: path for path in folder.iterdir()}
