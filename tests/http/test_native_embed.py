@@ -94,3 +94,9 @@ async def test_tokens_there_and_back(server: RunningServer) -> None:
     assert len(reply["tokens"]) == 2
     _, back = await server.call("POST", "/api/detokenize", {"model": "go", "tokens": reply["tokens"]})
     assert back == {"model": "go", "text": "one two"}
+
+
+async def test_a_stream_flag_is_no_unknown_parameter(server: RunningServer) -> None:
+    for path, field in (("/api/embed", "input"), ("/api/embeddings", "prompt")):
+        _, reply = await server.call("POST", path, {"model": "vectors", field: "x", "stream": False})
+        assert "warnings" not in reply

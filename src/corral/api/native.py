@@ -128,17 +128,19 @@ class ChatFields(_GenerationFields):
 
 
 class EmbedFields(CommonFields):
-    """POST /api/embed."""
+    """POST /api/embed; `stream` is read because clients send it to every route, and means nothing here."""
 
     input: Any = None
+    stream: Any = None
     truncate: bool = True
     dimensions: int = 0
 
 
 class EmbeddingsFields(CommonFields):
-    """POST /api/embeddings, the old form."""
+    """POST /api/embeddings, the old form; `stream` as in EmbedFields."""
 
     prompt: str = ""
+    stream: Any = None
 
 
 @dataclass(frozen=True, slots=True)
