@@ -138,9 +138,12 @@ async def test_a_stopped_engine_is_found_hung_and_killed(make: Make) -> None:
 
 
 async def test_a_busy_engine_is_not_taken_for_hung(make: Make) -> None:
-    handle = make(hang_timeout_s=0.2)
+    handle = make(hang_timeout_s=1.0)  # far less than the run takes, more than one step of it on a busy host
     await handle.start()
-    events = [e async for e in handle.client.completion({"prompt": LONG, "n_predict": 20, "ignore_eos": True})]
+    events = [
+        e
+        async for e in handle.client.completion({"prompt": LONG[: len(LONG) // 2], "n_predict": 20, "ignore_eos": True})
+    ]
     assert events[-1]["tokens_predicted"] == 20
     assert handle.state is State.READY
 
@@ -150,10 +153,20 @@ async def test_an_engine_that_ignores_both_requests_is_killed(make: Make) -> Non
     await handle.start()
     assert handle.pid is not None
     os.kill(handle.pid, signal.SIGSTOP)  # neither the end of stdin nor SIGTERM reaches it
+    await all_threads_stopped(handle.pid)
     began = time.monotonic()
     await handle.stop(grace_s=0.4)
     assert time.monotonic() - began < 3.0
     assert handle.exit_code == -signal.SIGKILL
+
+
+async def all_threads_stopped(pid: int) -> None:
+    """Until SIGSTOP has reached every thread; before that another signal could still end the process."""
+    async with asyncio.timeout(10):
+        while any(
+            stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def test_garbage_is_a_typed_error_with_the_engines_words(make: Make, tmp_path: Path, short_dir: Path) -> None:
