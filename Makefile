@@ -7,8 +7,8 @@ setup:
 	@scripts/setup dev
 
 check: setup
-	$(PY) -m ruff format --check src tests
-	$(PY) -m ruff check src tests
+	$(PY) -m ruff format --check src tests scripts/structure
+	$(PY) -m ruff check src tests scripts/structure
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
