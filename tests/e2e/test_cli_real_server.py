@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -100,17 +101,17 @@ def test_a_chat_on_a_terminal_remembers(env: dict[str, str]) -> None:
 
 
 def test_the_official_client_finds_what_it_expects(server: ServerProcess) -> None:
-    client = ollama.Client(host=server.url)
-    assert "smollm2:135m" in {model.model for model in client.list().models}
-    assert client.show("smollm2:135m").capabilities == ["completion"]
-    answer = client.chat("smollm2:135m", messages=[{"role": "user", "content": "hi"}], options={"num_predict": 4})
-    assert answer.message.role == "assistant"
-    assert answer.eval_count == 4
-    parts = list(client.generate("smollm2:135m", "hi", stream=True, options={"num_predict": 4}))
-    assert parts[-1].done
-    assert len(client.embed("all-minilm", ["a", "b"]).embeddings) == 2
-    with pytest.raises(ollama.ResponseError, match="not found"):
-        client.show("no-such-model")
+    with contextlib.closing(ollama.Client(host=server.url)) as client:
+        assert "smollm2:135m" in {model.model for model in client.list().models}
+        assert client.show("smollm2:135m").capabilities == ["completion"]
+        answer = client.chat("smollm2:135m", messages=[{"role": "user", "content": "hi"}], options={"num_predict": 4})
+        assert answer.message.role == "assistant"
+        assert answer.eval_count == 4
+        parts = list(client.generate("smollm2:135m", "hi", stream=True, options={"num_predict": 4}))
+        assert parts[-1].done
+        assert len(client.embed("all-minilm", ["a", "b"]).embeddings) == 2
+        with pytest.raises(ollama.ResponseError, match="not found"):
+            client.show("no-such-model")
 
 
 def test_from_nothing_to_an_answer_in_one_command(models_dir: Path, tmp_path: Path) -> None:
