@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 from tests.e2e.conftest import ServerProcess
 from tests.fakes.ggufs import tiny_llama
@@ -178,3 +180,30 @@ def test_the_guides_vision_example_runs(llava: ServerProcess, tmp_path: Path) ->
     reply = llava.post("/api/generate", {**asked, "options": {"num_predict": 4}})
     assert reply["response"]
     assert reply["done"] is True
+
+
+def test_the_openai_sdk_shows_a_picture(llava: ServerProcess) -> None:
+    def ask(color: tuple[int, int, int]) -> list[float]:
+        parts: Any = [
+            {"type": "text", "text": "what is it?"},
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded(picture(color=color))}"}},
+        ]
+        with openai.OpenAI(base_url=f"{llava.url}/v1", api_key="x", max_retries=0) as client:
+            messages: Any = [{"role": "user", "content": parts}]
+            reply = client.chat.completions.create(
+                model=MODEL, messages=messages, max_tokens=3, temperature=0, seed=1, logprobs=True
+            )
+        logprobs = reply.choices[0].logprobs
+        assert logprobs is not None
+        return [token.logprob for token in logprobs.content or []]
+
+    assert ask(RED) != pytest.approx(ask(BLUE), abs=0.05)
+
+
+def test_the_anthropic_sdk_shows_a_picture(llava: ServerProcess) -> None:
+    image = {"type": "base64", "media_type": "image/png", "data": encoded(picture(color=RED))}
+    blocks: Any = [{"type": "image", "source": image}, {"type": "text", "text": "what is it?"}]
+    with anthropic.Anthropic(base_url=llava.url, api_key="x", max_retries=0) as client:
+        seen = client.messages.create(model=MODEL, max_tokens=3, messages=[{"role": "user", "content": blocks}])
+        blind = client.messages.create(model=MODEL, max_tokens=3, messages=[{"role": "user", "content": blocks[1:]}])
+    assert seen.usage.input_tokens >= blind.usage.input_tokens + IMAGE_TOKENS
