@@ -197,3 +197,19 @@ def test_a_tag_that_only_a_range_shows_and_a_bare_call_are_both_read(server: Ser
             reply = server.post("/api/chat", {**GENERIC, "model": "ranged", "tools": [WEATHER], **more})
             assert reply["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
             assert reply["message"]["content"] == ""
+
+
+def test_a_call_that_the_engine_gives_up_comes_back_as_text(
+    server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One token holds the end of what begins a call and the start of a name that no tool has."""
+    gguf = scripted_llama(
+        tmp_path_factory.mktemp("flyer") / "flyer.gguf",
+        [["<|tools|>", "<tool_call>", '\n{"name": "fly', '_away"', ', "arguments"', ": {}", "}\n", "</tool_call>"]],
+        chat_template=JINJA,
+        controls=["<|tools|>", "<|answer|>"],
+    )
+    with made(server, "flyer", {"flyer.gguf": gguf}):
+        reply = server.post("/api/chat", body_of(TURN, tools=[WEATHER]) | {"model": "flyer"})
+    assert "fly" in reply["message"]["content"]
+    assert "tool_call_unparsed" in [warning["code"] for warning in reply["warnings"]]

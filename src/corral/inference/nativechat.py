@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from corral.core import Event, Message, Rendered, Think
+from corral.core import Delta, Event, Message, Notice, Rendered, Think
+from corral.errors import EngineError
 from corral.inference.conversation import Conversation
 from corral.inference.native import (
     apply_template,
@@ -19,15 +20,16 @@ from corral.inference.native import (
     tool_choice_fields,
 )
 from corral.inference.prompts import end_tokens
-from corral.inference.rendered import window_of
+from corral.inference.rendered import run_completion, window_of
 from corral.inference.run import Run
-from corral.inference.sampling import chat_fields
+from corral.inference.sampling import chat_fields, completion_fields
 from corral.prompt.constraint import chat_fields as chat_fields_of
 from corral.prompt.gorender import thinks
 
 _SAFE_SHARE = 2  # a prompt whose plain bytes fill less than 1/2 of the window fits with any template around it
 _SMALL_WINDOW = 1024  # but with small windows the template itself may be most of it
 _TURN_BYTES = 64
+_SERVER_ERROR = 500
 
 
 class NativeChat:
@@ -72,7 +74,27 @@ class NativeChat:
         )
         body |= fields.body
         run.notices.extend(fields.notices)
-        async for event in run_chat(chat.lease, body, run):
+        streamed = False
+        try:
+            async for event in run_chat(chat.lease, body, run):
+                streamed = streamed or isinstance(event, Delta)
+                yield event
+        except EngineError as error:
+            if streamed or not chat.tools or error.status < _SERVER_ERROR:
+                raise
+            async for event in self._run_unbound(messages, run):
+                yield event
+
+    async def _run_unbound(self, messages: Sequence[Message], run: Run) -> AsyncIterator[Event]:
+        """The answer as plain text. The engine gives a call up whole when a token crosses from its beginning into what
+        the call's grammar forbids; the text is worth more to the client than an error.
+        """
+        chat = self._chat
+        text = await apply_template(chat.lease, native_messages(messages), chat.tools, chat.think)
+        fields = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease))
+        why = "the engine could not bind the tool call to its schema; the answer is passed on as text"
+        run.notices.append(Notice("tool_call_unparsed", why))
+        async for event in run_completion(chat.lease, {"prompt": text, **fields}, run):
             yield event
 
     def _bytes(self, messages: Sequence[Message]) -> int:
