@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test e2e peers browser soak bench clean
+.PHONY: setup check format test e2e peers soak bench clean
 
 setup:
 	@scripts/setup dev
@@ -18,7 +18,7 @@ format: setup
 
 test: setup
 	@scripts/system-packages docker-registry
-	$(PY) -m pytest -m "not peers and not soak and not bench and not browser"
+	$(PY) -m pytest -m "not peers and not soak and not bench"
 
 e2e: setup
 	@scripts/system-packages docker-registry nodejs npm
@@ -29,10 +29,6 @@ peers: setup
 	@scripts/system-packages nodejs npm
 	@scripts/peers-setup
 	$(PY) -m pytest -m peers
-
-browser: setup
-	@scripts/system-packages chromium
-	$(PY) -m pytest -m browser
 
 soak: setup
 	$(PY) -m pytest -m soak --timeout 3600 -s
