@@ -51,7 +51,9 @@ async def loaded(folder: Path, spec: RunnerSpec) -> AsyncIterator[RunnerClient]:
 
 
 async def logprobs(client: RunnerClient, prompt: list[int], vocabulary: int) -> Vector:
-    body = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "temperature": 1.0, "samplers": []}
+    # What is drawn does not matter, but half a UTF-8 character would come without its probabilities: draw a letter.
+    letter = [[65, 1000.0]]
+    body = {"prompt": prompt, "n_predict": 1, "n_probs": vocabulary, "temperature": 0, "logit_bias": letter}
     events = [event async for event in client.completion(body)]
     first = next(event for event in events if event.get("completion_probabilities"))
     found = {top["id"]: top["logprob"] for top in first["completion_probabilities"][0]["top_logprobs"]}
