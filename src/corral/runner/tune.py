@@ -9,8 +9,9 @@ What is known and where it comes from, best first:
 llama.cpp's CPU backend is built on OpenMP here: its threads meet at hundreds of barriers a token, and spin there. On
 idle cores spinning is fastest; when another process has the core, the one that is waited for cannot run. Measured on a
 2-core host with five to eight others at work, SmolLM2, mean of six rounds, relative to one thread: default spinning
-0.25, 2000 turns 0.5, 1000 turns 0.7, 300 turns 1.2, 100 turns 1.1, none 1.0. A runner lives long and the host's load
-changes, so the wait is 300 turns even on an idle host, and none on a busy one.
+0.25, 2000 turns 0.5, 1000 turns 0.7, 300 turns 1.2, 100 turns 1.1, none 1.0. On the same host when quiet, relative to
+default spinning: 1000 turns 0.9 to 1.0, 300 turns 0.6, none 0.3. A runner lives long and the host's load changes, so the
+wait is 1000 turns even on an idle host, and none on a busy one.
 
 Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
 flash attention off with the best of them; another choice has to be a tenth faster than the default. Each candidate is a
@@ -48,7 +49,7 @@ _PROMPT = " ".join(map(str, range(96)))  # some 300 tokens: flash attention show
 _WORTHWHILE = 1.1  # less is noise
 _MOST_REMEMBERED = 200
 _BUSY_CORES = 0.5  # that much taken by others counts as a busy host
-_SPIN_SHORT, _SPIN_NEVER = 300, 0  # GOMP_SPINCOUNT
+_SPIN_SHORT, _SPIN_NEVER = 1000, 0  # GOMP_SPINCOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +213,12 @@ def running_threads() -> int:
 
 
 def host_is_busy() -> bool:
-    """Whether others have work for half a core, or more to run now than there are cores: the average rises slowly.
+    """Whether there was work in the last minute and is more now than there are cores for.
 
-    Then threads must not spin, and measuring would mislead.
+    Both, because the average remembers our own answers, and a moment's crowd is no load. Then threads must not spin,
+    and measuring would mislead.
     """
-    return other_load() >= _BUSY_CORES or running_threads() > usable_cores()
+    return other_load() >= _BUSY_CORES and running_threads() > usable_cores()
 
 
 def host_name(cores: int) -> str:
