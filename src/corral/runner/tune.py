@@ -10,8 +10,8 @@ llama.cpp's CPU backend is built on OpenMP here: its threads meet at hundreds of
 idle cores spinning is fastest; when another process has the core, the one that is waited for cannot run. Measured on a
 2-core host with five to eight others at work, SmolLM2, mean of six rounds, relative to one thread: default spinning
 0.25, 2000 turns 0.5, 1000 turns 0.7, 300 turns 1.2, 100 turns 1.1, none 1.0. On the same host when quiet, relative to
-default spinning: 1000 turns 0.9 to 1.0, 300 turns 0.6, none 0.3. A runner lives long and the host's load changes, so the
-wait is 1000 turns even on an idle host, and none on a busy one.
+default spinning: 1000 turns 0.9 to 1.0, 300 turns 0.6, none 0.3. A runner lives long and the host's load changes, so
+the wait is 1000 turns even on an idle host, and none on a busy one.
 
 Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
 flash attention off with the best of them; another choice has to be a tenth faster than the default. Each candidate is a
