@@ -105,6 +105,7 @@ def plan(
     on_device = bool(host.devices) and _device_share(options, facts) > 0
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
+    flash = _flash_attention(flash, purpose, on_device=on_device)
     slots, slots_free = _slots(model, settings, purpose)
     batch = _batch(options, explicit, window, slots, purpose, on_device=on_device)
     least = slots + 1  # a step holds a token of every slot and some prompt
@@ -150,6 +151,13 @@ def plan(
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projectors else 0,
     )
     return LaunchPlan(spec, _automatic(explicit, settings, slots_free=slots_free), memory, tuple(notices))
+
+
+def _flash_attention(wanted: bool | None, purpose: Purpose, *, on_device: bool) -> bool | None:
+    """Off on CPU where nobody decides: a prompt of 1,400 tokens in steps of 16 is read 1.4 times as fast without it."""
+    if wanted is None and not on_device and purpose is Purpose.COMPLETION:
+        return False
+    return wanted
 
 
 def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool) -> frozenset[str]:

@@ -79,7 +79,8 @@ async def test_gpus_change_what_is_planned(tmp_path: Path) -> None:
     cpu, gpu = specs
     assert (cpu.context_window, cpu.n_batch) == (4096, 16)
     assert (gpu.context_window, gpu.n_batch) == (32768, 2048)
-    assert replace(gpu, context_window=4096, n_batch=16, use_mmap=cpu.use_mmap) == cpu
+    assert (cpu.flash_attention, gpu.flash_attention) == (False, None)
+    assert replace(gpu, context_window=4096, n_batch=16, use_mmap=cpu.use_mmap, flash_attention=False) == cpu
 
 
 async def test_three_models_a_gpu_may_be_loaded() -> None:
