@@ -6,8 +6,6 @@ Source of order and texts: ollama server/routes.go GenerateHandler, ChatHandler,
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from corral.core import Capability, Common, GenerationParameters, Notice, Think
 from corral.errors import InvalidRequest, UnsupportedCapability
 from corral.store.models import Model
@@ -66,8 +64,3 @@ def decide_think(
     if model.family == "qwen3" or "deepseek-r1" in model.name.model:
         why += ". Pull the model again to get the latest version with full thinking support"
     raise UnsupportedCapability(common.model, "thinking", why)
-
-
-def with_think(parameters: GenerationParameters, think: Think) -> GenerationParameters:
-    """The parameters with thinking decided."""
-    return parameters if parameters.think is think else replace(parameters, think=think)

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from corral.api.anthropic import MessagesRequest, TokenCount
 from corral.core import ChatRequest, GenerationParameters, Notice
 from corral.errors import InvalidRequest
+from corral.server.answer import Answer
 from corral.server.anthropic.messages import read_conversation, read_format, read_think, read_tool_choice, read_tools
 from corral.server.anthropic.replies import MessageEncoder, error_event, error_reply, whole_message
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
-from corral.server.openai.chat import Answer
 from corral.server.openai.fields import common_of
 from corral.server.openai.images import fetch_images
 from corral.server.openai.wire import json_reply, read_request, with_pings

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from corral.api.anthropic import ErrorDetail, ErrorReply, MessageReply, MessagesRequest, Usage
 from corral.api.native_replies import warnings_of
 from corral.core import Delta, Done, Event, ToolCall
+from corral.server.answer import Answer
 from corral.server.anthropic.messages import estimate_tokens
 from corral.server.errors import headers_of, status_of, text_of
-from corral.server.openai.chat import Answer
 from corral.server.openai.wire import arguments_text, call_id, encode_json, frame
 
 _ERROR_TYPES = {

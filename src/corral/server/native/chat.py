@@ -19,7 +19,8 @@ from corral.api.native_replies import (
     warnings_of,
 )
 from corral.api.timestamps import utc_now
-from corral.core import Delta, Done, Event, Progress, Rendered, TokenLogprob, ToolCall
+from corral.core import Delta, Done, Event, Progress, Rendered
+from corral.server.answer import Answer
 from corral.server.body import decode, read_body
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
@@ -34,7 +35,7 @@ async def chat(request: Request) -> Response:
     events = deps_of(request).inference.chat(wanted)
     stream = decoded.stream and bool(wanted.messages) and not wanted.parameters.render_only
     name = wanted.common.model
-    return answer_reply(events, stream=stream, chunk=partial(chat_chunk, name), whole=WholeChat(name))
+    return answer_reply(events, stream=stream, chunk=partial(chat_chunk, name), whole=partial(whole_chat, name))
 
 
 def chat_chunk(model: str, event: Event) -> ChatReply:
@@ -70,34 +71,18 @@ def _show(reply: ChatReply, rendered: Rendered) -> None:
     reply.debug_info = debug_info(rendered)
 
 
-class WholeChat:
+def whole_chat(model: str, answer: Answer) -> ChatReply:
     """A reply that is not streamed: the last line, with all text, thinking, calls and logprobs of the run."""
-
-    def __init__(self, model: str) -> None:
-        self.reply = ChatReply(model=model, created_at="", message=ReplyMessage())
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._logprobs: list[TokenLogprob] = []
-
-    def take(self, event: Event) -> None:
-        """Add one event; Done and Rendered complete the reply."""
-        if isinstance(event, Delta):
-            self._text.append(event.content)
-            self._thinking.append(event.thinking)
-            self._calls.extend(event.tool_calls)
-            self._logprobs.extend(event.logprobs)
-        elif isinstance(event, Done):
-            self._end(event)
-        elif isinstance(event, Rendered):
-            self.reply.created_at = utc_now()
-            _show(self.reply, event)
-
-    def _end(self, done: Done) -> None:
-        self.reply.created_at = utc_now()
-        message = self.reply.message
-        message.content = "".join(self._text)
-        message.thinking = "".join(self._thinking) or UNSET
-        message.tool_calls = calls_of(self._calls)
-        self.reply.logprobs = logprobs_of(self._logprobs)
-        _finish(self.reply, done)
+    message = ReplyMessage()
+    reply = ChatReply(model=model, created_at="", message=message)
+    if answer.done is not None:
+        reply.created_at = utc_now()
+        message.content = "".join(answer.content)
+        message.thinking = "".join(answer.thinking) or UNSET
+        message.tool_calls = calls_of(answer.calls)
+        reply.logprobs = logprobs_of(answer.logprobs)
+        _finish(reply, answer.done)
+    elif answer.rendered is not None:
+        reply.created_at = utc_now()
+        _show(reply, answer.rendered)
+    return reply

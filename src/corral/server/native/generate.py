@@ -19,7 +19,8 @@ from corral.api.native_replies import (
     warnings_of,
 )
 from corral.api.timestamps import utc_now
-from corral.core import Delta, Done, Event, Progress, Rendered, TokenLogprob, ToolCall
+from corral.core import Delta, Done, Event, Progress, Rendered
+from corral.server.answer import Answer
 from corral.server.body import decode, read_body
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
@@ -33,7 +34,7 @@ async def generate(request: Request) -> Response:
     events = deps_of(request).inference.generate(wanted)
     stream = decoded.stream and bool(wanted.prompt) and not wanted.parameters.render_only
     name = wanted.common.model
-    return answer_reply(events, stream=stream, chunk=partial(generate_chunk, name), whole=WholeGenerate(name))
+    return answer_reply(events, stream=stream, chunk=partial(generate_chunk, name), whole=partial(whole_generate, name))
 
 
 def generate_chunk(model: str, event: Event) -> GenerateReply:
@@ -70,33 +71,17 @@ def debug_info(rendered: Rendered) -> DebugInfo:
     return DebugInfo(rendered_template=rendered.template, image_count=rendered.image_count or UNSET)
 
 
-class WholeGenerate:
-    """A reply that is not streamed: the last line, with all text, thinking and logprobs of the run."""
-
-    def __init__(self, model: str) -> None:
-        self.reply = GenerateReply(model=model, created_at="")
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._logprobs: list[TokenLogprob] = []
-
-    def take(self, event: Event) -> None:
-        """Add one event; Done and Rendered complete the reply."""
-        if isinstance(event, Delta):
-            self._text.append(event.content)
-            self._thinking.append(event.thinking)
-            self._calls.extend(event.tool_calls)
-            self._logprobs.extend(event.logprobs)
-        elif isinstance(event, Done):
-            self._finish(event)
-        elif isinstance(event, Rendered):
-            self.reply.created_at = utc_now()
-            self.reply.debug_info = debug_info(event)
-
-    def _finish(self, done: Done) -> None:
-        self.reply.created_at = utc_now()
-        self.reply.response = "".join(self._text)
-        self.reply.thinking = "".join(self._thinking) or UNSET
-        self.reply.tool_calls = calls_of(self._calls)
-        self.reply.logprobs = logprobs_of(self._logprobs)
-        finish_generate(self.reply, done)
+def whole_generate(model: str, answer: Answer) -> GenerateReply:
+    """A reply that is not streamed: the last line, with all text, thinking, calls and logprobs of the run."""
+    reply = GenerateReply(model=model, created_at="")
+    if answer.done is not None:
+        reply.created_at = utc_now()
+        reply.response = "".join(answer.content)
+        reply.thinking = "".join(answer.thinking) or UNSET
+        reply.tool_calls = calls_of(answer.calls)
+        reply.logprobs = logprobs_of(answer.logprobs)
+        finish_generate(reply, answer.done)
+    elif answer.rendered is not None:
+        reply.created_at = utc_now()
+        reply.debug_info = debug_info(answer.rendered)
+    return reply

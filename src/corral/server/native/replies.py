@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from corral.api.native_replies import encode, status_line
 from corral.core import Event, TransferStatus
+from corral.server.answer import Answer
 from corral.server.errors import error_line, status_of
 from corral.server.stream import EventStream, Reply, collect
 
@@ -30,27 +31,28 @@ def reply_with_warnings(value: Any, warnings: Sized | UnsetType) -> Response:
     return response
 
 
-class WholeAnswer(Protocol):
-    """All events of a run as one reply."""
+class Whole(Protocol):
+    """A reply made of all events of a run."""
 
-    @property
-    def reply(self) -> Any:
-        """What is sent, once the last event was taken; it has `warnings`."""
-
-    def take(self, event: Event) -> None:
-        """Add one event."""
+    warnings: Any
 
 
 def answer_reply(
-    events: AsyncIterator[Event], *, stream: bool, chunk: Callable[[Event], object], whole: WholeAnswer
+    events: AsyncIterator[Event],
+    *,
+    stream: bool,
+    chunk: Callable[[Event], object],
+    whole: Callable[[Answer], Whole],
 ) -> Response:
     """The events of a run: a line for each, or one object made of them all."""
     if stream:
         return EventStream(events, lambda event: encode(chunk(event)) + b"\n")
 
     async def make() -> Response:
-        await collect(events, whole.take)
-        return reply_with_warnings(whole.reply, whole.reply.warnings)
+        answer = Answer()
+        await collect(events, answer.take)
+        reply = whole(answer)
+        return reply_with_warnings(reply, reply.warnings)
 
     return Reply(make)
 

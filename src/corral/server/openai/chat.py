@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from msgspec import UNSET
@@ -39,12 +39,12 @@ from corral.core import (
     Done,
     GenerationParameters,
     Notice,
-    Rendered,
     Think,
     TokenLogprob,
     ToolCall,
 )
 from corral.errors import InvalidRequest
+from corral.server.answer import Answer
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options
@@ -121,30 +121,6 @@ def _choice(chat: ChatRequest, index: int) -> ChatRequest:
         return chat
     common: Common = replace(chat.common, options={**chat.common.options, "seed": seed + index})
     return replace(chat, common=common)
-
-
-@dataclass
-class Answer:
-    """One choice, while it comes in."""
-
-    content: list[str] = field(default_factory=list)
-    thinking: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    done: Done | None = None
-    rendered: Rendered | None = None
-
-    def take(self, event: object) -> None:
-        """Add an event of this choice."""
-        if isinstance(event, Delta):
-            self.content.append(event.content)
-            self.thinking.append(event.thinking)
-            self.calls += event.tool_calls
-            self.logprobs += event.logprobs
-        elif isinstance(event, Done):
-            self.done = event
-        elif isinstance(event, Rendered):
-            self.rendered = event
 
 
 async def gather_answers(events: AsyncIterator[Indexed], count: int) -> list[Answer]:

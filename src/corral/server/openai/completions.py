@@ -20,8 +20,9 @@ from corral.api.native_replies import warnings_of
 from corral.api.openai import CompletionRequest, TextChoice, TextCompletion, TextLogprobs, Usage
 from corral.core import Common, Delta, Done, GenerateRequest, GenerationParameters, TokenLogprob
 from corral.errors import InvalidRequest
+from corral.server.answer import Answer
 from corral.server.deps import Deps, deps_of
-from corral.server.openai.chat import Answer, gather_answers, usage_of
+from corral.server.openai.chat import gather_answers, usage_of
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options
 from corral.server.openai.merge import Indexed, merge
 from corral.server.openai.wire import (
