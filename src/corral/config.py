@@ -135,10 +135,19 @@ _ACCEPTED: dict[Any, str] = {
 }
 
 
-def setting(default: Any, env: str, read: Callable[[str], Any], doc: str, accepted: str = "") -> Any:
+def setting(
+    default: Any, env: str, read: Callable[[str], Any], doc: str, accepted: str = "", *, effect: bool = True
+) -> Any:
     """A field of Settings: default, variable name without its prefix, how its text is read, one line of help."""
-    meta = {"env": env, "read": read, "doc": doc, "accepted": accepted or _ACCEPTED.get(read, "another value")}
-    return field(default=default, metadata=meta)
+    accepted = accepted or _ACCEPTED.get(read, "another value")
+    return field(
+        default=default, metadata={"env": env, "read": read, "doc": doc, "accepted": accepted, "effect": effect}
+    )
+
+
+def without_effect(default: Any, env: str, read: Callable[[str], Any], why: str) -> Any:
+    """A field that is read because Ollama has it, and that changes nothing; whoever sets it is told why."""
+    return setting(default, env, read, f"no effect: {why}", effect=False)
 
 
 @dataclass(frozen=True)
@@ -182,13 +191,17 @@ class Settings:
         None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one"
     )
     gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
-    sched_spread: bool = setting(False, "SCHED_SPREAD", _read_bool, "spread a model over all GPUs")
-    llm_library: str = setting("", "LLM_LIBRARY", str, "backend library to force")
+    sched_spread: bool = without_effect(
+        False, "SCHED_SPREAD", _read_bool, "a model is spread over all GPUs anyway, unless `main_gpu` names one"
+    )
+    llm_library: str = without_effect(
+        "", "LLM_LIBRARY", str, "an engine has one backend; install another build of it, or name one with LLAMA_SERVER"
+    )
     no_prune: bool = setting(False, "NOPRUNE", _read_bool, "keep unreferenced blobs")
     debug: int = setting(
         0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(_read_bool(text)), "1 debug, 2 trace"
     )
-    no_cloud: bool = setting(True, "NO_CLOUD", _read_bool, "cloud features; Corral has none")
+    no_cloud: bool = without_effect(True, "NO_CLOUD", _read_bool, "Corral has no cloud features")
     no_history: bool = setting(False, "NOHISTORY", _read_bool, "do not keep the REPL's history")
     defaults: str = setting(
         "ollama", "DEFAULTS", _choice("ollama", "guide"), "table of option defaults", "ollama or guide"
@@ -227,8 +240,11 @@ class Settings:
             if "env" not in item.metadata:
                 continue
             value = _find(item.metadata, item.name, environ, table, notices)
-            if value is not MISSING:
-                values[item.name] = value
+            if value is MISSING:
+                continue
+            values[item.name] = value
+            if value != item.default and not item.metadata["effect"]:
+                notices.append(f"{item.metadata['env']} is set and has {item.metadata['doc']}")
         values |= flags or {}
         home = Path(environ.get("HOME", "/"))
         for name in ("models", "home"):

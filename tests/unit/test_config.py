@@ -63,6 +63,37 @@ def test_a_load_timeout_of_nothing_means_never(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "text", "notice"),
+    [
+        (
+            "SCHED_SPREAD",
+            "1",
+            "SCHED_SPREAD is set and has no effect: a model is spread over all GPUs anyway, "
+            "unless `main_gpu` names one",
+        ),
+        (
+            "LLM_LIBRARY",
+            "cuda_v12",
+            "LLM_LIBRARY is set and has no effect: an engine has one backend; install another build of it, or name one "
+            "with LLAMA_SERVER",
+        ),
+        ("NO_CLOUD", "0", "NO_CLOUD is set and has no effect: Corral has no cloud features"),
+    ],
+)
+def test_what_has_no_effect_is_said_where_it_is_set(variable: str, text: str, notice: str) -> None:
+    for prefix in ("OLLAMA_", "CORRAL_"):
+        assert read({prefix + variable: text}).notices == (notice,)
+    Path("corral.toml").write_text(f'{variable.lower()} = "{text}"\n')
+    assert read().notices == (notice,)
+
+
+@pytest.mark.parametrize("variable", ["SCHED_SPREAD", "LLM_LIBRARY", "NO_CLOUD"])
+def test_what_has_no_effect_is_not_said_of_the_default(variable: str) -> None:
+    default = {"SCHED_SPREAD": "0", "LLM_LIBRARY": "", "NO_CLOUD": "1"}
+    assert read({f"OLLAMA_{variable}": default[variable]}).notices == ()
+
+
+@pytest.mark.parametrize(
     ("variable", "text"),
     [("MAX_QUEUE", "many"), ("MAX_QUEUE", "-1"), ("KEEP_ALIVE", "soon"), ("KEEP_ALIVE", "9" * 400)],
 )
