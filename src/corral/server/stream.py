@@ -1,7 +1,8 @@
 """Answers that take time: NDJSON, SSE and collected replies, with the client watched while they are made.
 
 First chunk first: the status is sent when the first event is there, so an error before it keeps its own status; a
-later one becomes a last line. Three tasks serve a stream:
+later one becomes a last line. A client that leaves before that gets the same answer that a cancelled request gets, for
+whoever logs or counts statuses on the way. Three tasks serve a stream:
 
     pump      events -> encode -> outbox; owns the iterator and closes it
     deliver   outbox -> send; joins what has piled up while the client was slow
@@ -14,6 +15,7 @@ lease goes back when the generation ends, not when the client has read it. Calle
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar, cast
@@ -21,7 +23,10 @@ from typing import Any, Generic, TypeVar, cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from corral.server.errors import CLIENT_CLOSED, error_line, error_reply
+from corral.errors import RequestCanceled
+from corral.server.errors import error_line, error_reply
+
+log = logging.getLogger(__name__)
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -29,7 +34,6 @@ T = TypeVar("T")
 OUTBOX_BYTES = 16 * 2**20  # far more than one generation's text; beyond it the pump waits for the reader
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream; charset=utf-8"
-_CLOSED = Response(status_code=CLIENT_CLOSED)
 
 
 class Outbox:
@@ -98,7 +102,7 @@ class EventStream(Response, Generic[E]):
         outbox = Outbox()
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(outbox))
-            watch = group.create_task(_watch(receive, pump, outbox))
+            watch = group.create_task(_watch(scope, receive, pump, outbox))
             try:
                 await self._deliver(outbox, scope, receive, send)
             finally:
@@ -150,7 +154,7 @@ class Reply(Response):
             response = await while_connected(receive, self._make())
         except Exception as error:  # noqa: BLE001  the edge of the request: every error becomes its answer
             response = self._refuse(error)
-        await (response or _CLOSED)(scope, receive, send)
+        await (response or self._refuse(_client_left(scope)))(scope, receive, send)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
@@ -176,10 +180,15 @@ async def collect(events: AsyncIterator[E], take: Callable[[E], None]) -> None:
             take(event)
 
 
-async def _watch(receive: Receive, pump: asyncio.Task[None], outbox: Outbox) -> None:
+async def _watch(scope: Scope, receive: Receive, pump: asyncio.Task[None], outbox: Outbox) -> None:
     await _disconnected(receive)
     pump.cancel()
-    outbox.close()
+    outbox.close(_client_left(scope))
+
+
+def _client_left(scope: Scope) -> RequestCanceled:
+    log.debug("%s %s: the client left before its answer had ended", scope["method"], scope["path"])
+    return RequestCanceled()
 
 
 async def _disconnected(receive: Receive) -> None:

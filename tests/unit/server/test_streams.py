@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from corral.core import Done, Event, Progress
 from corral.errors import ModelNotFound
 from corral.inference.progress import Emit, with_progress
-from corral.server.stream import EventStream, Outbox, while_connected
+from corral.server.stream import EventStream, Outbox, Reply, while_connected
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
@@ -94,6 +96,32 @@ async def test_the_status_waits_for_the_first_event() -> None:
     first.set()
     await task
     assert client.body == b"a\n"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_leaves_before_the_first_event_is_a_499_to_whoever_still_listens(
+    streamed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = asyncio.Event()
+
+    async def loading() -> AsyncIterator[str]:
+        started.set()
+        await asyncio.Event().wait()
+        yield ""
+
+    async def make() -> Response:
+        raise AssertionError([event async for event in loading()])
+
+    client = Client()
+    answer = EventStream(loading(), encode) if streamed else Reply(make)
+    with caplog.at_level(logging.DEBUG, "corral.server.stream"):
+        task = asyncio.create_task(answer(SCOPE, client.receive, client.send))
+        await started.wait()
+        client.leave.set()
+        await task
+    assert client.sent[0]["status"] == 499
+    assert client.body == b'{"error":"request canceled"}'
+    assert [record.message for record in caplog.records] == ["POST /: the client left before its answer had ended"]
 
 
 @pytest.mark.parametrize("before_first", [True, False])
