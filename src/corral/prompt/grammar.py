@@ -41,13 +41,9 @@ class Lark:
 
     def literal(self, text: str) -> str:
         """An expression for exact text, control tokens included."""
-        if not self.specials:
-            return json.dumps(text, ensure_ascii=False)
-        pattern = "|".join(re.escape(special) for special in sorted(self.specials, key=len, reverse=True))
-        parts = [part for part in re.split(f"({pattern})", text) if part]
         return " ".join(
             f"<[{self.specials[part]}]>" if part in self.specials else json.dumps(part, ensure_ascii=False)
-            for part in parts
+            for part in self._parts(text)
         )
 
     def json(self, schema: Any) -> str:
@@ -61,19 +57,29 @@ class Lark:
         return self.rule("/(?s:.*)/", terminal=True)
 
     def through(self, tag: str) -> str:
-        """Any text up to and with the first `tag`.
+        """Any text up to and with the first `tag`, which may have control tokens in it.
 
         Lexemes are greedy: only a lazy one, or a control token behind the text, makes the tag reachable.
         """
-        if tag in self.specials:
-            return f"{self.free_text()} <[{self.specials[tag]}]>"
-        return self.rule(f"/(?s:.*){escape_regex(tag)}/", attributes="[lazy]")
+        parts = self._parts(tag)
+        at = next((place for place, part in enumerate(parts) if part in self.specials), None)
+        if at is None:
+            return self.rule(f"/(?s:.*){escape_regex(tag)}/", attributes="[lazy]")
+        text = self.rule(f"/(?s:.*){escape_regex(parts[0])}/", terminal=True) if at else self.free_text()
+        return f"{text} {self.literal(''.join(parts[at:]))}"
 
     def anything(self) -> str:
         """A rule for the rest of the text: whatever, control tokens of `specials` included."""
         text = self.rule("/(?s:.+)/", terminal=True)
         tokens = "".join(f" | <[{token}]>" for token in self.specials.values())
         return self.rule(f"({text}{tokens})*")
+
+    def _parts(self, text: str) -> list[str]:
+        """The text, cut before and behind every control token in it."""
+        if not self.specials:
+            return [text]
+        pattern = "|".join(re.escape(special) for special in sorted(self.specials, key=len, reverse=True))
+        return [part for part in re.split(f"({pattern})", text) if part]
 
     def text(self, start: str) -> str:
         """The finished grammar."""

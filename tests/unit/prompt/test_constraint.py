@@ -86,6 +86,21 @@ def test_tags_that_are_control_tokens_are_written_as_such() -> None:
     assert "<[8]>" in rules(text)["start"]
 
 
+def test_control_tokens_within_a_tag_are_written_as_such_too() -> None:
+    tags = Thinking("<|a|>analysis<|m|>", "<|end|>assistant<|a|>final<|m|>")
+    specials = {"<|a|>": 1, "<|m|>": 2, "<|end|>": 3}
+    made = rules(grammar(engine_fields(Constraint("json"), thinking=tags, specials=specials)))
+    assert made["start"] == '(<[1]> "analysis" <[2]> T3 <[3]> "assistant" <[1]> "final" <[2]> T2)? r1'
+    assert made["T3"] == "/(?s:.*)/"
+
+
+def test_text_before_the_first_control_token_of_a_tag_ends_the_thinking_with_it() -> None:
+    tags = Thinking("<think>", "done.<|end|>")
+    made = rules(grammar(engine_fields(Constraint("json"), thinking=tags, specials={"<|end|>": 3})))
+    assert made["start"] == '("<think>" T3 <[3]> T2)? r1'
+    assert made["T3"] == "/(?s:.*)done\\./"
+
+
 def test_a_thinking_budget_is_the_engines_in_every_case() -> None:
     engine = engine_fields(thinking=Thinking("<think>", "</think>", budget=9)).body
     assert engine["reasoning_budget_tokens"] == 9
