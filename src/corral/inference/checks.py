@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from corral.core import Capability, Common, GenerationParameters, Notice, Think
 from corral.errors import InvalidRequest, UnsupportedCapability
+from corral.prompt.gorender import thinks
 from corral.store.models import Model
 
 MOST_TOP_LOGPROBS = 20
 _BUDGET_NEEDS_THINKING = 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'
 _NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
+_ONE_IMAGE = "this model only supports one image while more than one image requested"
+_ONE_IMAGE_FAMILY = "mllama"
 
 
 def check_top_logprobs(parameters: GenerationParameters) -> None:
@@ -21,10 +24,14 @@ def check_top_logprobs(parameters: GenerationParameters) -> None:
         raise InvalidRequest(f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}", field="top_logprobs")
 
 
-def check_generates(model: Model, common: Common, verb: str) -> None:
-    """Raise unless the model writes text; `verb` is chat or generate."""
+def check_makes_no_images(model: Model) -> None:
+    """Raise InvalidRequest when the model is for making images."""
     if Capability.IMAGE in model.capabilities:
         raise InvalidRequest("image generation models are not currently supported", field="model")
+
+
+def check_generates(model: Model, common: Common, verb: str) -> None:
+    """Raise unless the model writes text; `verb` is chat or generate."""
     if Capability.COMPLETION not in model.capabilities:
         raise UnsupportedCapability(common.model, verb, f'"{common.model}" does not support {verb}')
 
@@ -37,10 +44,12 @@ def require(model: Model, capability: Capability) -> None:
         )
 
 
-def check_sees(model: Model) -> None:
-    """Raise InvalidRequest, in the engine's words, unless the model takes images or sounds."""
+def check_sees(model: Model, most: int = 1) -> None:
+    """Raise InvalidRequest, in Ollama's words, unless the model takes `most` images or sounds in one message."""
     if not {Capability.VISION, Capability.AUDIO} & set(model.capabilities):
         raise InvalidRequest(_NO_IMAGES, field="images")
+    if most > 1 and _ONE_IMAGE_FAMILY in (model.family, *(model.families or ())):
+        raise InvalidRequest(_ONE_IMAGE, field="images")
 
 
 def decide_think(
@@ -50,6 +59,8 @@ def decide_think(
 
     Raises UnsupportedCapability when thinking is asked of a model that cannot; drop_unsupported: a notice instead.
     """
+    if model.uses_harmony:
+        return _harmony_think(model, think)
     can = Capability.THINKING in model.capabilities
     if think is None:
         return (True if can else None), []
@@ -64,3 +75,17 @@ def decide_think(
     if model.family == "qwen3" or "deepseek-r1" in model.name.model:
         why += ". Pull the model again to get the latest version with full thinking support"
     raise UnsupportedCapability(common.model, "thinking", why)
+
+
+def _harmony_think(model: Model, think: Think) -> tuple[Think, list[Notice]]:
+    """gpt-oss has three levels and no way not to think; what it cannot do is told."""
+    facts = {"model": model.name.short}
+    if think is None:
+        return True, []
+    if not thinks(think):
+        text = f"{model.name.short} always thinks; the request not to was ignored"
+        return True, [Notice("think_ignored", text, facts)]
+    if think == "max":
+        text = f'{model.name.short} knows "high" as its highest level of thinking; "max" was taken as that'
+        return "high", [Notice("think_level_lowered", text, facts)]
+    return think, []

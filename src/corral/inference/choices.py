@@ -13,6 +13,8 @@ from corral import options
 from corral.config import Settings
 from corral.core import Notice
 from corral.errors import InvalidRequest
+from corral.sched.memory import HostFigures
+from corral.sched.plan import default_window
 
 _PREDICT_PER_WINDOW = 10
 
@@ -43,7 +45,7 @@ class Choices:
 
 
 def choose(
-    settings: Settings, model_parameters: Mapping[str, Any], asked: Mapping[str, Any], *, automatic_window: int
+    settings: Settings, model_parameters: Mapping[str, Any], asked: Mapping[str, Any], host: HostFigures
 ) -> Choices:
     """Merge and check the options of a request.
 
@@ -51,9 +53,8 @@ def choose(
     """
     inherited, model_notices = _lenient(model_parameters)
     given, notices = options.validate(asked)
-    table = {"num_ctx": automatic_window, "on_overflow": settings.on_overflow} | options.defaults(settings.defaults)
-    if settings.context_length > 0:
-        table["num_ctx"] = settings.context_length
+    ours = {"num_ctx": default_window(settings, host), "on_overflow": settings.on_overflow}
+    table = options.defaults(settings.defaults) | ours
     explicit = frozenset(inherited) | frozenset(given)
     return Choices(table | inherited | given, explicit, _as_notices([*model_notices, *notices]))
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from corral.aio import run_blocking
 from corral.core import Capability, Common, Notice
 from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung
+from corral.inference.checks import check_makes_no_images
 from corral.inference.choices import Choices, choose
 from corral.inference.paths import is_rendered
 from corral.inference.progress import Emit
 from corral.inference.shared import Shared
 from corral.names import ModelName, split_source
-from corral.sched.plan import LaunchPlan, Purpose, automatic_window, plan
+from corral.sched.plan import LaunchPlan, Purpose, plan
 from corral.sched.request import Lease, LeaseRequest
 from corral.store.models import Model
 
@@ -63,6 +64,7 @@ async def find_model(shared: Shared, common: Common, *, required: bool, pull_hin
     except ModelNotFound as error:
         hint = f"model {json.dumps(sent, ensure_ascii=False)} not found, try pulling it first" if pull_hint else ""
         raise ModelNotFound(sent, hint) from error
+    check_makes_no_images(model)
     if model.weights is None:
         raise InvalidRequest(f"{model.name.short} has no GGUF weights, and Corral runs nothing else", field="model")
     return model
@@ -85,7 +87,7 @@ async def prepare(
     Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict.
     """
     host = await shared.scheduler.figures()
-    choices = choose(shared.settings, model.parameters, common.options, automatic_window=automatic_window(host))
+    choices = choose(shared.settings, model.parameters, common.options, host)
     purpose = purpose_of(model)
 
     def make_plan() -> LaunchPlan:

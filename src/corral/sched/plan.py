@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 from corral.config import Settings
 from corral.core import Notice
+from corral.options import defaults as option_defaults
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
 from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
@@ -182,8 +183,11 @@ def model_facts(model: Model) -> ModelFacts:
     )
 
 
-def automatic_window(host: HostFigures) -> int:
-    """num_ctx where nobody asks for one: by the memory of all devices together."""
+def default_window(settings: Settings, host: HostFigures) -> int:
+    """num_ctx where neither model nor request asks for one: the setting, else by the memory of all devices together."""
+    set_by_operator = settings.context_length or option_defaults(settings.defaults).get("num_ctx")
+    if set_by_operator:
+        return int(set_by_operator)
     total = host.device_total_bytes
     return next((window for least, window in WINDOW_TIERS if total >= least), DEFAULT_WINDOW)
 
@@ -192,7 +196,7 @@ def window_for(
     options: Mapping[str, Any], facts: ModelFacts, settings: Settings, host: HostFigures, *, has_vision: bool
 ) -> int:
     """Tokens per slot: asked for or automatic, raised to what works, capped by what the model was trained on."""
-    window = max(int(options.get("num_ctx", settings.context_length or automatic_window(host))), MIN_WINDOW)
+    window = max(int(options.get("num_ctx", default_window(settings, host))), MIN_WINDOW)
     if has_vision:
         window = max(window, MIN_VISION_WINDOW)
     return min(window, facts.context_length) if facts.context_length else window

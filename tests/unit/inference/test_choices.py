@@ -12,14 +12,17 @@ from corral.core import GenerationParameters
 from corral.errors import InvalidRequest
 from corral.inference.choices import Choices, choose
 from corral.inference.sampling import chat_fields, completion_fields, sampling_fields
+from corral.sched.memory import DeviceFigures, HostFigures
+from corral.sched.plan import default_window
 
 SETTINGS = Settings()
+HOST = HostFigures(0, 0, (DeviceFigures(24 * 2**30, 24 * 2**30),))  # an automatic window of 32768
 
 
 def made(
     model: dict[str, Any] | None = None, asked: dict[str, Any] | None = None, settings: Settings = SETTINGS
 ) -> Choices:
-    return choose(settings, model or {}, asked or {}, automatic_window=32768)
+    return choose(settings, model or {}, asked or {}, HOST)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +52,16 @@ def test_the_guides_table_is_one_setting_away() -> None:
     guide = made(settings=replace(SETTINGS, defaults="guide"))
     values = [guide.values[name] for name in ("num_ctx", "num_predict", "repeat_penalty")]
     assert values == [2048, 128, 1.1]
+    assert made(settings=replace(SETTINGS, defaults="guide", context_length=8192)).values["num_ctx"] == 8192
     today = made()
     assert [today.values[name] for name in ("num_predict", "repeat_penalty", "top_k")] == [-1, 1.0, 40]
+
+
+@pytest.mark.parametrize(("gib", "window"), [(0, 4096), (22, 4096), (23, 32768), (46, 32768), (47, 262144)])
+def test_the_default_window_follows_the_memory_of_all_devices(gib: int, window: int) -> None:
+    half = DeviceFigures(gib * 2**29, gib * 2**29)
+    host = HostFigures(0, 0, (half, half) if gib else ())
+    assert default_window(SETTINGS, host) == choose(SETTINGS, {}, {}, host).requested_window == window
 
 
 def test_a_request_with_a_wrong_type_is_refused_a_model_with_one_is_only_noted() -> None:
