@@ -1,4 +1,4 @@
-"""Windows and reloads through HTTP: vectors of spec native-api 11.3, seen in the runners that are started."""
+"""Windows, reloads and cuts through HTTP: vectors of spec native-api 11.3 and 11.4, seen in the runners."""
 
 from __future__ import annotations
 
@@ -49,3 +49,13 @@ async def test_num_predict_reaches_the_engine_bounded_by_ten_windows(server: Run
         await server.post("/api/generate", {"model": "go", "prompt": "x", "options": options})
         bodies = [body for path, body in server.engine.bodies if path == "/completion"]
         assert bodies[-1]["n_predict"] == sent
+
+
+async def test_nothing_is_dropped_of_a_history_that_may_not_be_cut(server: RunningServer) -> None:
+    turns = [("user", "You're a test, Harry!"), ("assistant", "I-I'm a what?"), ("user", "A test. A good one.")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    body = {"model": "go", "messages": messages, "options": {"num_ctx": 10}, "truncate": False}
+    status, reply = await server.post("/api/chat", body)
+    assert (status, reply.get("warnings")) == (200, None)
+    whole = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+    assert server.engine.bodies[-1][1]["prompt"] == whole + "<|im_start|>assistant\n"

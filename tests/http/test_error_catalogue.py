@@ -6,19 +6,42 @@ import asyncio
 import base64
 import io
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from tests.fakes.ggufs import make_gguf
 from tests.fakes.server import RunningServer
+
+from corral.store import ModelConfig
+from corral.store import manifests as media
 
 USER: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 THINK = 'invalid think value: "foo" (must be "high", "medium", "low", "max", true, or false)'
 THINK_TYPE = 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'
 TOP = "top_logprobs must be between 0 and 20"
+HARMONY = (
+    "<|start|>system<|message|>Reasoning: {{ .ThinkLevel }}<|end|>"
+    "{{ range .Messages }}<|start|>{{ .Role }}<|message|>{{ .Content }}<|end|>{{ end }}<|start|>assistant"
+)
 SHORT = 'model "nope" not found, try pulling it first'
 PROMPT: dict[str, dict[str, Any]] = {"/api/generate": {"prompt": "x"}, "/api/chat": {"messages": USER}}
+
+
+def picture(kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), (3, 4, 5)).save(out, kind)
+    return out.getvalue()
+
+
+def with_image(route: str, data: bytes) -> dict[str, Any]:
+    images = [base64.b64encode(data).decode()]
+    if route == "/api/chat":
+        return {"messages": [{"role": "user", "content": "x", "images": images}]}
+    return {"prompt": "x", "images": images}
 
 
 async def expect(server: RunningServer, route: str, body: Any, status: int, error: str) -> None:
@@ -107,9 +130,8 @@ async def test_parameters_that_cannot_be(server: RunningServer, route: str, body
 
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
 async def test_options_that_are_no_object_are_refused(server: RunningServer, route: str) -> None:
-    status, answer = await server.post(route, {"model": "go", "options": "x", **PROMPT[route]})
-    assert status == 400
-    assert "options" in answer["error"]
+    text = 'json: field "options" must be of type object, not string'
+    await expect(server, route, {"model": "go", "options": "x", **PROMPT[route]}, 400, text)
 
 
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
@@ -156,28 +178,42 @@ async def test_images_that_are_none(server: RunningServer) -> None:
         await expect(server, "/api/chat", {"model": "go", "messages": messages}, 400, error)
 
 
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (b"hello", "it is no PNG, JPEG, WebP, GIF or BMP image"),
+        (picture("WEBP")[:40], "it cannot be decoded: could not create decoder object"),
+    ],
+)
+async def test_images_that_cannot_be_decoded(
+    server: RunningServer, tmp_path: Path, route: str, image: bytes, why: str
+) -> None:
+    projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
+    server.add("see", jinja="{{ messages }}", extra={media.PROJECTOR: projector})
+    error = f"image 1 cannot be used: {why}"
+    await expect(server, route, {"model": "see", **with_image(route, image)}, 400, error)
+    assert server.launcher.runners == []
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat", "/api/embed"])
+async def test_models_that_make_images(server: RunningServer, route: str) -> None:
+    server.add("paints", config=ModelConfig("safetensors", "flux", ("flux",), capabilities=("image",)))
+    body = {"model": "paints", "input": "x", **PROMPT.get(route, {})}
+    await expect(server, route, body, 400, "image generation models are not currently supported")
+
+
 @pytest.mark.parametrize("model", ["go", "jinja"])
 async def test_images_for_a_model_without_eyes(server: RunningServer, model: str) -> None:
-    png = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(png, "PNG")
-    image = base64.b64encode(png.getvalue()).decode()
-    bodies: dict[str, dict[str, Any]] = {
-        "/api/generate": {"prompt": "x", "images": [image]},
-        "/api/chat": {"messages": [{"role": "user", "content": "x", "images": [image]}]},
-    }
-    for route, body in bodies.items():
-        status, answer = await server.post(route, {"model": model, **body})
-        assert 400 <= status <= 500
-        assert "image" in answer["error"].lower() or "multimodal" in answer["error"].lower()
-        assert "{" not in answer["error"]
+    error = "Multimodal data provided, but model does not support multimodal requests."
+    for route in PROMPT:
+        await expect(server, route, {"model": model, **with_image(route, picture("PNG"))}, 400, error)
     assert server.launcher.runners == []
 
 
 async def test_templates_of_a_request_name_line_and_column(server: RunningServer) -> None:
     body = {"model": "go", "prompt": "x", "template": "a\n{{ .Prompt"}
-    status, answer = await server.post("/api/generate", body)
-    assert status == 400
-    assert answer["error"].startswith("template: :2:")
+    await expect(server, "/api/generate", body, 400, "template: :2:1: unclosed action")
 
 
 async def test_an_unusable_schema_is_a_bad_request_with_a_plain_text(server: RunningServer) -> None:
@@ -228,6 +264,22 @@ async def test_engine_errors_keep_their_status_and_show_their_inner_text(
         assert await server.call("POST", route, body) == (status, {"error": "the engine's words"})
 
 
+@pytest.mark.parametrize("think", [None, True, "low", False])
+async def test_a_format_on_gpt_oss_begins_behind_its_thinking(server: RunningServer, think: Any) -> None:
+    server.add("oss", texts={"template": HARMONY}, config=ModelConfig("gguf", "gptoss", ("gptoss",)))
+    server.engine.reply = (
+        '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{"a": 1}'
+    )
+    body = {"model": "oss", "messages": USER, "format": "json", "think": think}
+    status, answer = await server.post("/api/chat", body)
+    assert (status, answer["message"]) == (200, {"role": "assistant", "content": '{"a": 1}', "thinking": "Hm."})
+    told = "oss:latest always thinks; the request not to was ignored"
+    assert [warning["message"] for warning in answer.get("warnings", [])] == ([told] if think is False else [])
+    sent = server.engine.bodies[-1][1]
+    assert 'start: ("<|channel|>analysis<|message|>" r3 T2)? r1\n' in sent["grammar"]
+    assert {"<|start|>", "<|end|>", "<|message|>", "<|channel|>"} < set(sent["preserved_tokens"])
+
+
 # ---- 2.3 scheduling and runtime; the full queue is in test_native_manage.py, hosts and origins in test_guards_*
 
 
@@ -238,10 +290,74 @@ async def test_an_overlong_prompt_without_shift(server: RunningServer, route: st
         "/api/generate": {"prompt": "w " * 99},
         "/api/chat": {"messages": [{"role": "user", "content": "w " * 99}]},
     }
-    status, answer = await server.post(route, {**body, **long[route]})
-    assert status == 400
-    assert "context" in answer["error"]
-    assert "{" not in answer["error"]
+    text = (
+        "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust "
+        "the context length in settings, or use a model with a longer context length"
+    )
+    await expect(server, route, {**body, **long[route]}, 400, text)
+
+
+async def test_an_overlong_prompt_on_the_native_path(server: RunningServer) -> None:
+    text = "request (99 tokens) exceeds the available context size (32 tokens), try increasing it"
+    server.engine.error = (400, text, "exceed_context_size_error")
+    await expect(server, "/api/chat", {"model": "jinja", "messages": USER, "truncate": False}, 400, text)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+async def test_a_request_that_is_canceled_while_loading(server: RunningServer, route: str, stream: bool) -> None:
+    server.engine.load_gate = asyncio.Event()
+    body = {"model": "go", "stream": stream, **PROMPT[route]}
+    asking = asyncio.create_task(server.call("POST", route, body))
+    await server.call("DELETE", f"/api/requests/{await loading(server)}")
+    assert await asking == (499, {"error": "request canceled"})
+    await given_up(server)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+async def test_a_client_that_leaves_while_loading(
+    server: RunningServer, route: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.engine.load_gate = asyncio.Event()
+    body = {"model": "go", "stream": stream, **PROMPT[route]}
+    with caplog.at_level(logging.DEBUG, "corral.server.stream"):
+        asking = asyncio.create_task(server.call("POST", route, body))
+        await loading(server)
+        asking.cancel()
+        await given_up(server)
+    assert f"POST {route}: the client left before its answer had ended" in caplog.messages
+
+
+async def loading(server: RunningServer) -> str:
+    """The id of the request whose model is being loaded, as soon as it is."""
+    async with asyncio.timeout(10):
+        while not server.launcher.runners or not server.launcher.runners[0].started:
+            await asyncio.sleep(0.005)
+    (row,) = server.deps.scheduler.requests()
+    assert row.state == "loading"
+    return row.id
+
+
+async def given_up(server: RunningServer) -> None:
+    """Until the load has been stopped and nobody waits."""
+    async with asyncio.timeout(10):
+        await server.until_idle()
+        await server.launcher.runners[0].closed.wait()
+        while server.deps.scheduler.loaded():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+@pytest.mark.parametrize("model", ["go", "jinja"])
+async def test_an_engine_event_over_its_bound(server: RunningServer, route: str, model: str) -> None:
+    error = {"error": "llama-server response stream event exceeded 8 MB limit"}
+    server.engine.reply = "x" * (8 * 2**20 + 1)
+    body = {"model": model, **PROMPT[route]}
+    assert await server.post(route, body) == (500, error)
+    server.engine.reply = "a " + server.engine.reply
+    *_, last = await server.lines(route, body)
+    assert last == error
 
 
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])

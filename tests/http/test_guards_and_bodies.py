@@ -69,6 +69,7 @@ async def test_only_hosts_that_mean_this_machine_are_answered(tmp_path: Path, ho
         server.http.get(server.url + "/api/version", headers={"Host": host}) as answer,
     ):
         assert answer.status == status
+        assert (await answer.read() == b"") is (status == 403)
 
 
 async def test_keys_are_demanded_when_set_in_the_form_of_each_api(tmp_path: Path) -> None:

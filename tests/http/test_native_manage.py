@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.server import RunningServer, running_server
 
 CLOUD = "ollama cloud is disabled: "
@@ -186,6 +187,15 @@ async def test_pull_and_push_check_the_name_first(server: RunningServer) -> None
     assert await server.post("/api/pull", {}) == (400, {"error": "invalid model name"})
     assert await server.post("/api/push", {}) == (400, {"error": "model is required"})
     assert await server.post("/api/push", {"name": "nope"}) == (404, {"error": "model 'nope' not found"})
+
+
+async def test_a_model_that_the_registry_does_not_have(server: RunningServer) -> None:
+    error = {"error": "pull model manifest: file does not exist"}
+    async with FakeRegistry().serve() as registry:
+        body = {"model": f"{registry.host}/library/nope", "insecure": True}
+        assert await server.post("/api/pull", body) == (500, error)
+        lines = await server.lines("/api/pull", body)
+    assert lines == [{"status": "pulling manifest"}, error]
 
 
 async def test_requests_in_flight_can_be_seen_and_ended(server: RunningServer) -> None:

@@ -41,6 +41,7 @@ def test_other_kinds_become_png(kind: str, mode: str) -> None:
         (picture("PNG", (1, 1)), "too few"),
         (picture("PNG", (1, 9)), "too few"),
         (picture("JPEG", (64, 64))[:300], "cannot"),
+        (picture("WEBP", (64, 64))[:-8], "it cannot be decoded: could not create decoder object"),
         (picture("TIFF"), "no PNG"),
     ],
 )

@@ -23,9 +23,7 @@ async def count_words(messages: Sequence[Message]) -> int:
     return len(render_messages(TEMPLATE, messages).split())
 
 
-async def fit(context_window: int, *messages: Message, truncate: bool = True) -> Fitted:
-    if not truncate:
-        return Fitted(tuple(messages))
+async def fit(context_window: int, *messages: Message) -> Fitted:
     return await fit_messages(messages, count_words, context_window, image_tokens=IMAGE_TOKENS)
 
 
@@ -52,6 +50,9 @@ async def test_dropped_images_renumber_the_others() -> None:
     first = Message("user", A.content, images=(b"one",))
     short = tag_images((await fit(64, first, B, Message("user", C.content, images=(b"two",)))).messages)
     assert (short.messages[0].content[:7], short.images) == ("[img-0]", (b"two",))
+    both = tag_images((await fit(2048, first, B, Message("user", C.content, images=(b"two",)))).messages)
+    assert [message.content[:7] for message in both.messages] == ["[img-0]", B.content[:7], "[img-1]"]
+    assert both.images == (b"one", b"two")
     long = tag_images((await fit(2048, A, image(b"1"), image(b"2"), B, C)).messages)
     assert (
         render_messages(TEMPLATE, long.messages)
