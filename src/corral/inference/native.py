@@ -10,10 +10,12 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from corral.core import Delta, Event, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.inference.images import is_sound
+from corral.inference.prefill import Events, engine_events
 from corral.inference.rendered import overflow_notice, window_of
 from corral.inference.run import Run, logprobs_of, progress_of
 from corral.prompt.gorender import thinks
@@ -70,10 +72,12 @@ async def apply_template(
 async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterator[Event]:
     """Deltas and progress of one /v1/chat/completions call; tool calls come whole, at the end."""
     calls = _Calls()
-    async with aclosing(lease.runner.chat(body)) as source:
+    async with aclosing(_events(lease, body, run)) as source:
         async for chunk in source:
-            if chunk.get("prompt_progress") and body.get("return_progress"):
-                yield progress_of(chunk["prompt_progress"])
+            if chunk.get("prompt_progress"):
+                if body.get("return_progress"):
+                    yield progress_of(chunk["prompt_progress"])
+                continue
             _take_end(chunk, run)
             choice = _choice(chunk)
             delta = choice.get("delta") or {}
@@ -94,6 +98,17 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterato
         run.notices.append(_unparsed(rest))
     if run.window_is_full(window_of(lease)):
         run.notices.append(overflow_notice(lease))
+
+
+def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:
+    call = partial(lease.runner.chat, {**body, "return_progress": True})
+    return engine_events(lease, call, partial(_prompt_tokens, lease, body), run)
+
+
+async def _prompt_tokens(lease: Lease, body: Mapping[str, Any]) -> Sequence[int] | None:
+    if any(isinstance(message["content"], list) for message in body["messages"]):
+        return None
+    return await lease.runner.tokenize(await lease.runner.apply_template(dict(body)), add_special=True)
 
 
 def _choice(chunk: Mapping[str, Any]) -> Mapping[str, Any]:

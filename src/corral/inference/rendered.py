@@ -10,11 +10,13 @@ import base64
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from corral.core import Delta, Event, GenerationParameters, Notice
 from corral.errors import ContextOverflow, InvalidRequest
 from corral.inference.leasing import Prepared
+from corral.inference.prefill import Events, engine_events
 from corral.inference.run import Run, logprobs_of, progress_of
 from corral.prompt.fit import cut_prompt, needs_cut
 from corral.prompt.outputs import OutputParser
@@ -90,7 +92,8 @@ async def run_completion(
     lease: Lease, body: dict[str, Any], run: Run, parser: OutputParser | None = None
 ) -> AsyncIterator[Event]:
     """Deltas and progress of one /completion call; at the end `run` knows its reason, counts and times."""
-    async with aclosing(lease.runner.completion(body)) as source:
+
+    async with aclosing(_events(lease, body, run)) as source:
         async for event in source:
             if event.get("prompt_progress"):
                 if body.get("return_progress"):
@@ -106,6 +109,17 @@ async def run_completion(
         for delta in parser.finish():
             yield delta
         run.notices.extend(parser.notices)
+
+
+def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:
+    call = partial(lease.runner.completion, {**body, "return_progress": True})
+    return engine_events(lease, call, partial(_prompt_tokens, lease, body.get("prompt")), run)
+
+
+async def _prompt_tokens(lease: Lease, prompt: object) -> Sequence[int] | None:
+    if isinstance(prompt, str):
+        return await lease.runner.tokenize(prompt, add_special=True)
+    return prompt if isinstance(prompt, list) else None
 
 
 def _take(event: Mapping[str, Any], run: Run, lease: Lease) -> bool:

@@ -37,6 +37,8 @@ class Run:
     stop_sequence: str | None = None
     timings: Mapping[str, Any] = field(default_factory=dict)
     prompt_tokens: int = 0
+    cached_at_first: int | None = None  # prompt tokens the engine had when the request came; None = as timings say
+    prefill_ms: float = 0.0  # reading the prompt before the call that timings tell of
 
     def take_piece(self, piece: str) -> bool:
         """Note a piece of raw output; False when the run must stop here because it only repeats itself."""
@@ -80,14 +82,14 @@ class Run:
     def metrics(self) -> Metrics:
         """Counts and times by the engine's clock; by ours when it was stopped before it could tell."""
         now = time.perf_counter_ns()
-        cached = int(self.timings.get("cache_n", 0))
+        found = int(self.timings.get("cache_n", 0))  # what earlier calls of this request read is among it
         told = "predicted_n" in self.timings
         return Metrics(
             total_duration_ns=now - self.started_ns,
             load_duration_ns=self.load_duration_ns,
-            prompt_tokens=cached + int(self.timings["prompt_n"]) if told else self.prompt_tokens,
-            cached_tokens=cached,
-            prompt_duration_ns=_nanoseconds(self.timings.get("prompt_ms", 0.0)),
+            prompt_tokens=found + int(self.timings["prompt_n"]) if told else self.prompt_tokens,
+            cached_tokens=found if self.cached_at_first is None else min(found, self.cached_at_first),
+            prompt_duration_ns=_nanoseconds(self.prefill_ms + self.timings.get("prompt_ms", 0.0)),
             eval_tokens=0 if self.max_tokens == 0 else int(self.timings["predicted_n"]) if told else self.events,
             eval_duration_ns=_nanoseconds(self.timings["predicted_ms"]) if told else max(0, now - self.first_token_ns),
         )

@@ -12,6 +12,7 @@ import contextlib
 import time
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ _decode = msgspec.json.Decoder().decode
 Explain = Callable[[], Awaitable[CorralError]]
 
 
+@dataclass(slots=True)
+class Sharing:
+    """How many requests a runner serves, and how many of them answer already. Kept by those who make the calls."""
+
+    requests: int = 0
+    answering: int = 0
+
+
 class RunnerClient:
     """Calls to one runner. Safe for any number of calls at once.
 
@@ -40,6 +49,7 @@ class RunnerClient:
     def __init__(self, socket_path: Path, explain: Explain | None = None) -> None:
         self.socket_path = socket_path
         self.in_flight = 0
+        self.sharing = Sharing()
         self.last_progress = time.monotonic()  # when an answer last moved; comments (`: ping`) do not count
         self.on_busy: Callable[[], None] | None = None  # called when in_flight leaves 0
         self._explain = explain or _unexplained

@@ -69,9 +69,6 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         Flag("cache_idle_slots", False),
         _flag("cache_ram_mib", options.prompt_cache_mib, "--cache-ram"),
     ]
-    if spec.kv_unified:
-        flags.append(_flag("kv_unified", True, "--kv-unified"))
-        flags.append(Flag("kv_unified_per_slot", spec.context_window))
     if spec.n_gpu_layers >= 0:
         flags.append(_flag("n_gpu_layers", spec.n_gpu_layers, "--gpu-layers"))
     if spec.main_gpu is not None:

@@ -39,7 +39,7 @@ class RunnerSpec:
     chat_template: str | None = None  # None = the GGUF's own; "chatml" when Corral renders the prompt itself
     draft_num_predict: int = 0
     image_min_tokens: int = 0
-    kv_unified: bool = False  # True: slots share one pool, and every slot pays for reading the others' tokens
+    paced: bool = False  # steps take long enough that long prompts go in pieces while others are served
 
     def to_json(self) -> str:
         """One line of JSON; paths as text."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.runner.devices import Device
+from corral.runner.tune import usable_cores
 from corral.sched.memory import DeviceFigures, HostFigures
 
 _UNLIMITED = 2**60  # cgroup v1 writes its "no limit" as a number near 2**63
@@ -34,13 +35,13 @@ class HostMemory:
     overhead_bytes: int = 0
 
     def read(self) -> HostFigures:
-        """Total and available bytes for this process and its children, and the devices'."""
+        """Total and available bytes for this process and its children, the devices', and its cores."""
         total, available = self._meminfo()
         for limit, used in self._cgroups():
             total = min(total, limit)
             available = min(available, max(0, limit - used))
         devices = (self._figures(device, available) for device in self.devices())
-        return HostFigures(total, available, tuple(devices))
+        return HostFigures(total, available, tuple(devices), usable_cores())
 
     def _figures(self, device: Device, available: int) -> DeviceFigures:
         """Both without the overhead. Source: ollama OLLAMA_GPU_OVERHEAD (spec native-api 3.2), server/sched.go."""

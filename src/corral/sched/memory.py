@@ -61,6 +61,11 @@ class Header(Protocol):
         ...
 
     @property
+    def parameter_count(self) -> int:
+        """Elements of all tensors."""
+        ...
+
+    @property
     def tensors(self) -> Sequence[Any]:
         """Entries with `type_name` and `size_bytes`."""
         ...
@@ -86,6 +91,7 @@ class ModelFacts:
     context_length: int = 0
     sliding_window: int = 0
     sliding_layers: int = 0
+    parameters: int = 0
     weights_bytes: int = 0
     repacked_bytes: int = 0
     projector_bytes: int = 0
@@ -117,6 +123,7 @@ class ModelFacts:
             sliding_window=window,
             sliding_layers=_sliding_layers(header, blocks) if window else 0,
             weights_bytes=sum(tensor.size_bytes for tensor in tensors),
+            parameters=header.parameter_count,
             repacked_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type_name in REPACKED_TYPES),
             projector_bytes=projector_bytes,
             adapter_bytes=adapter_bytes,
@@ -266,11 +273,12 @@ class DeviceFigures:
 
 @dataclass(frozen=True, slots=True)
 class HostFigures:
-    """What the host has, as far as this process may use it (cgroup limits included), in bytes."""
+    """What the host has, as far as this process may use it (cgroup limits included)."""
 
     total_bytes: int
     available_bytes: int
     devices: tuple[DeviceFigures, ...] = ()
+    cores: int = 1
 
     @property
     def device_total_bytes(self) -> int:

@@ -8,17 +8,15 @@ native-api 3.2, 3.4, 3.5, 7.2); where ours differ, docs/differences.md says so.
 |----------------|-------------------------|----------------------------------------------------------------------|
 | context_window | num_ctx, CONTEXT_LENGTH | by device memory: 262144 / 32768 / 4096; capped by what it was trained on |
 | num_parallel   | OLLAMA_NUM_PARALLEL     | 4, 2 or 1 slots by memory                                            |
-| n_batch        | num_batch               | embedding: min(2048, window); CPU: 16; GPU: by tokens of all slots   |
+| n_batch        | num_batch               | embedding: min(2048, window); CPU: half a second; GPU: by all slots  |
 | use_mmap       | use_mmap                | off on CPU and where host memory is short, else the engine's choice  |
 | n_threads      | num_thread              | OLLAMA_THREADS, else the runner's own choice                         |
 
-The batch on CPU is what one engine step may take: while a prompt is read, every other stream waits a step for its next
-token, and a cancel is noticed between steps. Measured with 4 slots, one stream beside a prompt of 2,900 tokens: p99 gap
-3,782 / 1,180 / 654 / 342 / 143 / 69 ms with 512 / 128 / 64 / 32 / 16 / 8, the prompt's first token after 19.6 / 20.9 /
-21.1 / 22.4 / 19.5 / 24.0 s. So 16 is as small as costs nothing there. The engine has one batch size for its whole life
-(llama_n_batch of the context; no request field), so a prompt that is alone cannot take larger steps. Where the threads
-sleep at barriers instead of spinning (a busy host, tune.py) a small batch pays more wake-ups per token: someone who
-wants a lone prompt's speed over everything sets num_batch.
+The batch on CPU is what one engine step may take, and a cancel is noticed between steps. The engine has one batch size
+for its whole life (llama_n_batch of the context; no request field), so it is sized for a prompt that is alone: about
+half a second of work. Beside others, inference/prefill.py hands a prompt over in smaller pieces (`RunnerSpec.paced`).
+From 64 tokens on the engine computes flash attention in tiles, which makes it the faster choice at every depth; below,
+attention without it is. Measured (SmolLM2, 2 cores, prompt of 2,900 tokens): ADR 13.
 """
 
 from __future__ import annotations
@@ -38,7 +36,10 @@ from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
 
 GIB = 2**30
-CPU_BATCH = 16  # see the top of this file
+CPU_BATCHES = (512, 256, 128, 64, 32, 16)  # see the top of this file
+CPU_STEP_S = 0.5
+CPU_FLOPS_PER_CORE = 20e9  # of quantized weights; measured: AVX2 without VNNI, 21e9
+FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
 PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every slot
 MIN_WINDOW = 4
 MIN_VISION_WINDOW = 2048
@@ -106,14 +107,14 @@ def plan(
     on_device = bool(host.devices) and _device_share(options, facts) > 0
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
-    flash = _flash_attention(flash, purpose, on_device=on_device)
     slots, slots_free = _slots(model, settings, purpose)
-    batch = _batch(options, explicit, window, slots, purpose, on_device=on_device)
+    batch = _batch(options, explicit, window, slots, purpose, 0 if on_device else _cpu_batch(facts, host))
     least = slots + 1  # a step holds a token of every slot and some prompt
     if batch < least:
         text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
         notices.append(Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}))
         batch = least
+    flash = _flash_attention(flash, batch, purpose, on_device=on_device)
     mmap = _use_mmap(options, explicit, facts, host, on_device=on_device)
     memory = estimate(
         facts,
@@ -149,14 +150,17 @@ def plan(
         rerank=purpose is Purpose.RERANK,
         chat_template=chat_template,
         draft_num_predict=int(options.get("draft_num_predict", DEFAULT_DRAFT_TOKENS if model.draft else 0)),
+        paced=not on_device and purpose is Purpose.COMPLETION,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projectors else 0,
     )
     return LaunchPlan(spec, _automatic(explicit, settings, slots_free=slots_free), memory, tuple(notices))
 
 
-def _flash_attention(wanted: bool | None, purpose: Purpose, *, on_device: bool) -> bool | None:
-    """Off on CPU where nobody decides: a prompt of 1,400 tokens in steps of 16 is read 1.4 times as fast without it."""
-    if wanted is None and not on_device and purpose is Purpose.COMPLETION:
+def _flash_attention(wanted: bool | None, batch: int, purpose: Purpose, *, on_device: bool) -> bool | None:
+    """Off on CPU where nobody decides and steps are small: a prompt of 1,400 tokens in steps of 16 is read 1.2 times
+    as fast without it.
+    """
+    if wanted is None and not on_device and purpose is Purpose.COMPLETION and batch < FLASH_TILE:
         return False
     return wanted
 
@@ -248,15 +252,23 @@ def _slots_that_fit(memory: MemoryEstimate, host: HostFigures) -> int:
     return next((count for count in SLOT_CHOICES if room.holds(memory.at(slots=count))), SLOT_CHOICES[-1])
 
 
+def _cpu_batch(facts: ModelFacts, host: HostFigures) -> int:
+    """Prompt tokens that the CPU reads in CPU_STEP_S, by what a multiplication costs; rounded down to a choice."""
+    read_for_prompts = max(1, facts.parameters - facts.vocabulary * facts.embedding_length)
+    tokens = CPU_STEP_S * host.cores * CPU_FLOPS_PER_CORE / (2 * read_for_prompts)
+    return next((batch for batch in CPU_BATCHES if batch <= tokens), CPU_BATCHES[-1])
+
+
 def _batch(
-    options: Mapping[str, Any], explicit: frozenset[str], window: int, slots: int, purpose: Purpose, *, on_device: bool
+    options: Mapping[str, Any], explicit: frozenset[str], window: int, slots: int, purpose: Purpose, on_cpu: int
 ) -> int:
+    """on_cpu: what suits the CPU, 0 = it runs on a device."""
     if "num_batch" in explicit:
         return int(options["num_batch"])
     if purpose is not Purpose.COMPLETION:
         return min(EMBEDDING_BATCH, window)
-    if not on_device:
-        return max(CPU_BATCH, slots + PROMPT_TOKENS_PER_STEP)
+    if on_cpu:
+        return max(on_cpu, slots + PROMPT_TOKENS_PER_STEP)
     tokens = window * slots
     return 2048 if tokens > 32768 else 1024 if tokens > 4096 else 512
 

@@ -11,6 +11,7 @@ from corral.core import Delta, Message, TokenProb, Tool, ToolCall, ToolChoice
 from corral.inference.native import native_messages, run_chat, think_fields, tool_choice_fields
 from corral.inference.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.run import Run, logprobs_of
+from corral.runner.client import Sharing
 
 
 def new_run(**fields: Any) -> Run:
@@ -106,7 +107,7 @@ class _Lease:
 
     def __init__(self, *chunks: dict[str, Any]) -> None:
         self.chunks, self.runner, self.eval_tokens, self.context_window = chunks, self, 0, 4096
-        self.spec = self
+        self.spec, self.paced, self.sharing = self, False, Sharing()
 
     async def chat(self, body: dict[str, Any]) -> Any:
         for chunk in self.chunks:

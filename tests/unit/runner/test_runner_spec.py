@@ -53,10 +53,10 @@ def test_every_file_the_engine_opens_is_listed() -> None:
     assert FULL.readable_paths == tuple(map(Path, ("/m", "/p", "/a", "/b", "/d")))
 
 
-def test_slots_share_one_pool_and_keep_their_window() -> None:
+def test_every_slot_has_a_window_of_its_own() -> None:
     values = settings(FULL)
-    assert (values["n_ctx"], values["n_parallel"], values["kv_unified"]) == (4 * 8192, 4, True)
-    assert values["kv_unified_per_slot"] == 8192
+    assert (values["n_ctx"], values["n_parallel"]) == (4 * 8192, 4)
+    assert "kv_unified" not in values
     assert values["cache_idle_slots"] is False
 
 

@@ -45,6 +45,7 @@ class FakeHeader:
     architecture: str = "llama"
     values: dict[str, Any] = field(default_factory=dict)
     tensors: tuple[Tensor, ...] = (Tensor("Q4_K", 60), Tensor("F32", 40))
+    parameter_count: int = 0
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.values.get(key, default)

@@ -11,7 +11,7 @@ from tests.fakes.ggufs import make_gguf
 from tests.fakes.stores import add_model
 
 from corral.config import Settings
-from corral.sched.memory import DeviceFigures, HostFigures
+from corral.sched.memory import DeviceFigures, HostFigures, ModelFacts
 from corral.sched.plan import LaunchPlan, Purpose, plan
 from corral.store import ModelStore
 from corral.store.model import Model
@@ -83,18 +83,33 @@ def test_defaults_among_the_options_stay_automatic(model: Model) -> None:
 # ---- num_batch
 
 
-def test_prefill_batches_are_small_on_cpu_and_grow_with_the_tokens_on_a_gpu(model: Model) -> None:
-    assert planned(model).spec.n_batch == 16
+@pytest.mark.parametrize(
+    ("millions", "cores", "batch", "flash"),
+    [(135, 2, 64, None), (135, 8, 256, None), (1_200, 2, 16, False), (8_000, 16, 16, False), (1, 64, 512, None)],
+)
+def test_a_step_on_cpu_is_half_a_second_and_flash_attention_needs_tiles(
+    model: Model, monkeypatch: pytest.MonkeyPatch, millions: int, cores: int, batch: int, flash: bool | None
+) -> None:
+    facts = ModelFacts(parameters=millions * 10**6, vocabulary=49152, embedding_length=576)
+    facts = replace(facts, vocabulary=0) if millions == 1 else facts
+    monkeypatch.setattr("corral.sched.plan.model_facts", lambda _: facts)
+    spec = planned(model, {}, replace(CPU, cores=cores)).spec
+    assert (spec.n_batch, spec.flash_attention, spec.paced) == (batch, flash, True)
+
+
+def test_prefill_batches_grow_with_the_tokens_on_a_gpu(model: Model) -> None:
     one = Settings(num_parallel=1)
     assert planned(model, {"num_ctx": 4096}, GPU, settings=one).spec.n_batch == 512
     assert planned(model, {"num_ctx": 8192}, GPU, settings=one).spec.n_batch == 1024
     assert planned(model, {"num_ctx": 65536}, GPU, settings=one).spec.n_batch == 2048
-    assert planned(model, {"num_ctx": 65536, "num_gpu": 0}, GPU, settings=one).spec.n_batch == 16
+    on_cpu = planned(model, {"num_ctx": 65536, "num_gpu": 0}, GPU, settings=one).spec
+    assert (on_cpu.n_batch, on_cpu.paced) == (512, True)
+    assert not planned(model, {}, GPU).spec.paced
 
 
 def test_an_automatic_batch_has_room_for_prompts_beside_any_number_of_slots(model: Model) -> None:
-    result = planned(model, settings=Settings(num_parallel=40))
-    assert result.spec.n_batch == 52
+    result = planned(model, settings=Settings(num_parallel=600))
+    assert result.spec.n_batch == 612
     assert result.notices == ()
 
 

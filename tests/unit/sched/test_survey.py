@@ -77,10 +77,9 @@ async def test_gpus_change_what_is_planned(tmp_path: Path) -> None:
         async with surveying(cards, FakeLauncher()) as scheduler:
             specs.append(plan(model, {}, Settings(), await scheduler.figures()).spec)
     cpu, gpu = specs
-    assert (cpu.context_window, cpu.n_batch) == (4096, 16)
-    assert (gpu.context_window, gpu.n_batch) == (32768, 2048)
-    assert (cpu.flash_attention, gpu.flash_attention) == (False, None)
-    assert replace(gpu, context_window=4096, n_batch=16, use_mmap=cpu.use_mmap, flash_attention=False) == cpu
+    assert (cpu.context_window, cpu.n_batch, cpu.paced) == (4096, 512, True)
+    assert (gpu.context_window, gpu.n_batch, gpu.paced) == (32768, 2048, False)
+    assert replace(gpu, context_window=4096, n_batch=512, use_mmap=cpu.use_mmap, paced=True) == cpu
 
 
 async def test_three_models_a_gpu_may_be_loaded() -> None:
