@@ -37,8 +37,8 @@ def picture(kind: str) -> bytes:
     return out.getvalue()
 
 
-def with_image(route: str, data: bytes) -> dict[str, Any]:
-    images = [base64.b64encode(data).decode()]
+def with_image(route: str, *data: bytes) -> dict[str, Any]:
+    images = [base64.b64encode(each).decode() for each in data]
     if route == "/api/chat":
         return {"messages": [{"role": "user", "content": "x", "images": images}]}
     return {"prompt": "x", "images": images}
@@ -196,6 +196,16 @@ async def test_images_that_cannot_be_decoded(
     assert server.launcher.runners == []
 
 
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+async def test_mllama_takes_one_image(server: RunningServer, tmp_path: Path, route: str) -> None:
+    projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
+    config = ModelConfig("gguf", "mllama", ("mllama",))
+    server.add("one", jinja="{{ messages }}", extra={media.PROJECTOR: projector}, config=config)
+    error = "this model only supports one image while more than one image requested"
+    body = with_image(route, picture("PNG"), picture("PNG"))
+    await expect(server, route, {"model": "one", **body}, 400, error)
+
+
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat", "/api/embed"])
 async def test_models_that_make_images(server: RunningServer, route: str) -> None:
     server.add("paints", config=ModelConfig("safetensors", "flux", ("flux",), capabilities=("image",)))
@@ -264,18 +274,19 @@ async def test_engine_errors_keep_their_status_and_show_their_inner_text(
         assert await server.call("POST", route, body) == (status, {"error": "the engine's words"})
 
 
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
 @pytest.mark.parametrize("think", [None, True, "low", False])
-async def test_a_format_on_gpt_oss_begins_behind_its_thinking(server: RunningServer, think: Any) -> None:
+async def test_a_format_on_gpt_oss_begins_behind_its_thinking(server: RunningServer, route: str, think: Any) -> None:
     server.add("oss", texts={"template": HARMONY}, config=ModelConfig("gguf", "gptoss", ("gptoss",)))
     server.engine.reply = (
         '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{"a": 1}'
     )
-    body = {"model": "oss", "messages": USER, "format": "json", "think": think}
-    status, answer = await server.post("/api/chat", body)
-    assert (status, answer["message"]) == (200, {"role": "assistant", "content": '{"a": 1}', "thinking": "Hm."})
+    status, answer = await server.post(route, {"model": "oss", "format": "json", "think": think, **PROMPT[route]})
+    made = answer.get("message", answer)
+    assert (status, made.get("content", made.get("response")), made["thinking"]) == (200, '{"a": 1}', "Hm.")
     told = "oss:latest always thinks; the request not to was ignored"
     assert [warning["message"] for warning in answer.get("warnings", [])] == ([told] if think is False else [])
-    sent = server.engine.bodies[-1][1]
+    sent = next(body for path, body in server.engine.bodies if path == "/completion")
     assert 'start: ("<|channel|>analysis<|message|>" r3 T2)? r1\n' in sent["grammar"]
     assert {"<|start|>", "<|end|>", "<|message|>", "<|channel|>"} < set(sent["preserved_tokens"])
 

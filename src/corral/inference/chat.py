@@ -102,8 +102,9 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         require(model, Capability.TOOLS)
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
-    if any(message.images for message in request.messages) and not request.parameters.render_only:
-        check_sees(model)
+    most_images = max((len(message.images) for message in request.messages), default=0)
+    if most_images and not request.parameters.render_only:
+        check_sees(model, most_images)
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
     messages = await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think)

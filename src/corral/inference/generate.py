@@ -125,7 +125,7 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
     if request.images and not request.parameters.render_only:
-        check_sees(model)
+        check_sees(model, len(request.images))
     if request.context:
         check_ids(model, request.context, "context")
     return think, notices
@@ -182,7 +182,9 @@ class _Assembly:
         """Around the answer's thinking; None when nothing has to be split."""
         if self.request.raw or not thinks(self.think):
             return None
-        return infer_tags(self._go) if self._go else self._engine_tags
+        if self._go is None:
+            return self._engine_tags
+        return HarmonyPrompts(self._go).tags if self.model.uses_harmony else infer_tags(self._go)
 
     @property
     def marks(self) -> list[str]:
