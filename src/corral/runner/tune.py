@@ -14,8 +14,9 @@ default spinning: 1000 turns 0.9 to 1.0, 300 turns 0.6, none 0.3. A runner lives
 the wait is 1000 turns even on an idle host, and none on a busy one.
 
 Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
-flash attention off with the best of them; another choice has to be a tenth faster than the default. Each candidate is a
-runner of its own, one at a time, without the scheduler. The caller decides when: `corral tune`, or an idle server.
+flash attention off with the best of them; another choice has to be a tenth faster than the default, counting a prompt
+that is read as well as the answer, for what helps one can harm the other. Each candidate is a runner of its own, one at
+a time, without the scheduler. The caller decides when: `corral tune`, or an idle server.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from corral.aio import run_blocking
 from corral.errors import CorralError
@@ -45,7 +46,8 @@ MEASURE_S = 10.0  # the longest one candidate may take, its load left out
 _MEASURED_TOKENS = 32
 _LEAST_TOKENS = 4
 _WINDOW = 1024
-_PROMPT = " ".join(map(str, range(96)))  # some 300 tokens: flash attention shows at some depth only
+_PROMPT_TOKENS = 300  # or so: flash attention shows at some depth only
+_PROMPT = " ".join(map(str, range(96)))
 _WORTHWHILE = 1.1  # less is noise
 _MOST_REMEMBERED = 200
 _BUSY_CORES = 0.5  # that much taken by others counts as a busy host
@@ -101,6 +103,13 @@ class TunedRunner(Protocol):
 Launch = Callable[[RunnerSpec, Tuning], TunedRunner]  # makes a runner that is not started
 
 
+class Speed(NamedTuple):
+    """What a candidate brings; compared by `tokens_per_s`, of reading and answering as many tokens each."""
+
+    tokens_per_s: float = 0.0
+    decode_per_s: float = 0.0
+
+
 class Tuner:
     """What is known about launching on this host. One file, read once, written whole; a damaged one is started anew.
 
@@ -135,17 +144,17 @@ class Tuner:
         default = Tuning(spec.n_threads or self._threads or self._cores)
         plan = [default, *(replace(default, n_threads=count) for count in self._counts(spec))]
         tried: list[Tuning] = []
-        rates: dict[Tuning, float] = {}
-        while (candidate := _next_to_try(plan, tried, rates, _flash_is_open(spec))) is not None:
+        speeds: dict[Tuning, Speed] = {}
+        while (candidate := _next_to_try(plan, tried, speeds, _flash_is_open(spec))) is not None:
             if tried and time.monotonic() - began >= budget_s:
                 break
             yield Trial(candidate)
             tried.append(candidate)
-            rates[candidate] = max(rates.get(candidate, 0.0), await _try(candidate, spec, launch))
-        best = max(rates, key=lambda tuning: rates[tuning])
-        if candidate is not None or rates[best] < _WORTHWHILE * rates[default]:
+            speeds[candidate] = max(speeds.get(candidate, Speed()), await _try(candidate, spec, launch))
+        best = max(speeds, key=lambda tuning: speeds[tuning])
+        if candidate is not None or speeds[best].tokens_per_s < _WORTHWHILE * speeds[default].tokens_per_s:
             best = default
-        best = replace(best, decode_per_s=rates[best])
+        best = replace(best, decode_per_s=speeds[best].decode_per_s)
         if best.decode_per_s:
             await self._remember(spec, best)
         yield Trial(best, chosen=True)
@@ -164,16 +173,16 @@ class Tuner:
 
 
 def _next_to_try(
-    plan: list[Tuning], tried: list[Tuning], rates: Mapping[Tuning, float], flash_is_open: bool
+    plan: list[Tuning], tried: list[Tuning], speeds: Mapping[Tuning, Speed], flash_is_open: bool
 ) -> Tuning | None:
     """What is planned, then flash attention off with the best of it, then the default again; None = done."""
     default = plan[0]
-    if tried and not rates[default]:
+    if tried and not speeds[default].decode_per_s:
         return None
     if len(tried) < len(plan):
         return plan[len(tried)]
     if flash_is_open and all(tuning.flash_attention is not False for tuning in tried):
-        return replace(max(rates, key=lambda tuning: rates[tuning]), flash_attention=False)
+        return replace(max(speeds, key=lambda tuning: speeds[tuning]), flash_attention=False)
     return default if tried[-1] != default else None
 
 
@@ -236,25 +245,26 @@ def tuning_key(spec: RunnerSpec, host: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-async def _try(candidate: Tuning, spec: RunnerSpec, launch: Launch) -> float:
-    rate = 0.0
+async def _try(candidate: Tuning, spec: RunnerSpec, launch: Launch) -> Speed:
+    speed = Speed()
     try:
-        rate = await _decode_rate(launch(candidate.apply(spec), candidate))
+        speed = await _speed(launch(candidate.apply(spec), candidate))
     except CorralError as error:
         _LOG.info("tuning %s: %s failed: %s", spec.model_path.name, candidate, error)
-    _LOG.info("tuning %s: %s gives %.1f tokens/s", spec.model_path.name, candidate, rate)
-    return rate
+    _LOG.info("tuning %s: %s gives %.1f tokens/s", spec.model_path.name, candidate, speed.decode_per_s)
+    return speed
 
 
-async def _decode_rate(runner: TunedRunner) -> float:
-    """Tokens a second of a short answer after a short prompt; the runner is stopped whatever happens.
+async def _speed(runner: TunedRunner) -> Speed:
+    """Of a short answer after a short prompt; the runner is stopped whatever happens.
 
-    0.0 when MEASURE_S did not bring enough tokens.
+    Zeros when MEASURE_S did not bring enough tokens.
     """
     body = {"prompt": _PROMPT, "n_predict": _MEASURED_TOKENS, "ignore_eos": True, "cache_prompt": False}
-    count, first, last = 0, 0.0, 0.0
+    count, began, first, last = 0, 0.0, 0.0, 0.0
     try:
         await runner.start()
+        began = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MEASURE_S):
                 async for event in runner.client.completion(body):
@@ -263,7 +273,10 @@ async def _decode_rate(runner: TunedRunner) -> float:
                         first = first or last
     finally:
         await runner.stop()
-    return (count - 1) / (last - first) if count >= _LEAST_TOKENS else 0.0
+    if count < _LEAST_TOKENS:
+        return Speed()
+    per_token_s = (last - first) / (count - 1)
+    return Speed(1 / (per_token_s + (first - began) / _PROMPT_TOKENS), 1 / per_token_s)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

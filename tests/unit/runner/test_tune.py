@@ -66,17 +66,17 @@ class Host:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rates: dict[tuple[int, bool | None], float]) -> None:
         self.rates = rates
         self.tried: list[tuple[int, bool | None]] = []
-        monkeypatch.setattr(tune, "_decode_rate", self.rate)
+        monkeypatch.setattr(tune, "_speed", self.speed)
 
     def launch(self, spec: RunnerSpec, _: Tuning) -> FakeRunner:
         return FakeLauncher(FakeEngine()).create(spec)
 
-    async def rate(self, runner: FakeRunner) -> float:
+    async def speed(self, runner: FakeRunner) -> tune.Speed:
         key = (runner.spec.n_threads, runner.spec.flash_attention)
         self.tried.append(key)
         if key not in self.rates:
             raise RunnerFailedToStart("no room")
-        return self.rates[key]
+        return tune.Speed(self.rates[key], self.rates[key])
 
 
 async def measured(tuner: Tuner, host: Host, spec: RunnerSpec = SPEC, **wish: float) -> list[Trial]:
@@ -148,5 +148,6 @@ async def test_cancelling_a_measurement_stops_its_runner(tmp_path: Path) -> None
 
 async def test_a_measurement_runs_the_model_and_stops_it() -> None:
     runner = FakeLauncher().create(SPEC)
-    assert await tune._decode_rate(runner) > 0
+    speed = await tune._speed(runner)
+    assert 0 < speed.tokens_per_s < speed.decode_per_s  # the prompt counts too
     assert runner.closed.is_set()
