@@ -91,7 +91,7 @@ class SchemaCheck:
         return kept
 
     def _is_loose(self, key: str, value: Any) -> bool:
-        return key in _LOOSENED or (key == "format" and value not in _FORMATS)
+        return key in _LOOSENED or (key == "format" and not (isinstance(value, str) and value in _FORMATS))
 
     def _child(self, key: str, value: Any, place: str, depth: int) -> Any:
         if key in _MAPS:
@@ -110,7 +110,7 @@ class SchemaCheck:
         """The keywords whose value is not a schema."""
         types = schema.get("type", [])
         for name in types if isinstance(types, list) else [types]:
-            if name not in _TYPES:
+            if not isinstance(name, str) or name not in _TYPES:
                 self._fail(f'"type" must be one of {", ".join(sorted(_TYPES))}', place)
         required = schema.get("required", [])
         if not isinstance(required, list) or not all(isinstance(name, str) for name in required):

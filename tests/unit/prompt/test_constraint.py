@@ -260,6 +260,22 @@ def test_a_bad_schema_is_refused_by_keyword_and_place(schema: Any, why: str) -> 
     assert caught.value.field == "format"
 
 
+KEYWORDS = (
+    "type format pattern enum const required properties patternProperties additionalProperties items prefixItems anyOf "
+    "oneOf allOf $ref $defs definitions minLength maxLength minItems maxItems minProperties maxProperties minimum "
+    "maximum exclusiveMinimum exclusiveMaximum multipleOf uniqueItems not contains title"
+)
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS.split())
+@pytest.mark.parametrize("value", [None, True, 7, 1.5, "x", "", [], [[]], [{}], [None], {}, {"x": []}], ids=repr)
+def test_a_keyword_with_any_value_is_taken_or_refused(keyword: str, value: Any) -> None:
+    try:
+        check_constraint(Constraint("schema", {"type": "object", keyword: value}))
+    except InvalidRequest as error:
+        assert str(error).startswith("invalid format: ")  # noqa: PT017  both outcomes are right
+
+
 def test_what_is_only_loosened_is_said_and_taken_out() -> None:
     schema = {"type": "array", "uniqueItems": True, "items": {"type": "string", "format": "password", "title": "T"}}
     checked, (notice,) = check_constraint(Constraint("schema", schema))
