@@ -171,6 +171,118 @@ async def test_a_window_that_is_too_large_is_refused(server: RunningServer) -> N
     assert "too large a window" in reply["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "keys"),
+    [
+        (
+            "/v1/chat/completions",
+            CHAT,
+            ["id", "object", "created", "model", "system_fingerprint", "choices", "usage"],
+        ),
+        (
+            "/v1/completions",
+            BODIES["/v1/completions"],
+            ["id", "object", "created", "model", "system_fingerprint", "choices", "usage"],
+        ),
+        ("/v1/embeddings", BODIES["/v1/embeddings"], ["object", "data", "model", "usage"]),
+        (
+            "/v1/messages",
+            BODIES["/v1/messages"],
+            ["id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"],
+        ),
+        ("/v1/messages", {}, ["type", "error", "request_id"]),
+        ("/v1/models", None, ["object", "data"]),
+        ("/v1/models/go", None, ["id", "object", "created", "owned_by"]),
+    ],
+)
+async def test_replies_have_their_keys_in_ollamas_order(
+    server: RunningServer, path: str, body: Any, keys: list[str]
+) -> None:
+    _, reply = await server.call("POST" if body is not None else "GET", path, body)
+    assert list(reply) == keys
+    if "data" in reply:
+        inner = (
+            ["object", "embedding", "index"] if path == "/v1/embeddings" else ["id", "object", "created", "owned_by"]
+        )
+        assert {tuple(item) for item in reply["data"]} == {tuple(inner)}
+
+
+async def test_chunks_have_their_keys_in_ollamas_order(server: RunningServer) -> None:
+    keys = ["id", "object", "created", "model", "system_fingerprint", "choices"]
+    for path, body in {"/v1/chat/completions": CHAT, "/v1/completions": BODIES["/v1/completions"]}.items():
+        async with server.http.post(server.url + path, json={**body, "stream": True}) as answer:
+            found = [data for _, data in events_of(await answer.text())]
+        assert found.pop() == "[DONE]"
+        assert {tuple(data) for data in found} == {tuple(keys)}, path
+
+
+async def test_usage_of_a_list_of_prompts_is_the_sum_of_its_prompts(server: RunningServer) -> None:
+    async def usage(prompt: Any, **more: Any) -> tuple[int, int]:
+        body = {"model": "go", "prompt": prompt, "max_tokens": 2, **more}
+        _, reply = await server.call("POST", "/v1/completions", body)
+        return reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]
+
+    one, other = await usage("a"), await usage("b c d e f")
+    assert await usage(["a", "b c d e f"]) == (one[0] + other[0], 4)
+    assert await usage(["a", "b c d e f"], n=2) == (one[0] + other[0], 8)
+    body = {"model": "go", "prompt": ["a", "b c d e f"], "n": 2, "max_tokens": 2, "stream": True}
+    body["stream_options"] = {"include_usage": True}
+    async with server.http.post(server.url + "/v1/completions", json=body) as answer:
+        last = events_of(await answer.text())[-2][1]
+    assert last["choices"] == []
+    assert (last["usage"]["prompt_tokens"], last["usage"]["completion_tokens"]) == (one[0] + other[0], 8)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+async def test_a_stop_that_is_no_text_is_ignored_and_reported(server: RunningServer, path: str) -> None:
+    status, reply = await server.call("POST", path, {**BODIES[path], "stop": 5})
+    assert status == 200
+    assert reply["warnings"] == [
+        {"code": "stop_ignored", "message": "1 of the stop sequences are no text and were ignored", "count": 1}
+    ]
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(5, "float64"), (None, "<nil>"), ({}, "map[string]interface {}")])
+async def test_a_list_of_stops_with_another_type_is_refused_on_completions_only(
+    server: RunningServer, wrong: Any, kind: str
+) -> None:
+    stop = ["x", wrong]
+    status, reply = await server.call("POST", "/v1/completions", {**BODIES["/v1/completions"], "stop": stop})
+    assert (status, reply["error"]["message"]) == (400, f"invalid type for 'stop' field: {kind}")
+    status, reply = await server.call("POST", "/v1/chat/completions", {**CHAT, "stop": stop})
+    assert (status, reply["warnings"][0]["code"]) == (200, "stop_ignored")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/chat/completions", {"response_format": {"type": 5}}, "response_format.type"),
+        ("/v1/responses", {"text": {"format": {"type": 5}}}, "text.format.type"),
+    ],
+)
+async def test_a_format_whose_type_is_no_text_is_refused(
+    server: RunningServer, path: str, body: dict[str, Any], field: str
+) -> None:
+    status, reply = await server.call("POST", path, {**BODIES[path], **body})
+    assert (status, reply["error"]["message"]) == (
+        400,
+        f'json: field "{field}" must be of type string, not number',
+    )
+
+
+async def test_a_message_without_a_turn_only_loads_the_model(server: RunningServer) -> None:
+    body = {"model": "go", "max_tokens": 5, "messages": [{"role": "user", "content": []}]}
+    status, reply = await server.call("POST", "/v1/messages", body)
+    assert (status, reply["content"], reply["stop_reason"]) == (200, [], "stop_sequence")
+    assert reply["usage"] == {"input_tokens": 0, "output_tokens": 0}
+
+
+async def test_an_empty_previous_response_is_none(server: RunningServer) -> None:
+    body = {**BODIES["/v1/responses"], "previous_response_id": ""}
+    status, reply = await server.call("POST", "/v1/responses", body)
+    assert (status, reply["previous_response_id"]) == (200, None)
+
+
 async def test_browser_clients_may_send_the_sdks_headers(server: RunningServer) -> None:
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
     async with server.http.options(server.url + "/v1/messages", headers=headers) as answer:

@@ -16,7 +16,7 @@ from corral.api.openai import EngineFields
 class Thinking(msgspec.Struct):
     """`thinking`: enabled, disabled, adaptive or between_tools."""
 
-    type: str = ""
+    type: str | None = None
     budget_tokens: int | None = None
 
 
@@ -54,12 +54,12 @@ class ErrorDetail(msgspec.Struct):
     message: str
 
 
-class ErrorReply(msgspec.Struct):
+class ErrorReply(msgspec.Struct, kw_only=True):
     """Any failed request, and the `error` event of a stream."""
 
+    type: str = "error"
     error: ErrorDetail
     request_id: str
-    type: str = "error"
 
 
 class Usage(msgspec.Struct):
@@ -70,17 +70,17 @@ class Usage(msgspec.Struct):
     input_tokens_details: dict[str, int] | UnsetType = UNSET
 
 
-class MessageReply(msgspec.Struct):
+class MessageReply(msgspec.Struct, kw_only=True):
     """The reply to POST /v1/messages that does not stream; also opens a stream (without stop_reason)."""
 
     id: str
-    model: str
-    content: list[dict[str, Any]]
-    usage: Usage
     type: str = "message"
     role: str = "assistant"
+    model: str
+    content: list[dict[str, Any]]
     stop_reason: str | UnsetType | None = UNSET
     stop_sequence: str | UnsetType | None = UNSET
+    usage: Usage
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 

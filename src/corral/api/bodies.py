@@ -70,6 +70,31 @@ def convert(value: Mapping[str, Any], shape: type[T]) -> T:
         raise _wrong_type(str(error)) from None
 
 
+def text_at(item: Mapping[str, Any], key: str, where: str) -> str:
+    """A text inside plain data that no wire shape covers; "" where it is absent or null.
+
+    Raises InvalidRequest naming `where` and the key for any other type.
+    """
+    value = item.get(key)
+    if value is not None and not isinstance(value, str):
+        raise _not_a("string", value, f"{where}.{key}")
+    return value or ""
+
+
+def list_at(item: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """A list inside plain data, as text_at; empty where it is absent or null."""
+    value = item.get(key)
+    if value is not None and not isinstance(value, list):
+        raise _not_a("array", value, f"{where}.{key}")
+    return value or []
+
+
+def _not_a(wanted: str, value: Any, field: str) -> InvalidRequest:
+    return InvalidRequest(
+        f'json: field "{field}" must be of type {wanted}, not {_KINDS.get(type(value), "object")}', field=field
+    )
+
+
 def decode_base64(text: str) -> bytes | None:
     """The bytes of padded standard base64, line ends tolerated; None when it is something else."""
     data = text.encode("utf-8", "surrogatepass").translate(None, b"\r\n")

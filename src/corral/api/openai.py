@@ -1,7 +1,7 @@
 """OpenAI's wire shapes: chat completions, completions, embeddings, models, errors. Field names and what is left out.
 
 Fields whose value may be of several JSON types are `Any` and read by server/openai/, which words the errors. A field
-with `UNSET` as its value is left out of a reply.
+with `UNSET` as its value is left out of a reply. Replies have their fields in Ollama's order.
 """
 
 from __future__ import annotations
@@ -184,29 +184,29 @@ class ChunkChoice(msgspec.Struct):
     logprobs: ChoiceLogprobs | UnsetType = UNSET
 
 
-class ChatCompletion(msgspec.Struct):
+class ChatCompletion(msgspec.Struct, kw_only=True):
     """The reply to a chat completion that does not stream."""
 
     id: str
+    object: str = "chat.completion"
     created: int
     model: str
+    system_fingerprint: str = FINGERPRINT
     choices: list[ChatChoice]
     usage: Usage
-    object: str = "chat.completion"
-    system_fingerprint: str = FINGERPRINT
     warnings: list[dict[str, Any]] | UnsetType = UNSET
     debug_info: dict[str, Any] | UnsetType = msgspec.field(name="_debug_info", default=UNSET)
 
 
-class ChatCompletionChunk(msgspec.Struct):
+class ChatCompletionChunk(msgspec.Struct, kw_only=True):
     """One event of a streamed chat completion."""
 
     id: str
+    object: str = "chat.completion.chunk"
     created: int
     model: str
-    choices: list[ChunkChoice]
-    object: str = "chat.completion.chunk"
     system_fingerprint: str = FINGERPRINT
+    choices: list[ChunkChoice]
     usage: Usage | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
@@ -229,25 +229,25 @@ class TextChoice(msgspec.Struct):
     logprobs: TextLogprobs | UnsetType = UNSET
 
 
-class TextCompletion(msgspec.Struct):
+class TextCompletion(msgspec.Struct, kw_only=True):
     """The reply to a completion, and each event of a streamed one."""
 
     id: str
+    object: str = "text_completion"
     created: int
     model: str
-    choices: list[TextChoice]
-    object: str = "text_completion"
     system_fingerprint: str = FINGERPRINT
+    choices: list[TextChoice]
     usage: Usage | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class EmbeddingItem(msgspec.Struct):
+class EmbeddingItem(msgspec.Struct, kw_only=True):
     """One vector: floats, or base64 of little-endian float32."""
 
+    object: str = "embedding"
     embedding: list[float] | str
     index: int
-    object: str = "embedding"
 
 
 class EmbeddingUsage(msgspec.Struct):
@@ -257,27 +257,27 @@ class EmbeddingUsage(msgspec.Struct):
     total_tokens: int
 
 
-class EmbeddingList(msgspec.Struct):
+class EmbeddingList(msgspec.Struct, kw_only=True):
     """The reply to an embeddings request."""
 
+    object: str = "list"
     data: list[EmbeddingItem]
     model: str
     usage: EmbeddingUsage
-    object: str = "list"
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 
-class ModelItem(msgspec.Struct):
+class ModelItem(msgspec.Struct, kw_only=True):
     """A model; `created` is when its manifest was written."""
 
     id: str
+    object: str = "model"
     created: int
     owned_by: str
-    object: str = "model"
 
 
-class ModelList(msgspec.Struct):
+class ModelList(msgspec.Struct, kw_only=True):
     """GET /v1/models."""
 
-    data: list[ModelItem]
     object: str = "list"
+    data: list[ModelItem]

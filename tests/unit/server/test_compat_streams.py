@@ -13,8 +13,8 @@ import pytest
 from corral.api.anthropic import MessagesRequest
 from corral.api.responses import ResponseReply
 from corral.core import Delta, Done, Event, Message, Metrics, Notice, TokenLogprob, ToolCall
-from corral.errors import ModelNotFound, RunnerDied
-from corral.server.anthropic.messages import read_conversation
+from corral.errors import InvalidRequest, ModelNotFound, RunnerDied
+from corral.server.anthropic.messages import estimate_tokens, read_conversation, read_tool_choice
 from corral.server.anthropic.replies import MessageEncoder, error_event, stop_reason
 from corral.server.openai.chat import ChunkEncoder
 from corral.server.openai.merge import merge
@@ -222,6 +222,7 @@ def test_a_ping_before_the_first_event_opens_the_message() -> None:
         (Done("length", Metrics(eval_tokens=4)), False, "model_context_window_exceeded"),
         (Done("length"), True, "tool_use"),
         (Done(""), False, None),
+        (Done("load"), False, "stop_sequence"),
     ],
 )
 def test_stop_reasons(end: Done, called: bool, reason: str | None) -> None:
@@ -254,6 +255,84 @@ def test_tool_results_of_a_user_come_before_its_text_and_get_the_tools_name() ->
         Message("tool", "ok", tool_name="f", tool_call_id="t"),
         Message("user", "a"),
     )
+
+
+def conversation(*blocks: Any, role: str = "user") -> tuple[tuple[Message, ...], list[str]]:
+    """The messages of one turn, and the codes of the notices."""
+    notices: list[Notice] = []
+    body = MessagesRequest(messages=[{"role": role, "content": list(blocks)}])
+    return read_conversation(body, notices), [notice.code for notice in notices]
+
+
+def test_null_texts_of_blocks_are_empty() -> None:
+    assert conversation({"type": "text", "text": None}, {"type": "text", "text": "x"}) == ((Message("user", "x"),), [])
+    assert conversation({"type": "thinking", "thinking": None}, role="assistant") == ((), [])
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": None}]}
+    assert conversation(result) == ((Message("tool", "", tool_call_id="t"),), [])
+    body = MessagesRequest(system=[{"type": "text", "text": None}], messages=[{"role": "user", "content": "x"}])
+    assert read_conversation(body, []) == (Message("user", "x"),)
+
+
+@pytest.mark.parametrize("content", [None, 5, "x", [], [5]])
+def test_search_results_of_another_form_have_no_lines(content: Any) -> None:
+    block = {"type": "web_search_tool_result", "tool_use_id": "t", "content": content}
+    assert conversation(block) == ((Message("tool", "", tool_call_id="t"),), [])
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        ({"type": []}, 'json: field "messages[0].content[0].type" must be of type string, not array'),
+        ({"type": "text", "text": 5}, 'json: field "messages[0].content[0].text" must be of type string, not number'),
+        ({}, 'messages[0].content[0]: unknown content block type ""'),
+        (
+            {"type": "image", "source": {"type": "url", "url": []}},
+            "invalid image source type: url. Only base64 images are supported.",
+        ),
+        ({"type": "image"}, "invalid image source"),
+        ({"type": "tool_result", "content": [{"type": "image"}]}, "invalid tool_result image source"),
+        ({"type": "tool_use", "name": "f"}, "tool_use block missing required 'id' field"),
+        ({"type": "tool_use", "id": "t"}, "tool_use block missing required 'name' field"),
+    ],
+)
+def test_blocks_that_cannot_be_read_are_named(block: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        conversation(block)
+    assert str(caught.value) == why
+
+
+def test_blocks_that_are_left_out_are_reported() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "document"}]}
+    assert conversation(result)[1] == ["block_ignored"]
+    notices: list[Notice] = []
+    system = [{"type": "text", "text": "S"}, {"type": "image"}, 5]
+    read_conversation(MessagesRequest(system=system, messages=[{"role": "user", "content": "x"}]), notices)
+    assert [notice.message for notice in notices] == [
+        'system[1]: a block of type "image" is not read here',
+        'system[2]: a block of type "" is not read here',
+    ]
+
+
+def test_a_tool_choice_without_a_type_leaves_the_choice_to_the_model() -> None:
+    assert read_tool_choice({"type": None}, ()).mode == read_tool_choice(None, ()).mode == "auto"
+
+
+@pytest.mark.parametrize(
+    ("more", "tokens"),
+    [
+        ({}, 3),  # "user" and "Say hello." are 14 bytes
+        ({"system": "Be brief."}, 5),
+        ({"system": [{"type": "text", "text": "Be brief."}]}, 5),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Grüße"}]}]}, 2),  # 4 + 7 bytes
+        ({"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": "x" * 11}]}]}, 5),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}]}, 11),
+        ({"tools": [{"name": "f", "description": "dd", "input_schema": {"type": "object"}}]}, 8),
+        ({"messages": [{"role": "user", "content": ""}]}, 1),
+    ],
+)
+def test_a_message_opens_with_ollamas_estimate_of_its_tokens(more: dict[str, Any], tokens: int) -> None:
+    hello = {"messages": [{"role": "user", "content": "Say hello."}]}
+    assert estimate_tokens(MessagesRequest(**{**hello, **more})) == tokens
 
 
 def test_kept_responses_are_bounded_private_and_gone_when_deleted(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_parts_of_one_message_stay_one_message() -> None:
         ([{"type": "image_url", "image_url": 5}], "invalid message format"),
         ([{"type": "image_url", "image_url": {"url": PIXEL}}], "invalid image input"),
         ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}], "invalid image input"),
+        ([{"type": "image_url", "image_url": {"url": f"data:image/gif;base64,{PIXEL}"}}], "invalid image input"),
+        ([{"type": "image_url", "image_url": {"url": f"data:image/PNG;base64,{PIXEL}"}}], "invalid image input"),
         (
             [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}],
             "image URLs are not currently supported, please use base64 encoded data instead",
@@ -92,6 +94,33 @@ def test_a_tool_result_gets_its_tools_name_from_the_last_call_with_its_id() -> N
     assert found[0].tool_calls == (ToolCall("f", {"b": 1, "a": 2}, "c1", 0),)
     assert list(found[0].tool_calls[0].arguments) == ["b", "a"]
     assert found[1] == Message("tool", "ok", tool_name="f", tool_call_id="c1")
+
+
+def test_of_two_calls_with_the_same_id_the_last_messages_first_one_names_the_result() -> None:
+    def calling(*names: str) -> dict[str, Any]:
+        calls = [{"id": "c1", "function": {"name": name, "arguments": "{}"}} for name in names]
+        return {"role": "assistant", "tool_calls": calls}
+
+    result = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
+    assert messages(calling("f"), calling("g", "h"), result)[-1].tool_name == "g"
+
+
+@pytest.mark.parametrize("field", ["role", "name", "reasoning", "reasoning_content", "tool_call_id"])
+def test_a_field_that_is_no_text_is_refused_by_name_and_null_is_as_if_absent(field: str) -> None:
+    turn = {"role": "user", "content": "x"}
+    why = f'json: field "messages[0].{field}" must be of type string, not '
+    assert error_of(messages, {**turn, field: 5}) == why + "number"
+    assert error_of(messages, {**turn, field: {}}) == why + "object"
+    assert messages({**turn, field: None}) == (Message("" if field == "role" else "user", "x"),)
+
+
+def test_calls_that_are_no_list_of_functions_are_refused() -> None:
+    turn = {"role": "assistant", "content": "x"}
+    why = 'json: field "messages[0].tool_calls" must be of type array, not number'
+    assert error_of(messages, {**turn, "tool_calls": 5}) == why
+    assert error_of(messages, {**turn, "tool_calls": [{"id": "c"}]}) == "invalid tool call arguments"
+    assert error_of(messages, {**turn, "tool_calls": ["f"]}) == "invalid message format"
+    assert messages({**turn, "tool_calls": None}) == (Message("assistant", "x"),)
 
 
 @pytest.mark.parametrize("arguments", ["{", "", "[]", None])
@@ -213,11 +242,37 @@ def test_thinking_waits_for_the_next_assistant_item() -> None:
         ([{}], "input[0]: input item missing required 'type' field"),
         ([{"role": "user", "content": [{"type": "x"}]}], "input[0]: content[0]: unknown content type: x"),
         ([{"role": "user", "content": [{"type": "input_file"}]}], "file inputs are not currently supported"),
+        ([{"role": "user", "content": [{}]}], "input[0]: content[0]: unknown content type: "),
+        ([{"role": 5, "content": "x"}], 'json: field "input[0].role" must be of type string, not number'),
+        (
+            [{"type": "reasoning", "content": 5}],
+            'json: field "input[0].content" must be of type array, not number',
+        ),
         (5, "input must be a string or array: got a number"),
     ],
 )
 def test_items_that_cannot_be_read_are_named(items: Any, why: str) -> None:
     assert error_of(read_input, items) == why
+
+
+def test_null_texts_of_items_are_empty() -> None:
+    parts = [{"type": "input_text", "text": None}, {"type": "input_text", "text": "x"}]
+    assert read_input([{"role": "user", "content": parts}]) == (Message("user", "x"),)
+    assert read_input([{"type": "message", "role": None, "content": "x"}]) == (Message("", "x"),)
+    call = {"type": "function_call", "call_id": None, "name": None, "arguments": None}
+    assert read_input([call]) == (Message("assistant", tool_calls=(ToolCall("", {}, "", 0),)),)
+
+
+def test_a_tool_result_gets_its_tools_name_from_an_earlier_response() -> None:
+    earlier = (Message("user", "?"), Message("assistant", tool_calls=(ToolCall("f", {}, "c", 0),)))
+    found = read_input([{"type": "function_call_output", "call_id": "c", "output": "42"}], earlier=earlier)
+    assert found == (*earlier, Message("tool", "42", tool_name="f", tool_call_id="c"))
+
+
+def test_a_namespace_of_no_tools_is_refused() -> None:
+    assert error_of(read_response_tools, [{"type": "namespace", "name": "n", "tools": [5]}], []) == (
+        "tools[0]: expected an object"
+    )
 
 
 def test_namespaces_are_unfolded_and_built_in_tools_reported() -> None:

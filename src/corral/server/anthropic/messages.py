@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corral.api.anthropic import MessagesRequest
-from corral.api.bodies import decode_base64
+from corral.api.bodies import decode_base64, text_at
 from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 from corral.server.openai.messages import NO_IMAGES, make_tool, name_tool_results
@@ -41,29 +41,38 @@ def read_conversation(
 
     Raises InvalidRequest naming what cannot be read.
     """
-    messages = _system(body.system)
+    messages = _system(body.system, notices)
     for number, item in enumerate(body.messages or []):
         messages += _read_message(item, f"messages[{number}]", notices, fetched)
     return name_tool_results(messages)
 
 
-def _system(value: Any) -> list[Message]:
+def _system(value: Any, notices: list[Notice]) -> list[Message]:
     if isinstance(value, list):
-        texts = [
-            str(block.get("text", "")) for block in value if isinstance(block, Mapping) and block.get("type") == "text"
-        ]
+        texts = []
+        for number, block in enumerate(value):
+            at = f"system[{number}]"
+            if isinstance(block, Mapping) and block.get("type") == "text":
+                texts.append(text_at(block, "text", at))
+            else:
+                notices.append(_ignored(at, block))
         value = "".join(texts)
     elif value is not None and not isinstance(value, str):
         raise InvalidRequest("system must be a string or a list of text blocks", field="system")
     return [Message("system", value)] if value else []
 
 
+def _ignored(at: str, block: Any) -> Notice:
+    kind = str(block.get("type", "")) if isinstance(block, Mapping) else ""
+    return Notice("block_ignored", f'{at}: a block of type "{kind}" is not read here', {"block": kind})
+
+
 def _read_message(
     item: Mapping[str, Any], where: str, notices: list[Notice], fetched: Mapping[str, bytes]
 ) -> list[Message]:
-    role = str(item.get("role", "")).lower()
+    role = text_at(item, "role", where).lower()
     if role not in _ROLES:
-        raise InvalidRequest(f'{where}: role "{item.get("role", "")}" must be "user" or "assistant"', field=where)
+        raise InvalidRequest(f'{where}: role "{role}" must be "user" or "assistant"', field=where)
     content = item.get("content")
     if isinstance(content, str):
         return [Message(role, content)]
@@ -83,21 +92,20 @@ def _read_message(
 
 
 def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[Notice]) -> None:
-    kind = block.get("type")
+    kind = text_at(block, "type", at)
     if kind == "text":
-        turn.texts.append(str(block.get("text", "")))
+        turn.texts.append(text_at(block, "text", at))
     elif kind == "image":
         turn.images.append(_image(block.get("source"), "invalid image source", turn.fetched))
     elif kind == "thinking":
-        turn.thinking = str(block.get("thinking", ""))
+        turn.thinking = text_at(block, "thinking", at)
     elif kind in {"tool_use", "server_tool_use"}:
-        turn.calls.append(_call(block, len(turn.calls), checked=kind == "tool_use"))
+        turn.calls.append(_call(block, at, len(turn.calls), checked=kind == "tool_use"))
     elif kind == "tool_result":
-        turn.results.append(_result(block, turn.fetched))
+        turn.results.append(_result(block, at, turn.fetched, notices))
     elif kind == "web_search_tool_result":
-        turn.results.append(
-            Message("tool", _search_lines(block.get("content")), tool_call_id=_text(block, "tool_use_id"))
-        )
+        lines = _search_lines(block.get("content"))
+        turn.results.append(Message("tool", lines, tool_call_id=text_at(block, "tool_use_id", at)))
     elif kind == "document":
         turn.texts.append(_document(block.get("source"), at))
     elif kind == "redacted_thinking":
@@ -106,17 +114,14 @@ def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[No
         raise InvalidRequest(f'{at}: unknown content block type "{kind}"', field=at)
 
 
-def _text(block: Mapping[str, Any], key: str) -> str:
-    return str(block.get(key) or "")
-
-
 def _image(source: Any, missing: str, fetched: Mapping[str, bytes]) -> bytes:
     if not isinstance(source, Mapping):
         raise InvalidRequest(missing, field="image")
-    if source.get("type") == "url" and source.get("url") in fetched:
-        return fetched[source["url"]]
-    if source.get("type") != "base64":
-        kind = source.get("type", "")
+    kind, url = source.get("type"), source.get("url")
+    if kind == "url" and isinstance(url, str) and url in fetched:
+        return fetched[url]
+    if kind != "base64":
+        kind = kind or ""
         why = f"invalid image source type: {kind}. Only base64 images are supported."
         raise InvalidRequest(why, field="image")
     data = decode_base64(str(source.get("data", "")))
@@ -131,31 +136,36 @@ def _document(source: Any, at: str) -> str:
     raise InvalidRequest(f"{at}: only documents with a text source can be read", field=at)
 
 
-def _call(block: Mapping[str, Any], index: int, *, checked: bool) -> ToolCall:
-    for key in ("id", "name"):
-        if checked and not block.get(key):
-            raise InvalidRequest(f"tool_use block missing required '{key}' field", field="tool_use")
+def _call(block: Mapping[str, Any], at: str, index: int, *, checked: bool) -> ToolCall:
+    call_id, name = text_at(block, "id", at), text_at(block, "name", at)
+    if checked and not (call_id and name):
+        missing = "name" if call_id else "id"
+        raise InvalidRequest(f"tool_use block missing required '{missing}' field", field="tool_use")
     arguments = block.get("input")
     if arguments is not None and not isinstance(arguments, Mapping):
         raise InvalidRequest("tool_use block: input must be an object", field="tool_use")
-    return ToolCall(_text(block, "name"), dict(arguments or {}), _text(block, "id"), index)
+    return ToolCall(name, dict(arguments or {}), call_id, index)
 
 
-def _result(block: Mapping[str, Any], fetched: Mapping[str, bytes]) -> Message:
+def _result(block: Mapping[str, Any], at: str, fetched: Mapping[str, bytes], notices: list[Notice]) -> Message:
     content = block.get("content")
     texts, images = [content] if isinstance(content, str) else [], []
-    for part in content if isinstance(content, list) else []:
-        if isinstance(part, Mapping) and part.get("type") == "text":
-            texts.append(str(part.get("text", "")))
-        elif isinstance(part, Mapping) and part.get("type") == "image":
+    for number, part in enumerate(content if isinstance(content, list) else []):
+        where = f"{at}.content[{number}]"
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text":
+            texts.append(text_at(part, "text", where))
+        elif kind == "image":
             images.append(_image(part.get("source"), "invalid tool_result image source", fetched))
-    return Message("tool", "".join(texts), images=tuple(images), tool_call_id=_text(block, "tool_use_id"))
+        else:
+            notices.append(_ignored(where, part))
+    return Message("tool", "".join(texts), images=tuple(images), tool_call_id=text_at(block, "tool_use_id", at))
 
 
 def _search_lines(content: Any) -> str:
     if isinstance(content, Mapping):
         return f"web_search_tool_result_error: {content.get('error_code', '')}"
-    found = [item for item in content or [] if isinstance(item, Mapping)]
+    found = [item for item in content if isinstance(item, Mapping)] if isinstance(content, list) else []
     return "\n".join(f"- {item.get('title', '')}: {item.get('url', '')}" for item in found)
 
 
@@ -163,23 +173,24 @@ def read_tools(items: Sequence[Mapping[str, Any]], notices: list[Notice]) -> tup
     """Tool definitions. Web search needs a cloud and is left out, with a notice. Raises InvalidRequest."""
     tools = []
     for number, item in enumerate(items):
-        name, kind = str(item.get("name", "")), str(item.get("type") or "")
+        where = f"tools[{number}]"
+        name, kind = text_at(item, "name", where), text_at(item, "type", where)
         if kind.startswith("web_search"):
             notices.append(Notice("tool_ignored", f'tool "{name}": web search is not available here', {"tool": name}))
             continue
         if not name:
-            raise InvalidRequest(f"tools[{number}]: name is required", field="tools")
-        where = f'invalid input_schema for tool "{name}"'
-        tools.append(make_tool(name, item.get("description"), item.get("input_schema"), where))
+            raise InvalidRequest(f"{where}: name is required", field="tools")
+        wrong = f'invalid input_schema for tool "{name}"'
+        tools.append(make_tool(name, item.get("description"), item.get("input_schema"), wrong))
     return tuple(tools)
 
 
 def read_tool_choice(value: Mapping[str, Any] | None, tools: Sequence[Tool]) -> ToolChoice:
     """`tool_choice`: auto, any, none, or a tool by name. Raises InvalidRequest."""
-    kind = str((value or {}).get("type", "auto"))
+    kind = text_at(value or {}, "type", "tool_choice") or "auto"
     parallel = not (value or {}).get("disable_parallel_tool_use")
     if kind == "tool":
-        name = str((value or {}).get("name", ""))
+        name = text_at(value or {}, "name", "tool_choice")
         if name not in {tool.name for tool in tools}:
             raise InvalidRequest(f'tool_choice names "{name}", which is not among the tools', field="tool_choice")
         return ToolChoice("named", name, parallel=parallel)
@@ -208,10 +219,26 @@ def read_format(body: MessagesRequest) -> Constraint | None:
 
 
 def estimate_tokens(body: MessagesRequest) -> int:
-    """A quick guess at the prompt's tokens, for message_start: a token per four bytes of what was sent."""
-    texts: list[str] = [body.system if isinstance(body.system, str) else json.dumps(body.system or "")]
+    """A quick guess at the prompt's tokens, for message_start: a token per four bytes of what was sent.
+
+    Source: ollama anthropic/anthropic.go estimateInputTokens, 2026-08. `body` has been read by read_conversation.
+    """
+    texts = [body.system] if isinstance(body.system, str) else [block.get("text") for block in _blocks(body.system)]
     for message in body.messages or []:
         content = message.get("content")
-        texts += [str(message.get("role", "")), content if isinstance(content, str) else json.dumps(content)]
-    texts += [json.dumps(tool) for tool in body.tools or []]
-    return max(sum(len(text.encode()) for text in texts) // 4, 1)
+        texts += [message.get("role"), content if isinstance(content, str) else None]
+        for block in _blocks(content):
+            texts += [block.get("text"), block.get("thinking")]
+            if block.get("type") in ("tool_use", "tool_result"):
+                texts.append(_compact(block))
+    for tool in body.tools or []:
+        texts += [tool.get("name"), tool.get("description"), _compact(tool.get("input_schema") or "")]
+    return max(sum(len(text.encode()) for text in texts if isinstance(text, str)) // 4, 1)
+
+
+def _blocks(content: Any) -> list[Mapping[str, Any]]:
+    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -41,7 +41,7 @@ def _new_id(prefix: str) -> str:
 
 def _error(error: BaseException) -> ErrorReply:
     kind = _ERROR_TYPES.get(status_of(error), "api_error")
-    return ErrorReply(ErrorDetail(kind, text_of(error)), _new_id("req_"))
+    return ErrorReply(error=ErrorDetail(kind, text_of(error)), request_id=_new_id("req_"))
 
 
 def error_reply(error: BaseException) -> Response:
@@ -63,9 +63,9 @@ def stop_reason(end: Done, max_tokens: int, *, called: bool) -> str | None:
     if end.reason == "length":
         made = end.metrics.eval_tokens if end.metrics else max_tokens
         return "max_tokens" if made >= max_tokens else "model_context_window_exceeded"
-    if end.stop_sequence is not None:
-        return "stop_sequence"
-    return "end_turn" if end.reason == "stop" else end.reason or None
+    if end.stop_sequence is None and end.reason in {"", "stop"}:
+        return "end_turn" if end.reason else None
+    return "stop_sequence"  # also, as Ollama does, for a request without a turn, which only loads the model
 
 
 def usage_of(end: Done | None) -> Usage:
@@ -127,7 +127,8 @@ class MessageEncoder:
             return b""
         self._started = True
         usage = Usage(estimate_tokens(self._body), 0)
-        return _event("message_start", message=MessageReply(_new_id("msg_"), self._body.model, [], usage))
+        message = MessageReply(id=_new_id("msg_"), model=self._body.model, content=[], usage=usage)
+        return _event("message_start", message=message)
 
     def _delta(self, event: Delta) -> bytes:
         data = b""

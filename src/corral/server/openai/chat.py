@@ -47,7 +47,7 @@ from corral.errors import InvalidRequest
 from corral.server.answer import Answer
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
-from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options
+from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.merge import Indexed, merge
 from corral.server.openai.messages import read_effort, read_format, read_messages, read_tool_choice, read_tools
@@ -100,7 +100,7 @@ async def _chat_request(
         render_only=bool(body.debug_render_only),
     )
     return ChatRequest(
-        common=common_of(request, body, options, notices, strict=deps.settings.strict),
+        common=common_of(request, body, options, (*notices, *stop_notices(body.stop)), strict=deps.settings.strict),
         messages=await decode(request, read_messages, body.messages, fetched),
         tools=tools,
         tool_choice=read_tool_choice(body.tool_choice, tools, parallel=body.parallel_tool_calls),
@@ -132,13 +132,15 @@ async def gather_answers(events: AsyncIterator[Indexed], count: int) -> list[Ans
     return answers
 
 
-def usage_of(ends: Sequence[Done]) -> Usage:
-    """Tokens of all choices together; the prompt they share counts once."""
-    metrics = [end.metrics for end in ends if end.metrics is not None]
-    prompt = max((each.prompt_tokens for each in metrics), default=0)
-    completion = sum(each.eval_tokens for each in metrics)
-    cached = metrics[0].cached_tokens if metrics else 0
-    thinking = sum(end.thinking_tokens for end in ends)
+def usage_of(*prompts: Sequence[Done]) -> Usage:
+    """Tokens of all choices together; `prompts` has the ends of each prompt's choices, which share it."""
+    prompt = completion = cached = thinking = 0
+    for ends in prompts:
+        metrics = [end.metrics for end in ends if end.metrics is not None]
+        prompt += max((each.prompt_tokens for each in metrics), default=0)
+        completion += sum(each.eval_tokens for each in metrics)
+        cached += metrics[0].cached_tokens if metrics else 0
+        thinking += sum(end.thinking_tokens for end in ends)
     return Usage(prompt, completion, prompt + completion, PromptDetails(cached), CompletionDetails(thinking))
 
 
@@ -214,7 +216,8 @@ class ChunkEncoder:
         yield frame(b"[DONE]")
 
     def _frame(self, choices: list[ChunkChoice], **more: Any) -> bytes:
-        return frame(encode_json(ChatCompletionChunk(self._id, self._created, self._model, choices, **more)))
+        chunk = ChatCompletionChunk(id=self._id, created=self._created, model=self._model, choices=choices, **more)
+        return frame(encode_json(chunk))
 
     def _piece(self, index: int, event: Delta) -> bytes:
         """One chunk; two when thinking and content come in one event."""

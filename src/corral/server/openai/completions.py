@@ -7,7 +7,7 @@ prompts and `n`, choice `p * n + i` is the i-th answer to prompt p.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -23,8 +23,9 @@ from corral.errors import InvalidRequest
 from corral.server.answer import Answer
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.chat import gather_answers, usage_of
-from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options
+from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.merge import Indexed, merge
+from corral.server.openai.messages import go_kind
 from corral.server.openai.wire import (
     encode_json,
     error_event,
@@ -42,21 +43,26 @@ MAX_CHOICES = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The generations that answer one request; `echoes` are the texts to repeat before each answer."""
+    """The generations that answer one request, `count` for each prompt.
+
+    `echoes` are the texts to repeat before each answer.
+    """
 
     requests: tuple[GenerateRequest, ...]
     echoes: tuple[str, ...]
+    count: int
 
 
 async def completions(request: Request) -> Response:
     """Serve one completion request."""
     body, notices = await read_request(request, CompletionRequest)
     deps = deps_of(request)
+    notices = (*notices, *stop_notices(body.stop))
     common = common_of(request, body, _options(body), notices, strict=deps.settings.strict)
     plan = await _plan(deps, body, common)
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        encoder = TextEncoder(body.model, plan.echoes, include_usage=usage)
+        encoder = TextEncoder(body.model, plan.echoes, plan.count, include_usage=usage)
         events = encoder.frames(merge([deps.inference.generate(each) for each in plan.requests]))
         frames = with_pings(events, deps.settings.ping_interval_s)
         return EventStream(frames, bytes, media_type=SSE, fail=error_event, refuse=error_reply)
@@ -64,20 +70,10 @@ async def completions(request: Request) -> Response:
 
 
 def _options(body: CompletionRequest) -> dict[str, Any]:
-    stop = body.stop
-    if isinstance(stop, list):
-        wrong = next((item for item in stop if not isinstance(item, str)), None)
-        if wrong is not None:
-            raise InvalidRequest(f"invalid type for 'stop' field: {_go_kind(wrong)}", field="stop")
-    elif stop is not None and not isinstance(stop, str):
-        raise InvalidRequest(f"invalid type for 'stop' field: {_go_kind(stop)}", field="stop")
+    wrong = [item for item in body.stop if not isinstance(item, str)] if isinstance(body.stop, list) else []
+    if wrong:
+        raise InvalidRequest(f"invalid type for 'stop' field: {go_kind(wrong[0])}", field="stop")
     return sampling_options(body)
-
-
-def _go_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return {int: "float64", float: "float64", list: "[]interface {}"}.get(type(value), "map[string]interface {}")
 
 
 async def _plan(deps: Deps, body: CompletionRequest, common: Common) -> Plan:
@@ -103,7 +99,7 @@ async def _plan(deps: Deps, body: CompletionRequest, common: Common) -> Plan:
             echoes.append(text if body.echo else "")
     if len(requests) > MAX_CHOICES:
         raise InvalidRequest(f"prompts times n must not exceed {MAX_CHOICES}", field="prompt")
-    return Plan(tuple(requests), tuple(echoes))
+    return Plan(tuple(requests), tuple(echoes), count)
 
 
 def read_prompts(value: Any) -> list[str | list[int]]:
@@ -124,12 +120,26 @@ def _is_ids(value: Any) -> bool:
 
 async def _whole(deps: Deps, body: CompletionRequest, plan: Plan) -> Response:
     answers = await gather_answers(merge([deps.inference.generate(each) for each in plan.requests]), len(plan.requests))
-    ends = [answer.done for answer in answers if answer.done is not None]
-    warnings = warnings_of(notice for end in ends for notice in end.notices)
+    ends = {index: answer.done for index, answer in enumerate(answers) if answer.done is not None}
+    warnings = warnings_of(notice for end in ends.values() for notice in end.notices)
     choices = [_choice(index, answer, plan.echoes[index]) for index, answer in enumerate(answers)]
-    created = int(time.time())
-    reply = TextCompletion(new_id("cmpl-"), created, body.model, choices, usage=usage_of(ends), warnings=warnings)
+    reply = TextCompletion(
+        id=new_id("cmpl-"),
+        created=int(time.time()),
+        model=body.model,
+        choices=choices,
+        usage=_usage(ends, plan.count),
+        warnings=warnings,
+    )
     return json_reply(reply, 0 if isinstance(warnings, UnsetType) else len(warnings))
+
+
+def _usage(ends: Mapping[int, Done], count: int) -> Usage:
+    """Tokens of all choices; `count` of them share a prompt."""
+    prompts: dict[int, list[Done]] = {}
+    for index, end in ends.items():
+        prompts.setdefault(index // count, []).append(end)
+    return usage_of(*prompts.values())
 
 
 def _choice(index: int, answer: Answer, echo: str) -> TextChoice:
@@ -153,13 +163,14 @@ def text_logprobs(entries: Sequence[TokenLogprob], offset: int) -> TextLogprobs:
 class TextEncoder:
     """Events of several completions to the frames of one stream; the finish reason stands on a choice's last frame."""
 
-    def __init__(self, model: str, echoes: Sequence[str], *, include_usage: bool) -> None:
+    def __init__(self, model: str, echoes: Sequence[str], count: int, *, include_usage: bool) -> None:
         self._id = new_id("cmpl-")
         self._model = model
         self._include_usage = include_usage
         self._prefixes = list(echoes)  # what to put before the next piece of each choice
         self._offsets = [0 for _ in echoes]
-        self._ends: list[Done] = []
+        self._count = count  # answers to each prompt
+        self._ends: dict[int, Done] = {}
 
     async def frames(self, events: AsyncIterator[Indexed]) -> AsyncIterator[bytes]:
         """All frames, `[DONE]` included."""
@@ -168,10 +179,10 @@ class TextEncoder:
                 if isinstance(event, Delta) and (event.content or event.logprobs):
                     yield self._piece(index, event.content, event.logprobs)
                 elif isinstance(event, Done):
-                    self._ends.append(event)
+                    self._ends[index] = event
                     yield self._piece(index, "", (), event)
         if self._include_usage:
-            yield self._frame([], usage_of(self._ends))
+            yield self._frame([], _usage(self._ends, self._count))
         yield frame(b"[DONE]")
 
     def _piece(self, index: int, content: str, entries: Sequence[TokenLogprob], end: Done | None = None) -> bytes:
@@ -185,5 +196,6 @@ class TextEncoder:
         return self._frame([choice], usage, warnings=warnings_of(end.notices) if end else UNSET)
 
     def _frame(self, choices: list[TextChoice], usage: Usage | UnsetType, **more: Any) -> bytes:
-        chunk = TextCompletion(self._id, int(time.time()), self._model, choices, usage=usage, **more)
+        created = int(time.time())
+        chunk = TextCompletion(id=self._id, created=created, model=self._model, choices=choices, usage=usage, **more)
         return frame(encode_json(chunk))

@@ -56,12 +56,12 @@ def _is_ids(value: Any) -> bool:
 async def _embed(deps: Deps, model: str, wanted: EmbedRequest, encoding: str) -> Response:
     found = await deps.inference.embed(wanted)
     items = [
-        EmbeddingItem(_base64(vector) if encoding == "base64" else vector, index)
+        EmbeddingItem(embedding=_base64(vector) if encoding == "base64" else vector, index=index)
         for index, vector in enumerate(found.vectors)
     ]
     usage = EmbeddingUsage(found.prompt_tokens, found.prompt_tokens)
     warnings = warnings_of(found.notices)
-    reply = EmbeddingList(items, model, usage, warnings=warnings)
+    reply = EmbeddingList(data=items, model=model, usage=usage, warnings=warnings)
     return json_reply(reply, 0 if isinstance(warnings, UnsetType) else len(warnings))
 
 

@@ -48,6 +48,17 @@ def sampling_options(body: SamplingFields) -> dict[str, Any]:
     }
 
 
+def stop_notices(stop: Any) -> tuple[Notice, ...]:
+    """A notice where something in `stop` is no text and therefore ignored, as Ollama does."""
+    values = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    ignored = sum(not isinstance(value, str) for value in values)
+    if not ignored:
+        return ()
+    return (
+        Notice("stop_ignored", f"{ignored} of the stop sequences are no text and were ignored", {"count": ignored}),
+    )
+
+
 def read_logit_bias(value: Mapping[str, float] | None) -> dict[int, float]:
     """`logit_bias`: token ids to -100…100. Raises InvalidRequest naming a key that is no id."""
     biases = {}

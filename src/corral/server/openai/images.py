@@ -85,7 +85,7 @@ def image_urls(items: Any) -> list[str]:
 
 def _url_of(part: Mapping[str, Any]) -> Any:
     kind = part.get("type")
-    if kind in {"image_url", "input_image"}:
+    if kind in ("image_url", "input_image"):  # a tuple: clients send types that have no hash
         image = part.get("image_url")
         return image.get("url") if isinstance(image, Mapping) else image
     source = part.get("source") if kind == "image" else None

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from corral.api.bodies import decode_base64
+from corral.api.bodies import decode_base64, list_at, text_at
 from corral.core import Constraint, Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 
-_DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp|gif))?;base64,")
+_DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
 _GO_KINDS = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
 _EFFORTS: Mapping[str, Think] = {
     "none": False,
@@ -35,27 +35,32 @@ NO_IMAGES: Mapping[str, bytes] = {}
 def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES) -> tuple[Message, ...]:
     """Chat messages of a request; `fetched` has the images named by URL. Raises InvalidRequest with Ollama's texts."""
     messages: list[Message] = []
-    for item in items:
+    for number, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise InvalidRequest("invalid message format", field="messages")
+        where = f"messages[{number}]"
         content, images = _content(item, fetched)
-        role = str(item.get("role", "")).lower()
+        role, name = text_at(item, "role", where).lower(), text_at(item, "name", where)
+        calls = list_at(item, "tool_calls", where)
         message = Message(
             role=role,
             content=content,
-            thinking=str(item.get("reasoning") or item.get("reasoning_content") or ""),
+            thinking=text_at(item, "reasoning", where) or text_at(item, "reasoning_content", where),
             images=images,
-            tool_calls=tuple(read_tool_call(call, i) for i, call in enumerate(item.get("tool_calls") or [])),
-            tool_name=str(item.get("name") or "") if role == "tool" else "",
-            tool_call_id=str(item.get("tool_call_id") or ""),
+            tool_calls=tuple(_tool_call(call, i, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)),
+            tool_name=name if role == "tool" else "",
+            tool_call_id=text_at(item, "tool_call_id", where),
         )
         messages.append(message)
     return name_tool_results(messages)
 
 
 def name_tool_results(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Fill in the tool's name on results that only carry a call's id: the last call with that id decides."""
-    names = {call.id: call.name for message in messages for call in message.tool_calls if call.id}
+    """Fill in the tool's name on results that only carry a call's id.
+
+    The last message with such a call decides, in it the first.
+    """
+    names = {call.id: call.name for message in messages for call in reversed(message.tool_calls) if call.id}
     return tuple(
         replace(message, tool_name=names[message.tool_call_id])
         if message.role == "tool" and not message.tool_name and message.tool_call_id in names
@@ -76,8 +81,12 @@ def _content(item: Mapping[str, Any], fetched: Mapping[str, bytes]) -> tuple[str
         return "\n\n".join(texts), tuple(images)
     if item.get("tool_calls") is not None:
         return "", ()
-    kind = "<nil>" if content is None else _GO_KINDS.get(type(content), "map[string]interface {}")
-    raise InvalidRequest(f"invalid message content type: {kind}", field="messages")
+    raise InvalidRequest(f"invalid message content type: {go_kind(content)}", field="messages")
+
+
+def go_kind(value: Any) -> str:
+    """A JSON value's type as Go prints it, for errors that Ollama's clients know by their text."""
+    return "<nil>" if value is None else _GO_KINDS.get(type(value), "map[string]interface {}")
 
 
 def _read_part(part: Any, texts: list[str], images: list[bytes], fetched: Mapping[str, bytes]) -> None:
@@ -122,15 +131,15 @@ def _read_audio(audio: Any) -> bytes:
     return data
 
 
-def read_tool_call(call: Any, index: int) -> ToolCall:
-    """An earlier call of the assistant; its arguments are JSON text. Raises InvalidRequest when they are not."""
-    function = call.get("function") if isinstance(call, Mapping) else None
+def _tool_call(call: Any, index: int, where: str) -> ToolCall:
+    """An earlier call of the assistant; its arguments are JSON text."""
+    function = (call.get("function") or {}) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping):
         raise InvalidRequest("invalid message format", field="tool_calls")
     arguments = read_arguments(function.get("arguments"))
     if arguments is None:
         raise InvalidRequest("invalid tool call arguments", field="tool_calls")
-    return ToolCall(str(function.get("name", "")), arguments, str(call.get("id") or ""), index)
+    return ToolCall(text_at(function, "name", f"{where}.function"), arguments, text_at(call, "id", where), index)
 
 
 def read_arguments(text: Any) -> dict[str, Any] | None:
@@ -186,9 +195,9 @@ def read_effort(effort: str | None) -> Think:
     return _EFFORTS[effort]
 
 
-def read_format(value: Mapping[str, Any] | None) -> Constraint | None:
+def read_format(value: Mapping[str, Any] | None, where: str = "response_format") -> Constraint | None:
     """`response_format` (and Responses' `text.format`): what the answer must look like."""
-    kind = str((value or {}).get("type", "")).strip().lower()
+    kind = text_at(value or {}, "type", where).strip().lower()
     if value is None or kind not in {"json_object", "json_schema"}:
         return None
     if kind == "json_object":

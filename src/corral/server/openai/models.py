@@ -10,14 +10,13 @@ from corral.api.openai import ModelItem, ModelList
 from corral.errors import ModelNotFound
 from corral.server.deps import deps_of
 from corral.server.openai.wire import json_reply
-from corral.store.models import Model
+from corral.store.models import Model, ModelSummary
 
 
 async def list_models(request: Request) -> Response:
     """All models, newest first."""
     found = await run_blocking(deps_of(request).store.list)
-    items = [ModelItem(model.name.short, int(model.modified_at.timestamp()), model.name.namespace) for model in found]
-    return json_reply(ModelList(items))
+    return json_reply(ModelList(data=[_item(model.name.short, model) for model in found]))
 
 
 async def show_model(request: Request) -> Response:
@@ -33,4 +32,8 @@ async def show_model(request: Request) -> Response:
             raise ModelNotFound(name.short) from error
 
     model = await run_blocking(load)
-    return json_reply(ModelItem(wanted, int(model.modified_at.timestamp()), model.name.namespace))
+    return json_reply(_item(wanted, model))
+
+
+def _item(model_id: str, model: Model | ModelSummary) -> ModelItem:
+    return ModelItem(id=model_id, created=int(model.modified_at.timestamp()), owned_by=model.name.namespace)

@@ -22,7 +22,7 @@ from corral.api.responses import ResponseReply, ResponsesRequest
 from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, Message, Notice
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
-from corral.server.openai.fields import common_of
+from corral.server.openai.fields import common_of, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.messages import read_effort, read_format, read_stop, read_tool_choice
 from corral.server.openai.response_events import ResponseEncoder, message_item
@@ -38,12 +38,12 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache"}
 async def create_response(request: Request) -> Response:
     """Serve one response."""
     body, found = await read_request(request, ResponsesRequest)
-    deps, notices = deps_of(request), list(found)
+    deps, notices = deps_of(request), [*found, *stop_notices(body.stop)]
     earlier: Sequence[Message] = ()
     if body.previous_response_id:
         earlier = (await run_blocking(_store(deps).load, body.previous_response_id)).messages
     fetched = await fetch_images(body.input, enabled=deps.settings.fetch_images)
-    conversation = (*earlier, *await decode(request, read_input, body.input, fetched))
+    conversation = await decode(request, read_input, body.input, fetched, earlier)
     chat = _chat_request(request, deps, body, conversation, notices)
     encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
     events = _kept(deps, body, conversation, encoder, _run(deps, chat))
@@ -82,7 +82,7 @@ def _chat_request(
     }
     system = (Message("system", body.instructions),) if body.instructions else ()
     parameters = GenerationParameters(
-        constraint=read_format(body.text.format if body.text else None),
+        constraint=read_format(body.text.format if body.text else None, "text.format"),
         think=read_effort(body.reasoning.effort if body.reasoning else None),
         logprobs=bool(body.top_logprobs),
         top_logprobs=body.top_logprobs or 0,
@@ -112,7 +112,7 @@ def _opening(body: ResponsesRequest, *, asked: Reasoning | None, streamed: bool)
         id=new_id("resp_"),
         created_at=int(time.time()),
         model=body.model,
-        previous_response_id=body.previous_response_id,
+        previous_response_id=body.previous_response_id or None,
         instructions=body.instructions or None,
         tools=[({**nothing, **tool} if tool.get("type") == "function" else tool) for tool in body.tools or []],
         tool_choice="auto" if body.tool_choice is None else body.tool_choice,
