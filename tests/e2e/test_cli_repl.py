@@ -188,7 +188,12 @@ def test_show_prints_what_the_server_says(start: Start, model: FakeApi) -> None:
         say(child, "/show system", "No system message was specified for this model.")
         say(child, "/show modelfile", "FROM z")
         say(child, "/set parameter seed 7", "to '7'")
-        say(child, "/show parameters", f"User defined parameters:\n  {'seed':<30} 7\n")
+        say(child, "/set parameter min_p 0.123456789", "to '0.123456789'")
+        say(child, "/set parameter top_k 1000000", "to '1000000'")
+        say(child, "/set parameter repeat_penalty 1000000", "to '1000000'")
+        rows = (("seed", "7"), ("min_p", "0.12345679"), ("top_k", "1000000"), ("repeat_penalty", "1e+06"))
+        table = "".join(f"  {name:<30} {value}\n" for name, value in rows)
+        say(child, "/show parameters", f"User defined parameters:\n{table}")
         say(child, "/show colors", "Unknown command '/show colors'. Type /? for help")
         say(child, "/show", "/show modelfile    Show Modelfile for this model")
         assert "Model defined parameters:\n  stop x\n" in child.screen
@@ -218,6 +223,19 @@ def test_load_changes_the_model_and_forgets_and_model_remembers(start: Start, mo
         say(child, "fresh", "<1:fresh>")
         say(child, "/load", "Usage:\n  /load <modelname>")
     assert [body["model"] for body in model.bodies("POST /api/chat")] == ["m", "other", "third"]
+
+
+def test_load_keeps_the_system_message(start: Start, model: FakeApi) -> None:
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "/set system S", "Set system message.")
+        say(child, "hello", "<2:hello>")
+        say(child, "/load other", "Loading model 'other'")
+        say(child, "again", "<2:again>")
+    assert model.bodies("POST /api/chat")[1]["messages"] == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "again"},
+    ]
 
 
 def test_clear_keeps_the_system_message(start: Start, model: FakeApi) -> None:

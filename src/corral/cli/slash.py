@@ -15,6 +15,7 @@ from typing import Any
 from corral.cli import help_texts
 from corral.cli.api import ServerError
 from corral.cli.context import Context
+from corral.cli.formats import format_g
 from corral.cli.history import History
 from corral.cli.loading import load
 from corral.cli.models import models_table
@@ -131,7 +132,7 @@ class SlashCommands:
                 raise
             return False
         if not keep_messages:
-            session.messages = []
+            session.clear()
         return True
 
     def _load_file(self, name: str) -> None:
@@ -291,7 +292,9 @@ class SlashCommands:
 def _value_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{' '.join(value)}]"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower() if isinstance(value, bool) else format_g(value) if isinstance(value, float) else str(value)
+    )
 
 
 def _is_file(text: str) -> bool:
