@@ -92,7 +92,8 @@ _GONE = DEPRECATED | frozenset(["tfs_z", "numa", "num_gqa", "rope_frequency_base
 _GUIDE = {"num_ctx": 2048, "num_predict": 128, "repeat_penalty": 1.1}
 _TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
-_INT_TEXT = re.compile(r"[+-]?\d+\Z")
+_INT_TEXT = re.compile(r"[+-]?[0-9]+\Z")
+_NOT_IN_FLOATS = re.compile(r"_|[^!-~]")  # float() takes `_`, blanks and the digits of other scripts; Go does not
 
 
 def defaults(table: str = "ollama") -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _parse_float32(text: str, shown: str, name: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or abs(value) > 3.4028235677973366e38 or text != text.strip():
+    if not math.isfinite(value) or abs(value) > 3.4028235677973366e38 or _NOT_IN_FLOATS.search(text):
         raise InvalidRequest(f"invalid float value {shown}", field=name)
     return shortest_float32(value)
 

@@ -81,7 +81,10 @@ def test_parameter_texts_become_typed_values(name: str, texts: list[str], value:
     ("name", "text", "error"),
     [
         ("temperature", "abc", "invalid float value [abc]"),
+        ("temperature", "1_0", "invalid float value [1_0]"),
+        ("temperature", "\u0661", "invalid float value [\u0661]"),
         ("num_ctx", "1.5", "invalid int value [1.5]"),
+        ("num_ctx", "\u0661", "invalid int value [\u0661]"),
         ("use_mmap", "maybe", "invalid bool value [maybe]"),
         ("foo", "1", "unknown parameter 'foo'"),
         ("num_gqa", "1", "unknown parameter 'num_gqa'"),
