@@ -175,6 +175,7 @@ async def test_a_create_that_cannot_be_keeps_its_status(server: RunningServer, s
     for body, error in (
         ({"model": "a b", "from": "go"}, "invalid model name"),
         ({"model": "x"}, "neither 'from' or 'files' was specified"),
+        ({"name": "x", "modelfile": ""}, "path or modelfile are required"),
         ({"model": "x", "from": "go", "license": [1]}, "license must be a string or a list of strings"),
         ({"model": "x", "path": "/etc/passwd"}, "path is not supported"),
     ):

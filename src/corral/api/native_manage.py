@@ -62,7 +62,7 @@ class CreateFields(NamedFields):
     system: str = ""
     license: Any = None
     parameters: dict[str, Any] = {}
-    messages: list[MessageFields] = []
+    messages: list[MessageFields | None] = []
     quantize: str = ""
     quantization: str = ""
     draft_quantize: str = ""
@@ -71,8 +71,8 @@ class CreateFields(NamedFields):
     requires: str = ""
     info: dict[str, Any] = {}
     remote_host: str = ""
-    modelfile: str = ""
-    path: str = ""
+    modelfile: str | None = None
+    path: str | None = None
 
 
 class RerankFields(CommonFields):

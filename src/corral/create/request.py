@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,8 @@ from corral.store.modelfile import CreateFields, parse_modelfile
 _TEXT_INFO = ("model_family", "base_name", "quantization_level", "parameter_size")
 _NUMBER_INFO = ("context_length", "embedding_length")
 _LARGEST_INT = 2**63 - 1
+_NOT_IN_URLS = re.compile(r"[\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})")
+_NOT_IN_HOSTS = re.compile(r"[ %\\^`{|}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class CreateRequest:
     requires: str = ""
     info: dict[str, Any] = field(default_factory=dict)
     remote_host: str = ""
-    modelfile: str = ""
-    path: str = ""
+    modelfile: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def checked(request: CreateRequest) -> CheckedRequest:
     if request.draft_quantize and not request.draft_files:
         raise InvalidRequest("--draft-quantize requires a DRAFT model", field="draft_quantize")
     if not request.from_ and request.files is None:
+        if request.modelfile is not None or request.path is not None:
+            raise InvalidRequest("path or modelfile are required", field="modelfile")
         raise InvalidRequest("neither 'from' or 'files' was specified", field="from")
     _check_info(request.info)
     notices += [
@@ -185,6 +190,8 @@ def remote_url(host: str) -> str:
         port = parts.port
     except ValueError:
         raise InvalidRequest("bad remote", field="remote_host") from None
+    if _NOT_IN_URLS.search(text) or _NOT_IN_HOSTS.search(parts.netloc):
+        raise InvalidRequest("bad remote", field="remote_host")
     netloc = parts.netloc or "localhost"
     if port is None:
         netloc = f"{netloc}:11434"

@@ -116,11 +116,10 @@ class Modelfile:
             elif command.name in DEPRECATED:
                 deprecated.append(command.name)
             elif command.name in _SINGLE:
-                single[command.name] = command.args
+                single[command.name] = _version(command.args) if command.name == "requires" else command.args
             else:
                 parameters.setdefault(command.name, []).append(command.args)
         adapter = single.pop("adapter", "")
-        single["requires"] = _version(single.get("requires", ""))
         return CreateFields(
             sources=tuple(many["model"]),
             adapter=adapter,

@@ -21,6 +21,8 @@ def request(**fields: Any) -> CreateRequest:
     ("fields", "text"),
     [
         ({}, "neither 'from' or 'files' was specified"),
+        ({"modelfile": ""}, "path or modelfile are required"),
+        ({"path": ""}, "path or modelfile are required"),
         ({"from_": "m", "draft_quantize": "q8_0"}, "--draft-quantize requires a DRAFT model"),
         ({"files": {"/etc/passwd": DIGEST}}, "file path must be relative"),
         ({"files": {"a/../b": DIGEST}}, "file path must be relative"),
@@ -151,6 +153,11 @@ def test_a_remote_host_is_completed(host: str, url: str) -> None:
     assert remote_url(host) == url
 
 
-def test_a_remote_host_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="bad remote"):
-        remote_url("http://host:port")
+@pytest.mark.parametrize(
+    "host",
+    ["http://host:port", "http://[::1", "my host", "http://my host/x", "http://%zz", "http://h/%zz", "http://h\t/x"],
+)
+def test_a_remote_host_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        remote_url(host)
+    assert str(caught.value) == "bad remote"

@@ -154,6 +154,7 @@ PARAMETER mirostat 1
         ("PARAMETER  temperature 1", "unknown parameter ''"),
         ("PARAMETER Temperature 1", "unknown parameter 'Temperature'"),
         ("REQUIRES latest", "requires must be a valid semver (e.g. 0.14.0)"),
+        ("REQUIRES latest\nREQUIRES 1.2", "requires must be a valid semver (e.g. 0.14.0)"),
         ("REQUIRES 01.2", "requires must be a valid semver (e.g. 0.14.0)"),
     ],
 )
