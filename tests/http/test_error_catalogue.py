@@ -88,7 +88,7 @@ async def test_names_that_lead_nowhere(
 
 
 async def test_a_malformed_name_to_push_is_unqualified(server: RunningServer) -> None:
-    await expect(server, "/api/push", {"model": "a b"}, 400, "unqualified name")
+    await expect(server, "/api/push", {"model": "a b"}, 400, "unqualified name: registry.ollama.ai/library/a b:latest")
 
 
 # ---- 2.2 parameters and capabilities

@@ -84,7 +84,7 @@ class Registry:
         try:
             name = await run_settled(self._store.resolve, reference)
         except InvalidModelName as error:
-            raise InvalidModelName(reference, "unqualified name") from error
+            raise InvalidModelName(reference, f"unqualified name: {ModelName.parse_loose(reference).full}") from error
         async with aclosing(self._pusher.push(name, insecure=insecure)) as statuses:
             try:
                 async for status in statuses:

@@ -140,7 +140,7 @@ async def test_a_model_that_is_not_here_fails_before_the_first_status(registry: 
 
 
 async def test_an_invalid_name_is_unqualified(registry: Registry) -> None:
-    with pytest.raises(InvalidModelName, match="unqualified name"):
+    with pytest.raises(InvalidModelName, match=r"^unqualified name: a/!MISSING!/b:latest$"):
         await anext(registry.push("a//b"))
 
 
