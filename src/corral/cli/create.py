@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corral.cli.api import Api
+from corral.cli.api import Api, ServerError
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.progress import Progress, Spinner, follow
 from corral.cli.sources import SourceError, expand, model_files, sent_names
 from corral.cli.transfer import print_warnings
 from corral.core import Message
+from corral.errors import CorralError
 from corral.names import ModelName
 from corral.store.modelfile import CreateFields, parse_modelfile
 
@@ -29,6 +30,13 @@ class ModelfileNotFound(UsageError):
 
     def __init__(self) -> None:
         super().__init__("specified Modelfile wasn't found")
+
+
+class ServerTooOld(CorralError):
+    """The server builds models only from a Modelfile's text."""
+
+    def __init__(self) -> None:
+        super().__init__("the corral server must be updated to use `corral create` with this client")
 
 
 @dataclass(slots=True)
@@ -62,7 +70,13 @@ def create(context: Context) -> None:
         for key, files in (("files", local.files), ("adapters", local.adapters), ("draft_files", local.drafts)):
             if files:
                 body[key] = _upload(context.api, progress, files)
-        warnings = follow(progress, context.api.stream("/api/create", body), _label)
+        try:
+            warnings = follow(progress, context.api.stream("/api/create", body), _label)
+        except ServerError as error:
+            # An Ollama of before 2025 says no more than this; its CLI recognises it the same way.
+            if "path or Modelfile are required" in error.text:
+                raise ServerTooOld from None
+            raise
     print_warnings(context, warnings)
 
 

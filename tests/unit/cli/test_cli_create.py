@@ -192,3 +192,11 @@ def test_a_draft_must_be_another_file(cli: Cli, server: FakeApi) -> None:
     write("Modelfile", "FROM weights.gguf\nDRAFT ./weights.gguf")
     error = cli("create", "m").err.splitlines()[-1]
     assert error == f"Error: DRAFT must not reference the same local path as FROM: {file.parent}/weights.gguf"
+
+
+def test_an_old_server_must_be_updated(cli: Cli, server: FakeApi) -> None:
+    write("Modelfile", "FROM base")
+    server.routes["POST /api/create"] = Reply({"error": "path or Modelfile are required"}, 400)
+    outcome = cli("create", "mine")
+    text = "Error: the corral server must be updated to use `corral create` with this client\n"
+    assert (outcome.status, outcome.err) == (1, f"gathering model components\n{text}")
