@@ -49,6 +49,11 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Read OLLAMA_HOST; a bad port means the default one. Source: ollama envconfig/config.go Host, 2026-08."""
+    return _address_and_bad_port(text)[0]
+
+
+def _address_and_bad_port(text: str) -> tuple[Address, str]:
+    """The address, and the port as it was written when it is none."""
     text = text.strip().strip("\"'").strip()
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -61,11 +66,11 @@ def parse_address(text: str) -> Address:
         port = port.removeprefix(":")
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
-    number = int(port) if port.isdecimal() else default_port
+    is_port = port.isascii() and port.isdecimal() and int(port) <= 65535
     if not rest:
         host = "127.0.0.1"
     base = f"/{path.strip('/')}" if path.strip("/") else ""
-    return Address(scheme, host, number if number <= 65535 else default_port, base)
+    return Address(scheme, host, int(port) if is_port else default_port, base), "" if is_port else port
 
 
 def _read_bool(text: str) -> bool:
@@ -269,6 +274,8 @@ def _find(
         text = environ.get(variable, "").strip().strip("\"'").strip()
         if not text:
             continue
+        if read is parse_address and (port := _address_and_bad_port(text)[1]):
+            notices.append(f"{variable}={text!r}: {port} is no port, {parse_address(text).port} is used")
         try:
             return (_read_ollama_bool if read is _read_bool and prefix == "OLLAMA_" else read)(text)
         except _UNREADABLE as error:

@@ -238,3 +238,17 @@ def test_addresses_are_read_as_ollama_reads_them(text: str, address: Address) ->
 )
 def test_an_unspecified_host_is_reached_at_the_loopback_address(address: Address, url: str) -> None:
     assert address.url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "notices"),
+    [
+        ("127.0.0.1:99999", 11434, ("OLLAMA_HOST='127.0.0.1:99999': 99999 is no port, 11434 is used",)),
+        ("https://h:x", 443, ("OLLAMA_HOST='https://h:x': x is no port, 443 is used",)),
+        ("127.0.0.1:1234", 1234, ()),
+        ("127.0.0.1", 11434, ()),
+    ],
+)
+def test_a_bad_port_is_told(text: str, port: int, notices: tuple[str, ...]) -> None:
+    settings = read({"OLLAMA_HOST": text})
+    assert (settings.host.port, settings.notices) == (port, notices)
