@@ -373,3 +373,15 @@ async def test_token_ids_are_read_as_the_models_and_foreign_ones_reported(server
     status, reply = await server.call("POST", "/v1/embeddings", {"model": "worded", "input": [[100_257]]})
     assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
     assert "whose vocabulary has 100" in reply["error"]["message"]
+
+
+async def test_only_a_stop_sequence_of_the_request_is_reported(server: RunningServer) -> None:
+    server.engine.stop_type, server.engine.stopping_word = "word", "<|end|>"
+    _, reply = await server.call("POST", "/v1/messages", BODIES["/v1/messages"])
+    assert (reply["stop_reason"], reply["stop_sequence"]) == ("end_turn", None)
+    asked = {**BODIES["/v1/messages"], "stop_sequences": ["<|end|>"]}
+    _, reply = await server.call("POST", "/v1/messages", asked)
+    assert (reply["stop_reason"], reply["stop_sequence"]) == ("stop_sequence", "<|end|>")
+    async with server.http.post(server.url + "/v1/messages", json={**BODIES["/v1/messages"], "stream": True}) as answer:
+        ends = [data["delta"] for name, data in events_of(await answer.text()) if name == "message_delta"]
+    assert ends == [{"stop_reason": "end_turn", "stop_sequence": None}]

@@ -15,7 +15,7 @@ from corral.api.responses import ResponseReply
 from corral.core import Delta, Done, Event, Message, Metrics, Notice, TokenLogprob, ToolCall
 from corral.errors import InvalidRequest, ModelNotFound, RunnerDied
 from corral.server.anthropic.messages import estimate_tokens, read_conversation, read_tool_choice
-from corral.server.anthropic.replies import MessageEncoder, error_event, stop_reason
+from corral.server.anthropic.replies import MessageEncoder, error_event, stop_of
 from corral.server.openai.chat import ChunkEncoder
 from corral.server.openai.merge import merge
 from corral.server.openai.response_events import ResponseEncoder
@@ -214,19 +214,21 @@ def test_a_ping_before_the_first_event_opens_the_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "called", "reason"),
+    ("end", "called", "stop"),
     [
-        (Done("stop"), False, "end_turn"),
-        (Done("stop", stop_sequence="x"), False, "stop_sequence"),
-        (Done("length", Metrics(eval_tokens=10)), False, "max_tokens"),
-        (Done("length", Metrics(eval_tokens=4)), False, "model_context_window_exceeded"),
-        (Done("length"), True, "tool_use"),
-        (Done(""), False, None),
-        (Done("load"), False, "stop_sequence"),
+        (Done("stop"), False, ("end_turn", None)),
+        (Done("stop", stop_sequence="x"), False, ("stop_sequence", "x")),
+        (Done("stop", stop_sequence="</model's own>"), False, ("end_turn", None)),
+        (Done("length", Metrics(eval_tokens=10)), False, ("max_tokens", None)),
+        (Done("length", Metrics(eval_tokens=4)), False, ("model_context_window_exceeded", None)),
+        (Done("length"), True, ("tool_use", None)),
+        (Done("stop", stop_sequence="x"), True, ("tool_use", None)),
+        (Done(""), False, (None, None)),
+        (Done("load"), False, ("stop_sequence", None)),
     ],
 )
-def test_stop_reasons(end: Done, called: bool, reason: str | None) -> None:
-    assert stop_reason(end, 10, called=called) == reason
+def test_stop_reasons(end: Done, called: bool, stop: tuple[str | None, str | None]) -> None:
+    assert stop_of(end, MessagesRequest(max_tokens=10, stop_sequences=["x"]), called=called) == stop
 
 
 def test_a_late_error_of_a_message_is_an_error_event() -> None:

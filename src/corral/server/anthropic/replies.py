@@ -56,16 +56,22 @@ def error_event(error: BaseException) -> bytes:
     return frame(encode_json(_error(error)), "error")
 
 
-def stop_reason(end: Done, max_tokens: int, *, called: bool) -> str | None:
-    """Anthropic's word for how an answer ended."""
+def stop_of(end: Done, body: MessagesRequest, *, called: bool) -> tuple[str | None, str | None]:
+    """Anthropic's word for how an answer ended, and the request's stop sequence that ended it.
+
+    A stop sequence of the model's own is the end of its turn.
+    """
     if called:
-        return "tool_use"
+        return "tool_use", None
     if end.reason == "length":
-        made = end.metrics.eval_tokens if end.metrics else max_tokens
-        return "max_tokens" if made >= max_tokens else "model_context_window_exceeded"
-    if end.stop_sequence is None and end.reason in {"", "stop"}:
-        return "end_turn" if end.reason else None
-    return "stop_sequence"  # also, as Ollama does, for a request without a turn, which only loads the model
+        limit = body.max_tokens or 0
+        made = end.metrics.eval_tokens if end.metrics else limit
+        return ("max_tokens" if made >= limit else "model_context_window_exceeded"), None
+    if end.stop_sequence is not None and end.stop_sequence in (body.stop_sequences or ()):
+        return "stop_sequence", end.stop_sequence
+    if end.reason in {"", "stop"}:
+        return ("end_turn" if end.reason else None), None
+    return "stop_sequence", None  # as Ollama: a request without a turn, which only loads the model
 
 
 def usage_of(end: Done | None) -> Usage:
@@ -88,13 +94,14 @@ def whole_message(body: MessagesRequest, answer: Answer) -> MessageReply:
     content += [{"type": "text", "text": text}] if text else []
     content += [tool_block(call) for call in answer.calls]
     end = answer.done or Done("")
+    reason, sequence = stop_of(end, body, called=bool(answer.calls))
     return MessageReply(
         id=_new_id("msg_"),
         model=body.model,
         content=content,
         usage=usage_of(answer.done),
-        stop_reason=stop_reason(end, body.max_tokens or 0, called=bool(answer.calls)),
-        stop_sequence=end.stop_sequence,
+        stop_reason=reason,
+        stop_sequence=sequence,
         warnings=warnings_of(end.notices),
     )
 
@@ -162,8 +169,8 @@ class MessageEncoder:
         return _event("content_block_stop", index=self._index)
 
     def _finish(self, end: Done) -> bytes:
-        reason = stop_reason(end, self._body.max_tokens or 0, called=self._called)
-        delta = {"stop_reason": reason, "stop_sequence": end.stop_sequence}
+        reason, sequence = stop_of(end, self._body, called=self._called)
+        delta = {"stop_reason": reason, "stop_sequence": sequence}
         warnings = warnings_of(end.notices)
         more = {} if warnings is UNSET else {"warnings": warnings}
         return (

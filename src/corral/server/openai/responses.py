@@ -107,7 +107,7 @@ def _opening(body: ResponsesRequest, *, asked: Reasoning | None, streamed: bool)
     if asked is not None:
         pairs = {"effort": asked.effort, "summary": asked.summary}
         reasoning = pairs if streamed else {key: value for key, value in pairs.items() if value is not None}
-    nothing = {"description": None, "strict": None, "parameters": None}
+    nothing = {"type": "function", "name": "", "description": None, "strict": None, "parameters": None}
     return ResponseReply(
         id=new_id("resp_"),
         created_at=int(time.time()),
