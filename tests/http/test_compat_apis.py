@@ -385,3 +385,24 @@ async def test_only_a_stop_sequence_of_the_request_is_reported(server: RunningSe
     async with server.http.post(server.url + "/v1/messages", json={**BODIES["/v1/messages"], "stream": True}) as answer:
         ends = [data["delta"] for name, data in events_of(await answer.text()) if name == "message_delta"]
     assert ends == [{"stop_reason": "end_turn", "stop_sequence": None}]
+
+
+THINKER = (
+    "{{- range .Messages }}{{ .Role }}:{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}\n"
+    "{{ end }}{{ if .Think }}A:{{ end }}"
+)
+REASONING = {
+    "/v1/chat/completions": ("completion_tokens", "completion_tokens_details"),
+    "/v1/responses": ("output_tokens", "output_tokens_details"),
+}
+
+
+@pytest.mark.parametrize("path", REASONING)
+async def test_an_answer_cut_while_thinking_has_no_more_thinking_than_tokens(server: RunningServer, path: str) -> None:
+    server.add("thinker", texts={"template": THINKER})
+    server.engine.reply = "<think> one two three four five"
+    limit = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+    status, reply = await server.call("POST", path, {**BODIES[path], "model": "thinker", limit: 3})
+    assert status == 200
+    total, details = REASONING[path]
+    assert (reply["usage"][total], reply["usage"][details]) == (3, {"reasoning_tokens": 3})

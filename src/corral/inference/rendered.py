@@ -153,7 +153,7 @@ def _deltas(event: Mapping[str, Any], run: Run, parser: OutputParser | None) -> 
     if parser is None:
         return [Delta(content=piece, logprobs=logprobs)] if piece or logprobs else []
     deltas = parser.feed(piece) if piece else []
-    if parser.thinking:
+    if parser.thinking and not event.get("stop"):  # the last event brings no token
         run.thinking_tokens += 1
     if not logprobs:
         return deltas
