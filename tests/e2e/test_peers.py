@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import ServerProcess
+from tests.fakes.ggufs import tiny_llama
+from tests.fakes.made import made
+from tests.fakes.visions import tiny_projector
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
 
@@ -59,12 +62,18 @@ def environments() -> None:
 
 
 @pytest.fixture(scope="module")
-def peers_server(server: ServerProcess) -> ServerProcess:
-    """The session's server with a model that calls tools."""
+def peers_server(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The session's server with a model that calls tools and a tiny one that sees."""
     parameters = {"temperature": 0, "stop": ["<|im_end|>", "</tool_call>"]}
     body = {"model": "smollm2-tools", "from": "smollm2:135m", "template": TEMPLATE, "parameters": parameters}
     assert server.post("/api/create", body) == {"status": "success"}
-    return server
+    folder = tmp_path_factory.mktemp("tiny-llava")
+    files = {
+        "llava.gguf": tiny_llama(folder / "llava.gguf", context_length=8192),
+        "mmproj.gguf": tiny_projector(folder / "mmproj.gguf"),
+    }
+    with made(server, "tiny-llava", files):
+        yield server
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in PEERS.glob("with_*.py")))

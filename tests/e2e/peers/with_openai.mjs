@@ -1,4 +1,4 @@
-// The `openai` npm package: chat, stream, tool call, JSON schema, embeddings, Responses, an error, an abort.
+// The `openai` npm package: chat, stream, tool call, JSON schema, images, embeddings, Responses, errors, an abort.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 
@@ -52,6 +52,44 @@ const bound = await client.chat.completions.create({
   response_format: { type: "json_schema", json_schema: { name: "person", strict: true, schema } },
 });
 assert.ok(Number.isInteger(JSON.parse(bound.choices[0].message.content).age));
+
+// Pictures of two by two pixels, green and red: another picture gives other probabilities, the same one the same.
+const pictures = [
+  "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGPgOiECRAwQCgAZDgOZnW1+AAAAAABJRU5ErkJggg==",
+  "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP4wCUHRAwQCgAh9gRh+UyrywAAAABJRU5ErkJggg==",
+].map((data) => `data:image/png;base64,${data}`);
+const seeing = { model: "tiny-llava", temperature: 0, max_tokens: 3, logprobs: true };
+const question = { type: "text", text: "What is it?" };
+const look = async (...images) => {
+  const parts = images.map((image) => ({ type: "image_url", image_url: { url: image, detail: "low" } }));
+  const messages = [{ role: "user", content: [...parts, question] }];
+  const seen = await client.chat.completions.create({ ...seeing, messages });
+  return { tokens: seen.usage.prompt_tokens, first: seen.choices[0].logprobs.content[0].logprob };
+};
+const [green, red, again, blind] = [
+  await look(pictures[0]), await look(pictures[1]), await look(pictures[0]), await look(),
+];
+assert.ok(Math.abs(green.first - again.first) < 1e-3);
+assert.ok(Math.abs(green.first - red.first) > 1e-3);
+assert.ok(green.tokens >= blind.tokens + 4); // the projector makes four tokens of an image
+assert.equal((await look(...pictures)).tokens - green.tokens, green.tokens - blind.tokens);
+const imageItem = { type: "input_image", image_url: pictures[0], detail: "low" };
+const described = await client.responses.create({
+  model: "tiny-llava", temperature: 0, max_output_tokens: 3,
+  input: [{ role: "user", content: [imageItem, { type: "input_text", text: question.text }] }],
+});
+assert.equal(described.usage.input_tokens, green.tokens);
+await assert.rejects(
+  look("https://example.com/cat.png"),
+  (error) => error instanceof OpenAI.BadRequestError && /image URLs are not currently supported/.test(error.message),
+);
+await assert.rejects(
+  client.chat.completions.create({
+    ...seeing, model: "smollm2:135m",
+    messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: pictures[0] } }] }],
+  }),
+  (error) => error instanceof OpenAI.BadRequestError && /does not support multimodal/.test(error.message),
+);
 
 const packed = await client.embeddings.create({ model: "all-minilm", input: ["Hello world", "Something else"] });
 const plain = await client.embeddings.create({ model: "all-minilm", input: "Hello world", encoding_format: "float" });
