@@ -16,7 +16,7 @@ _LONGEST_S = (2**63 - 1) / 1e9
 
 def parse_duration(text: str) -> float:
     """Seconds of a Go duration; raises InvalidRequest with Go's own wording. Source: Go time.ParseDuration."""
-    quoted = f'"{text}"'
+    quoted = _quoted(text)
     rest = text[1:] if text[:1] in {"+", "-"} else text
     if rest == "0":
         return 0.0
@@ -31,12 +31,24 @@ def parse_duration(text: str) -> float:
         if not unit:
             raise InvalidRequest(f"time: missing unit in duration {quoted}")
         if unit not in _UNITS:
-            raise InvalidRequest(f'time: unknown unit "{unit}" in duration {quoted}')
+            raise InvalidRequest(f"time: unknown unit {_quoted(unit)} in duration {quoted}")
         total += float(number) * _UNITS[unit]
         position = match.end()
     if total > _LONGEST_S:
         raise InvalidRequest(f"time: invalid duration {quoted}")
     return -total if text.startswith("-") else total
+
+
+def _quoted(text: str) -> str:
+    """As package time quotes: every byte that is not printable ASCII as `\\x..`."""
+
+    def shown(byte: int) -> str:
+        char = chr(byte)
+        if not 0x20 <= byte < 0x7F:
+            return f"\\x{byte:02x}"
+        return "\\" + char if char in '"\\' else char
+
+    return '"' + "".join(map(shown, text.encode("utf-8", "replace"))) + '"'
 
 
 def parse_keep_alive(value: Any) -> float | None:

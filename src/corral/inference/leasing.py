@@ -5,7 +5,6 @@ Called by every use case.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from corral.aio import run_blocking
 from corral.core import Capability, Common, Notice
 from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung
+from corral.goquote import quote
 from corral.inference.checks import check_makes_no_images
 from corral.inference.choices import Choices, choose
 from corral.inference.paths import is_rendered
@@ -62,7 +62,7 @@ async def find_model(shared: Shared, common: Common, *, required: bool, pull_hin
     try:
         model = await run_blocking(load)
     except ModelNotFound as error:
-        hint = f"model {json.dumps(sent, ensure_ascii=False)} not found, try pulling it first" if pull_hint else ""
+        hint = f"model {quote(sent)} not found, try pulling it first" if pull_hint else ""
         raise ModelNotFound(sent, hint) from error
     check_makes_no_images(model)
     if model.weights is None:

@@ -28,6 +28,7 @@ from typing import Any
 
 from corral.core import Message
 from corral.errors import ModelfileError
+from corral.goquote import quote
 from corral.options import DEPRECATED, OPTIONS, parse_parameter
 
 _SINGLE = frozenset(["template", "system", "adapter", "renderer", "parser", "requires"])  # the last one counts
@@ -313,7 +314,7 @@ def format_modelfile(name: str, modelfile: Modelfile, *, safetensors: bool = Fal
 def format_parameters(parameters: Mapping[str, Any]) -> str:
     """The `parameters` text of /api/show: a line a value, names padded to 30 columns, strings as Go quotes them."""
     return "\n".join(
-        f"{name:<30} {_go_quote(item) if isinstance(item, str) else _plain(item)}"
+        f"{name:<30} {quote(item) if isinstance(item, str) else _plain(item)}"
         for name, value in sorted(parameters.items())
         for item in (value if isinstance(value, list) else [value])
     )
@@ -326,32 +327,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)
-
-
-_GO_ESCAPES = {
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-    '"': '\\"',
-    "\\": "\\\\",
-}
-
-
-def _go_quote(text: str) -> str:
-    """Go's %q. Source: Go strconv.Quote."""
-    return '"' + "".join(_go_escape(char) for char in text) + '"'
-
-
-def _go_escape(char: str) -> str:
-    if char in _GO_ESCAPES:
-        return _GO_ESCAPES[char]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if code < 0x20 or code == 0x7F:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

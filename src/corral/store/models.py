@@ -80,9 +80,10 @@ class ModelStore:
         Raises InvalidModelName, CloudDisabled for a cloud name.
         """
         source = split_source(text)
+        name = ModelName.parse(source.name)
         if source.source == "cloud":
             raise CloudDisabled
-        return self.manifests.resolve(ModelName.parse(source.name))
+        return self.manifests.resolve(name)
 
     def load(self, name: ModelName) -> Model:
         """The model of a name as `resolve` gave it, with the headers of its files read.

@@ -5,13 +5,12 @@ Source: ollama server/routes.go HeadBlobHandler, CreateBlobHandler, 2026-08.
 
 from __future__ import annotations
 
-import json
-
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
 from corral.errors import BlobNotFound, DigestMismatch, RequestCanceled
+from corral.goquote import quote
 from corral.names import Digest
 from corral.server.deps import deps_of
 from corral.store.blobs import BlobWriter
@@ -24,7 +23,7 @@ async def head(request: Request) -> Response:
     sent = request.path_params["digest"]
     digest = Digest.parse(sent)
     if not await run_blocking(deps_of(request).store.blobs.has, digest):
-        raise BlobNotFound(sent, f"blob {json.dumps(sent)} not found")
+        raise BlobNotFound(sent, f"blob {quote(sent)} not found")
     return Response()
 
 

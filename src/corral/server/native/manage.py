@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
 from corral.api.bodies import convert, parse_object
 from corral.api.native_manage import CopyFields, NamedFields
-from corral.errors import InvalidModelName, InvalidRequest, ModelNotFound
-from corral.names import ModelName
+from corral.errors import InvalidRequest, ModelNotFound
+from corral.goquote import quote
+from corral.names import ModelName, split_source
 from corral.server.body import read_body
 from corral.server.deps import deps_of
 
@@ -31,7 +30,7 @@ async def copy(request: Request) -> Response:
     try:
         await run_blocking(perform)
     except ModelNotFound as error:
-        raise ModelNotFound(fields.source, f"model {json.dumps(fields.source)} not found") from error
+        raise ModelNotFound(fields.source, f"model {quote(fields.source)} not found") from error
     return Response()
 
 
@@ -43,12 +42,15 @@ async def delete(request: Request) -> Response:
         raise InvalidRequest("model is required", field="model")
     store = deps_of(request).store
 
+    source = split_source(sent)
+    # Ollama removes cloud models too, under the name their stub was pulled as.
+    stub = "-cloud" if ":" in source.name.rpartition("/")[2] else ":cloud"
+    name = ModelName.parse(
+        source.name + stub if source.source == "cloud" else source.name, f"name {quote(sent)} is invalid"
+    )
+
     def perform() -> None:
-        try:
-            name = store.resolve(sent)
-        except InvalidModelName as error:
-            raise InvalidModelName(sent, f"name {json.dumps(sent, ensure_ascii=False)} is invalid") from error
-        store.delete(name)
+        store.delete(store.manifests.resolve(name))
 
     try:
         await run_blocking(perform)
@@ -58,4 +60,4 @@ async def delete(request: Request) -> Response:
 
 
 def _existing(text: str, role: str) -> ModelName:
-    return ModelName.parse(text, f"{role} {json.dumps(text, ensure_ascii=False)} is invalid")
+    return ModelName.parse(text, f"{role} {quote(text)} is invalid")

@@ -9,7 +9,6 @@ from corral.aio import run_blocking
 from corral.api.bodies import convert, parse_object
 from corral.api.native_manage import ShowFields
 from corral.errors import CloudDisabled, InvalidRequest, ModelNotFound
-from corral.names import split_source
 from corral.server.body import read_body
 from corral.server.deps import Deps, deps_of
 from corral.server.native.models import show_body
@@ -28,9 +27,10 @@ async def show(request: Request) -> Response:
 
 
 def _read(deps: Deps, fields: ShowFields, basename: str) -> dict[str, object]:
-    if split_source(fields.reference).source == "cloud":
-        raise CloudDisabled("remote model details are unavailable")
-    name = deps.store.resolve(fields.reference)
+    try:
+        name = deps.store.resolve(fields.reference)
+    except CloudDisabled:
+        raise CloudDisabled("remote model details are unavailable") from None
     try:
         model = deps.store.load(name)
     except ModelNotFound as error:
