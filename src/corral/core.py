@@ -77,9 +77,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the answer's text must match. `value`: None for json; a schema (dict/bool); GBNF text; a regex; choices."""
+    """What the answer's text must match. `value`: None for json; a schema (dict/bool); GBNF text; a regex; choices.
 
-    kind: Literal["json", "schema", "grammar", "regex", "choice"]
+    `unknown` is a `format` that is none of them: check_constraint refuses it, once the model is known to exist.
+    """
+
+    kind: Literal["json", "schema", "grammar", "regex", "choice", "unknown"]
     value: Any = None
 
 

@@ -103,6 +103,7 @@ async def test_a_malformed_name_to_push_is_unqualified(server: RunningServer) ->
         ({"model": "go", "think": "foo"}, THINK),
         ({"model": "go", "think": 3}, THINK_TYPE),
         ({"model": "go", "think": {}}, THINK_TYPE),
+        ({"model": "go", "think": "fée"}, THINK.replace("foo", "fée")),
         ({"model": "go", "think": True}, '"go" does not support thinking'),
         ({"model": "go", "think": "low"}, '"go" does not support thinking'),
         ({"model": "go", "keep_alive": "abc"}, 'time: invalid duration "abc"'),
@@ -140,6 +141,53 @@ async def test_formats_that_are_neither_word_nor_schema(server: RunningServer, r
     status, answer = await server.post(route, {"model": "go", "format": wrong, **PROMPT[route]})
     assert status == 400
     assert "format" in answer["error"]
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+async def test_a_format_is_looked_at_when_the_model_is_known(server: RunningServer, route: str) -> None:
+    body = {"model": "nope", "format": "xml", **PROMPT[route]}
+    await expect(server, route, body, 404, "model 'nope' not found")
+
+
+NULLS: list[tuple[str, dict[str, Any]]] = [
+    ("/api/generate", {"prompt": "x", "context": [None], "_debug_render_only": True}),
+    ("/api/chat", {"messages": [None, *USER]}),
+    ("/api/chat", {"messages": [{"role": "assistant", "tool_calls": [None, {"function": None}]}, *USER]}),
+    ("/api/chat", {"messages": USER, "tools": [None], "generic_tools": True}),
+    ("/api/chat", {"messages": USER, "tools": [{"function": None}], "generic_tools": True}),
+]
+
+
+@pytest.mark.parametrize(("route", "body"), NULLS)
+async def test_nulls_in_lists_are_empty_entries(server: RunningServer, route: str, body: dict[str, Any]) -> None:
+    assert (await server.post(route, {"model": "go", **body}))[0] == 200
+
+
+PROPERTY = "tools[0].function.parameters.properties"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        ({"type": 1}, 'json: field "tools[0].function.parameters.type" must be of type string, not integer'),
+        ({"required": "x"}, 'json: field "tools[0].function.parameters.required" must be of type array, not string'),
+        ({"properties": []}, f'json: field "{PROPERTY}" must be of type object, not array'),
+        ({"properties": {"a": 1}}, f'json: field "{PROPERTY}[...]" must be of type object, not integer'),
+        (
+            {"properties": {"a": {"type": 1}}},
+            f'json: field "{PROPERTY}[...].type" must be of type string or array, not integer',
+        ),
+        (
+            {"properties": {"a": {"anyOf": [{"enum": "x"}]}}},
+            f'json: field "{PROPERTY}[...].anyOf[0].enum" must be of type array, not string',
+        ),
+    ],
+)
+async def test_schemas_of_tools_have_the_types_of_a_schema(
+    server: RunningServer, parameters: dict[str, Any], error: str
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    await expect(server, "/api/chat", {"model": "nope", "messages": USER, "tools": [tool]}, 400, error)
 
 
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])

@@ -7,6 +7,7 @@
 | not an object                | InvalidRequest naming what it is                |
 | cut short                    | InvalidRequest `unexpected EOF`                 |
 | nested over 1,000 levels     | InvalidRequest                                  |
+| broken UTF-8, half a pair    | U+FFFD in its place                             |
 | a field of the wrong type    | InvalidRequest, `field` is its path             |
 | an unknown field             | ignored, and reported to the caller             |
 
@@ -33,6 +34,9 @@ MAX_DEPTH = 1000
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)  # a whole pair of surrogates, or (the group) half of one, or any other escape
 _decode = msgspec.json.Decoder().decode
 
 
@@ -46,11 +50,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
         value = _decode(data)
     except RecursionError:
         raise _too_deep() from None
-    except msgspec.DecodeError as error:
-        text = str(error)
-        raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"invalid JSON: not UTF-8 (byte {error.start})") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = _decode_mended(data)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -58,16 +59,16 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def convert(value: Mapping[str, Any], shape: type[T]) -> T:
+def convert(value: Mapping[str, Any], shape: type[T], path: str = "") -> T:
     """Check plain data against a msgspec Struct; nulls at the top level count as absent.
 
-    Raises InvalidRequest whose text and `field` name the field.
+    Raises InvalidRequest whose text and `field` name the field; `path` is where in the request the data stands.
     """
     present = {key: item for key, item in value.items() if item is not None}
     try:
         return msgspec.convert(present, shape)
     except msgspec.ValidationError as error:
-        raise _wrong_type(str(error)) from None
+        raise _wrong_type(str(error), path) from None
 
 
 def text_at(item: Mapping[str, Any], key: str, where: str) -> str:
@@ -123,6 +124,17 @@ def _field_names(shape: Hashable) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(cast("type[msgspec.Struct]", shape)))
 
 
+def _decode_mended(data: bytes) -> Any:
+    """Decodes text with broken UTF-8 or halves of surrogate pairs; both become U+FFFD, as in Go's decoder."""
+    whole = data.decode("utf-8", "replace").encode()
+    mended = _ESCAPE.sub(lambda match: b"\\ufffd" if match.group(1) else match.group(), whole)
+    try:
+        return _decode(mended)
+    except msgspec.DecodeError as error:
+        text = str(error)
+        raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
+
+
 def _check_depth(data: bytes) -> None:
     depth = 0
     for match in _STRUCTURE.finditer(data):
@@ -139,14 +151,15 @@ def _too_deep() -> InvalidRequest:
     return InvalidRequest(f"invalid JSON: nested over {MAX_DEPTH} levels")
 
 
-def _wrong_type(text: str) -> InvalidRequest:
+def _wrong_type(text: str, path: str) -> InvalidRequest:
     """Turn "Expected `bool | null`, got `str` - at `$.stream`" into a sentence that starts with the field."""
     match = re.fullmatch(r"Expected (.+?), got (`.+?`)(?: - at `\$\.?(.*)`)?", text)
     if not match:
         return InvalidRequest(f"json: {text}")
-    want, got, field = match.groups()
+    want, got, inner = match.groups()
+    field = ".".join(part for part in (path, inner) if part)
     wanted = [part for part in want.strip("`").split(" | ") if part != "null"] or ["null"]
     words = " or ".join(_WORDS.get(part, part) for part in wanted)
     got = got.strip("`")
     why = f'json: field "{field}" must be of type {words}, not {_WORDS.get(got, got)}'
-    return InvalidRequest(why, field=field or "")
+    return InvalidRequest(why, field=field)

@@ -7,7 +7,6 @@ Source of fields and texts: ollama api/types.go, 2026-08.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from corral.core import (
 )
 from corral.durations import parse_keep_alive
 from corral.errors import InvalidRequest
+from corral.goquote import quote
 
 _LEVELS = ("high", "medium", "low", "max")
 _THINK_FORMS = '"high", "medium", "low", "max", true, or false'
@@ -71,9 +71,28 @@ class GenerateFields(_GenerationFields):
     suffix: str = ""
     system: str = ""
     template: str = ""
-    context: list[int] | None = None
+    context: list[int | None] | None = None
     raw: bool = False
-    images: list[str] = []
+    images: list[str | None] = []
+
+
+class PropertyFields(msgspec.Struct):
+    """A property of a tool's parameters, as far as its JSON types are checked; other keywords may be anything."""
+
+    anyOf: list[PropertyFields | None] | None = None  # noqa: N815  the schema's own word
+    type: str | list[str | None] | None = None
+    description: str | None = None
+    enum: list[Any] | None = None
+    properties: dict[str, PropertyFields | None] | None = None
+    required: list[str | None] | None = None
+
+
+class ParametersFields(msgspec.Struct):
+    """A tool's `parameters`, checked as PropertyFields are."""
+
+    type: str | None = None
+    required: list[str | None] | None = None
+    properties: dict[str, PropertyFields | None] | None = None
 
 
 class ToolFunctionFields(msgspec.Struct):
@@ -88,7 +107,7 @@ class ToolFields(msgspec.Struct):
     """An entry of `tools`."""
 
     type: str | None = "function"
-    function: ToolFunctionFields = msgspec.field(default_factory=ToolFunctionFields)
+    function: ToolFunctionFields | None = None
 
 
 class CallFunctionFields(msgspec.Struct):
@@ -103,7 +122,7 @@ class CallFields(msgspec.Struct):
     """An entry of a message's `tool_calls`."""
 
     id: str | None = None
-    function: CallFunctionFields = msgspec.field(default_factory=CallFunctionFields)
+    function: CallFunctionFields | None = None
 
 
 class MessageFields(msgspec.Struct):
@@ -112,8 +131,8 @@ class MessageFields(msgspec.Struct):
     role: str | None = None
     content: str | None = None
     thinking: str | None = None
-    images: list[str] | None = None
-    tool_calls: list[CallFields] | None = None
+    images: list[str | None] | None = None
+    tool_calls: list[CallFields | None] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
@@ -121,8 +140,8 @@ class MessageFields(msgspec.Struct):
 class ChatFields(_GenerationFields):
     """POST /api/chat."""
 
-    messages: list[MessageFields] = []
-    tools: list[ToolFields] = []
+    messages: list[MessageFields | None] = []
+    tools: list[ToolFields | None] = []
     tool_choice: Any = None
     generic_tools: bool = False
 
@@ -161,7 +180,7 @@ def decode_generate(data: bytes, caller: Caller) -> Decoded[GenerateRequest]:
         suffix=fields.suffix,
         system=fields.system,
         template=fields.template,
-        context=None if fields.context is None else tuple(fields.context),
+        context=None if fields.context is None else tuple(token or 0 for token in fields.context),
         raw=fields.raw,
         images=_images(fields.images),
         parameters=_parameters(fields),
@@ -176,7 +195,7 @@ def decode_chat(data: bytes, caller: Caller) -> Decoded[ChatRequest]:
     request = ChatRequest(
         common=common_of(body, fields, caller),
         messages=tuple(to_message(message) for message in fields.messages),
-        tools=tuple(_tool(tool) for tool in fields.tools),
+        tools=tuple(_tool(position, tool) for position, tool in enumerate(fields.tools)),
         tool_choice=_tool_choice(fields.tool_choice),
         generic_tools=fields.generic_tools,
         parameters=_parameters(fields),
@@ -249,13 +268,7 @@ def _constraint(fields: _GenerationFields) -> Constraint | None:
         return None
     if fields.format == "json":
         return Constraint("json")
-    if isinstance(fields.format, dict):
-        return Constraint("schema", fields.format)
-    shown = json.dumps(json.dumps(fields.format, ensure_ascii=False)[:200], ensure_ascii=False)
-    raise InvalidRequest(
-        f'invalid format: {shown}; expected "json" or a valid JSON Schema object',
-        field="format",
-    )
+    return Constraint("schema" if isinstance(fields.format, dict) else "unknown", fields.format)
 
 
 def _think(value: Any) -> Think:
@@ -268,7 +281,7 @@ def _think(value: Any) -> Think:
     for level in _LEVELS:
         if value == level:
             return level  # type: ignore[return-value]
-    raise InvalidRequest(f"invalid think value: {json.dumps(value)} (must be {_THINK_FORMS})", field="think")
+    raise InvalidRequest(f"invalid think value: {quote(value)} (must be {_THINK_FORMS})", field="think")
 
 
 def _tool_choice(value: Any) -> ToolChoice:
@@ -289,29 +302,35 @@ def _token_id(text: str) -> int:
     return int(text)
 
 
-def to_message(fields: MessageFields) -> Message:
-    """An entry of `messages` as core.py has it; the role is lower-cased."""
+def to_message(fields: MessageFields | None) -> Message:
+    """An entry of `messages` as core.py has it; the role is lower-cased. A null is a message without anything."""
+    fields = fields or MessageFields()
     return Message(
         role=(fields.role or "").lower(),
         content=fields.content or "",
         thinking=fields.thinking or "",
         images=_images(fields.images or []),
-        tool_calls=tuple(
-            ToolCall(call.function.name, call.function.arguments or {}, call.id or "", call.function.index or 0)
-            for call in fields.tool_calls or []
-        ),
+        tool_calls=tuple(_call(call or CallFields()) for call in fields.tool_calls or []),
         tool_name=fields.tool_name or "",
         tool_call_id=fields.tool_call_id or "",
     )
 
 
-def _tool(fields: ToolFields) -> Tool:
-    function = fields.function
+def _call(fields: CallFields) -> ToolCall:
+    function = fields.function or CallFunctionFields()
+    return ToolCall(function.name, function.arguments or {}, fields.id or "", function.index or 0)
+
+
+def _tool(position: int, fields: ToolFields | None) -> Tool:
+    """Raises InvalidRequest for a schema whose words have the wrong JSON types, as Ollama's decoder does."""
+    fields = fields or ToolFields()
+    function = fields.function or ToolFunctionFields()
+    convert(function.parameters or {}, ParametersFields, f"tools[{position}].function.parameters")
     return Tool(function.name, function.description or "", function.parameters or {}, fields.type or "function")
 
 
-def _images(texts: list[str]) -> tuple[bytes, ...]:
-    return tuple(map(_image, texts))
+def _images(texts: list[str | None]) -> tuple[bytes, ...]:
+    return tuple(_image(text or "") for text in texts)
 
 
 def _image(text: str) -> bytes:

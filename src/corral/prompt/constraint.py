@@ -16,6 +16,8 @@ from typing import Any
 
 from corral.core import Constraint, Notice, Tool, ToolChoice
 from corral.errors import InvalidRequest
+from corral.gojson import encode
+from corral.goquote import quote
 from corral.prompt.grammar import (
     Lark,
     gbnf_after_thinking,
@@ -74,6 +76,11 @@ def check_constraint(constraint: Constraint) -> tuple[Constraint, tuple[Notice, 
             return Constraint("grammar", _check_grammar(constraint.value)), ()
         case "choice":
             return Constraint("choice", _check_choices(constraint.value)), ()
+        case "unknown":
+            shown = quote(encode(constraint.value, html=False)[:200])
+            raise InvalidRequest(
+                f'invalid format: {shown}; expected "json" or a valid JSON Schema object', field="format"
+            )
         case _:
             return constraint, ()
 
