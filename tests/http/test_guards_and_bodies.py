@@ -21,6 +21,7 @@ from tests.fakes.server import RunningServer, running_server
         ("tauri://localhost", True),
         ("vscode-webview://abc", True),
         ("null", False),
+        ("http://LOCALHOST", False),
         ("https://localhost.evil.example", False),
         ("http://localhostevil.example", False),
         ("chrome-extension://abc", False),
@@ -59,6 +60,12 @@ async def test_only_known_origins_may_use_the_api_from_a_browser(tmp_path: Path,
         ("svc.internal", 200),
         ("evil.example", 403),
         ("8.8.8.8", 403),
+        ("172.16.0.1", 200),
+        ("169.254.1.1", 403),
+        ("192.0.2.1", 403),
+        ("[fd00::1]:80", 200),
+        ("[fe80::1]:80", 403),
+        ("[2001:db8::1]:80", 403),
         ("localhost.evil.example", 403),
         ("good.example", 200),
     ],
@@ -97,7 +104,8 @@ async def test_keys_are_demanded_when_set_in_the_form_of_each_api(tmp_path: Path
         ('{"model": ["a"]}', 'field "model" must be of type string, not array'),
         ('{"model": "go", "stream": "yes"}', 'field "stream" must be of type boolean, not string'),
         ('{"model": "go", "options": "x"}', 'field "options"'),
-        ('{"model": "\xff"}'.encode("latin-1"), "invalid JSON"),
+        ('{"model": "\xff'.encode("latin-1"), "unexpected EOF"),
+        (r'{"model": "\ud800", x}', "invalid JSON"),
         ("[" * 5000 + "]" * 5000, "nested over 1000 levels"),
         ('{"model":' * 1200 + "1" + "}" * 1200, "nested over 1000 levels"),
     ],
@@ -108,6 +116,21 @@ async def test_a_body_that_is_not_what_it_should_be_is_a_400_that_says_why(
     status, reply = await server.call("POST", "/api/generate", sent)
     assert status == 400
     assert error in reply["error"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "content"),
+    [
+        (rb"a\ud83d", "a\ufffd"),
+        (rb"\udc00\ud83d\ude00\ud83dx", "\ufffd\U0001f600\ufffdx"),
+        (rb"\\ud83d\ud83d", "\\ud83d\ufffd"),
+        (b"a\xffb", "a\ufffdb"),
+    ],
+)
+async def test_half_characters_are_replaced_not_refused(server: RunningServer, sent: bytes, content: str) -> None:
+    body = b'{"model": "go", "_debug_render_only": true, "template": "{{ .Prompt }}", "prompt": "' + sent + b'"}'
+    status, reply = await server.call("POST", "/api/generate", body)
+    assert (status, reply["_debug_info"]) == (200, {"rendered_template": content})
 
 
 async def test_the_content_type_of_a_request_does_not_matter(server: RunningServer) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import yarl
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.server import RunningServer, running_server
 
@@ -34,11 +35,27 @@ async def test_unknown_paths_wrong_methods_and_slashes(server: RunningServer) ->
         assert answer.headers["Allow"] == "POST"
         assert answer.content_type == "text/plain"
     assert (await server.call("HEAD", "/api/ps"))[0] == 405
-    for method, status in (("GET", 301), ("POST", 307)):
-        path = {"GET": "/api/tags/", "POST": "/api/show/"}[method]
-        async with server.http.request(method, server.url + path, allow_redirects=False) as answer:
-            assert answer.status == status
-            assert answer.headers["Location"].endswith(path.rstrip("/"))
+    assert await server.call("POST", "/api/tags/") == (404, "404 page not found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location", "body"),
+    [
+        ("GET", "/api/tags/", 301, "/api/tags", '<a href="/api/tags">Moved Permanently</a>.\n\n'),
+        ("POST", "/api/show/", 307, "/api/show", ""),
+        ("GET", "/api//tags", 307, "/api/tags", '<a href="/api/tags">Temporary Redirect</a>.\n\n'),
+        ("POST", "//api/chat?a=b", 307, "/api/chat?a=b", ""),
+        ("POST", "/api/x/../chat", 307, "/api/chat", ""),
+        ("GET", "//evil.example/", 307, "/evil.example/", '<a href="/evil.example/">Temporary Redirect</a>.\n\n'),
+    ],
+)
+async def test_paths_that_mean_another_lead_there(
+    server: RunningServer, method: str, path: str, status: int, location: str, body: str
+) -> None:
+    url = yarl.URL(server.url + path, encoded=True)
+    async with server.http.request(method, url, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (status, location)
+        assert await answer.text() == body
 
 
 async def test_tags_list_every_model_with_its_details(server: RunningServer) -> None:
@@ -101,6 +118,7 @@ async def test_show_says_what_is_wrong_with_a_name(server: RunningServer) -> Non
         ({"model": "a b"}, 400, "invalid model name"),
         ({"model": "nope"}, 404, "model 'nope:latest' not found"),
         ({"model": "x:cloud"}, 403, CLOUD + "remote model details are unavailable"),
+        ({"model": ":cloud"}, 400, "invalid model name"),
     ):
         assert await server.call("POST", "/api/show", body) == (status, {"error": error})
 
@@ -123,7 +141,21 @@ async def test_copy_and_delete(server: RunningServer) -> None:
     error = {"error": "model 'you/two:v1' not found"}
     assert await server.call("DELETE", "/api/delete", {"model": "you/two:v1"}) == (404, error)
     assert await server.call("DELETE", "/api/delete", {"model": "a b"}) == (400, {"error": 'name "a b" is invalid'})
+    assert await server.call("DELETE", "/api/delete", {"model": "\0é"}) == (400, {"error": r'name "\x00é" is invalid'})
     assert await server.call("DELETE", "/api/delete", {}) == (400, {"error": "model is required"})
+
+
+async def test_delete_removes_cloud_models_too(server: RunningServer) -> None:
+    for name in ("x:cloud", "x:1b-cloud", "x:1b:cloud"):
+        error = {"error": f"model '{name}' not found"}
+        assert await server.call("DELETE", "/api/delete", {"model": name}) == (404, error)
+    assert await server.call("DELETE", "/api/delete", {"model": ":cloud"}) == (
+        400,
+        {"error": 'name ":cloud" is invalid'},
+    )
+    for stored, sent in (("x:1b-cloud", "x:1b:cloud"), ("x:cloud", "x:cloud")):
+        assert (await server.call("POST", "/api/copy", {"source": "go", "destination": stored}))[0] == 200
+        assert await server.call("DELETE", "/api/delete", {"model": sent}) == (200, "")
 
 
 async def test_a_blob_is_stored_under_its_digest_only(server: RunningServer) -> None:

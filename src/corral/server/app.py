@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import posixpath
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from corral.errors import CorralError
@@ -97,17 +101,39 @@ def _by_method(path: str, **handlers: Handler) -> Route:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """404 as gin words it; a known path with a slash too many is redirected, 301 for GET, 307 for the rest."""
+    """404 as gin words it, or the way to the path that was meant.
+
+    A path with doubled slashes or dots in it is sent to its clean form, as Go's mux does, by 307; one that has a slash
+    too many behind a route of this method by 301 for GET, by 307 else.
+    """
     path = request.scope["path"]
+    clean = _clean(path)
+    if clean != path:
+        return _redirect(request, clean, 307)
     if path.endswith("/") and path != "/" and _is_known(request, path.rstrip("/")):
-        url = request.url.replace(path=path.rstrip("/"))
-        return RedirectResponse(str(url), 301 if request.method == "GET" else 307)
+        return _redirect(request, path.rstrip("/"), 301 if request.method == "GET" else 307)
     return PlainTextResponse("404 page not found", 404)
+
+
+def _clean(path: str) -> str:
+    """The path without empty, `.` and `..` parts; a slash at its end stays. Source: Go net/http cleanPath."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
+
+
+def _redirect(request: Request, path: str, status: int) -> Response:
+    query = request.scope["query_string"].decode("latin-1")
+    location = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
+    headers = {"Location": location}
+    if request.method not in {"GET", "HEAD"}:
+        return Response(status_code=status, headers=headers)
+    link = f'<a href="{html.escape(location)}">{HTTPStatus(status).phrase}</a>.\n\n'
+    return HTMLResponse(link if request.method == "GET" else "", status, headers)
 
 
 def _is_known(request: Request, path: str) -> bool:
     scope = {**request.scope, "path": path}
-    return any(route.matches(scope)[0] is not Match.NONE for route in request.app.routes)
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _wrong_method(request: Request, error: Exception) -> Response:

@@ -59,6 +59,7 @@ _ALLOW_HEADERS = ",".join(
 )
 _ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
+_PRIVATE = [ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 _FORBIDDEN = Response(status_code=403)
 
 
@@ -85,8 +86,7 @@ class Origins:
         self.hosts = {_host_part(entry.split("://", 1)[1]) for entry in self._exact if "://" in entry}
 
     def allows(self, origin: str) -> bool:
-        """Whether a page from this origin may use the API."""
-        origin = origin.lower()
+        """Whether a page from this origin may use the API; browsers send origins in lower case."""
         return (
             self.any
             or origin in self._exact
@@ -144,7 +144,8 @@ class Guard:
         except ValueError:
             return False
         server: Any = scope.get("server") or ("",)
-        return address.is_loopback or address.is_private or address.is_unspecified or str(address) == server[0]
+        private = any(address in network for network in _PRIVATE)
+        return address.is_loopback or private or address.is_unspecified or str(address) == server[0]
 
     def _is_own_name(self, host: str) -> bool:
         return self._origins.any or host in self._names or host.endswith((".localhost", ".local", ".internal"))
