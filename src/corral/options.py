@@ -93,7 +93,7 @@ _GUIDE = {"num_ctx": 2048, "num_predict": 128, "repeat_penalty": 1.1}
 _TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
 _INT_TEXT = re.compile(r"[+-]?[0-9]+\Z")
-_NOT_IN_FLOATS = re.compile(r"_|[^!-~]")  # float() takes `_`, blanks and the digits of other scripts; Go does not
+_NOT_IN_FLOATS = re.compile(r"[^!-~]")  # float() takes blanks and the digits of other scripts; Go does not
 
 
 def defaults(table: str = "ollama") -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_the_guides_defaults_differ_in_three_values() -> None:
     ("name", "texts", "value"),
     [
         ("temperature", ["0.7"], 0.7),
+        ("temperature", ["1_0"], 10.0),
         ("num_ctx", ["4096"], 4096),
         ("use_mmap", ["T"], True),
         ("stop", ["a", "b"], ["a", "b"]),
@@ -81,7 +82,7 @@ def test_parameter_texts_become_typed_values(name: str, texts: list[str], value:
     ("name", "text", "error"),
     [
         ("temperature", "abc", "invalid float value [abc]"),
-        ("temperature", "1_0", "invalid float value [1_0]"),
+        ("num_ctx", "1_0", "invalid int value [1_0]"),
         ("temperature", "\u0661", "invalid float value [\u0661]"),
         ("num_ctx", "1.5", "invalid int value [1.5]"),
         ("num_ctx", "\u0661", "invalid int value [\u0661]"),
