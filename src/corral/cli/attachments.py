@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from corral.cli.console import Console
-from corral.cli.content_type import SNIFF_BYTES, TEXT, detect
+from corral.cli.content_type import SNIFF_BYTES, detect
 from corral.errors import CorralError
 
 _CANDIDATE = re.compile(r"(?:[A-Za-z]:)?(?:\./|/|\\)[\S\\ ]+?\.(?i:jpg|jpeg|png|webp|wav)\b")
@@ -51,7 +51,7 @@ def _read(path: Path) -> tuple[str, bytes]:
         head = stream.read(SNIFF_BYTES)
         found = detect(head)
         if found not in _KINDS:
-            raise UnusableFile(f"invalid file type: {found}{'; charset=utf-8' if found == TEXT else ''}")
+            raise UnusableFile(f"invalid file type: {found}")
         if path.stat().st_size > _MAX_BYTES:
             raise UnusableFile("file size exceeds maximum limit (100MB)")
         return _KINDS[found], head + stream.read()

@@ -71,7 +71,7 @@ def format_g(value: float) -> str:
     """A number as Go's %g prints it: shortest digits, an exponent below 1e-4 and from 1e6 on: `1e+06`, `131072`."""
     number = float(value)
     if number == 0:
-        return "0"
+        return f"{number:g}"
     exponent = int(f"{number:e}".partition("e")[2])
     if -4 <= exponent < 6:
         return repr(number).removesuffix(".0")

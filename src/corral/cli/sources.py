@@ -87,7 +87,7 @@ def _weights(root: Path, patterns: tuple[str, ...], kind: str) -> list[Path]:
 
 def _type_of(file: Path) -> str:
     with file.open("rb") as stream:
-        return detect(stream.read(SNIFF_BYTES))
+        return detect(stream.read(SNIFF_BYTES)).partition(";")[0]
 
 
 def _inside(root: Path, file: Path) -> Path:

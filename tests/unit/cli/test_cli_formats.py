@@ -96,6 +96,7 @@ def test_times_of_the_api_have_nanoseconds_and_offsets() -> None:
         (0.1, "0.1"),
         (1e-5, "1e-05"),
         (-2.5, "-2.5"),
+        (-0.0, "-0"),
         (1e-4, "0.0001"),
     ],
 )
