@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,20 +119,42 @@ def test_errors_have_the_sdks_classes(client: anthropic.Anthropic) -> None:
         client.messages.create(messages=[block], **greedy())
 
 
-def test_a_thirty_turn_agent_loop_reads_only_what_is_new(client: anthropic.Anthropic, server: ServerProcess) -> None:
+def test_a_thirty_turn_agent_loop_reads_only_what_is_new(client: anthropic.Anthropic) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Get the weather of one city after the other."}]
+    city = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome", "Oslo"]}}, "required": ["city"]}
+    tools: Any = [{**WEATHER, "input_schema": city}]
+    choice: Any = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+    read = 0
+    for turn in range(30):
+        asked: Any = {"messages": messages, "tools": tools, "tool_choice": choice}
+        counted = client.messages.count_tokens(model=MODEL, **asked, extra_body={"generic_tools": True}).input_tokens
+        if turn % 2:
+            with client.messages.stream(**asked, **greedy(60, generic_tools=True)) as stream:
+                reply: Any = stream.get_final_message()
+        else:
+            reply = client.messages.create(**asked, **greedy(60, generic_tools=True))
+            cached = reply.usage.input_tokens_details["cached_tokens"]
+            # All of the prompt before, give or take the template's last line, comes from the cache.
+            assert read - 8 <= cached < counted, (turn, cached, read, counted)
+        assert (reply.stop_reason, reply.usage.input_tokens) == ("tool_use", counted)
+        assert 0 < reply.usage.output_tokens <= 60
+        assert counted > read
+        read = counted
+        (call,) = reply.content
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": f"{turn} degrees"}
+        content = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.input}]
+        messages += [{"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
+
+
+def test_a_thirty_turn_chat_reads_only_what_is_new(client: anthropic.Anthropic) -> None:
     messages: list[Any] = []
     known = 0
     for turn in range(30):
         messages.append({"role": "user", "content": f"Step {turn}: the tool returned {turn * 7} items in {turn} ms."})
-        body = {"model": MODEL, "max_tokens": 4, "temperature": 0, "messages": messages}
-        request = urllib.request.Request(f"{server.url}/v1/messages", json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=120) as response:
-            reply = json.load(response)
-        usage = reply["usage"]
-        cached = usage["input_tokens_details"]["cached_tokens"]
+        reply: Any = client.messages.create(messages=messages, **greedy(4))
+        cached = reply.usage.input_tokens_details["cached_tokens"]
         if turn:
             # All but the new turn's own tokens, give or take the template's last line, come from the cache.
-            assert cached >= known - 8, (turn, usage, known)
-        known = usage["input_tokens"] + usage["output_tokens"]
-        text = "".join(block["text"] for block in reply["content"] if block["type"] == "text")
-        messages.append({"role": "assistant", "content": text})
+            assert known - 8 <= cached < reply.usage.input_tokens, (turn, reply.usage, known)
+        known = reply.usage.input_tokens + reply.usage.output_tokens
+        messages.append({"role": "assistant", "content": reply.content[0].text})

@@ -165,6 +165,36 @@ def test_a_tool_result_goes_back_to_the_model(client: openai.OpenAI) -> None:
     assert client.chat.completions.create(messages=messages, **greedy()).choices[0].message.content
 
 
+def test_a_ten_turn_agent_loop_reads_only_what_is_new(client: openai.OpenAI) -> None:
+    city = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome", "Oslo"]}}, "required": ["city"]}
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": city}}]
+    messages: list[Any] = [{"role": "user", "content": "Get the weather of one city after the other."}]
+    read = 0
+    for turn in range(10):
+        asked: dict[str, Any] = {"messages": messages, "tools": tools, "tool_choice": "required", **greedy(60)}
+        asked |= {"parallel_tool_calls": False, "extra_body": {"generic_tools": True}}
+        if turn % 2:
+            chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+            usage = chunks[-1].usage
+            (call,) = [call for chunk in chunks[:-1] for call in chunk.choices[0].delta.tool_calls or ()]
+            reason = chunks[-2].choices[0].finish_reason
+        else:
+            reply = client.chat.completions.create(**asked)
+            usage, reason = reply.usage, reply.choices[0].finish_reason
+            (call,) = reply.choices[0].message.tool_calls
+        assert reason == "tool_calls"
+        assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+        assert 0 < usage.completion_tokens <= 60
+        # All of the prompt before, give or take the template's last line, comes from the cache.
+        assert read - 8 <= usage.prompt_tokens_details.cached_tokens < usage.prompt_tokens, (turn, read, usage)
+        assert usage.prompt_tokens > read
+        read = usage.prompt_tokens
+        function = {"name": call.function.name, "arguments": call.function.arguments}
+        made = {"id": call.id, "type": "function", "function": function}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [made]})
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": f"{turn} degrees"})
+
+
 def test_completions_take_lists_and_token_arrays(client: openai.OpenAI, server: ServerProcess) -> None:
     reply = client.completions.create(prompt=["One, two,", "Red, green,"], n=2, **greedy(3))
     assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
