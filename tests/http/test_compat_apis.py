@@ -406,3 +406,19 @@ async def test_an_answer_cut_while_thinking_has_no_more_thinking_than_tokens(ser
     assert status == 200
     total, details = REASONING[path]
     assert (reply["usage"][total], reply["usage"][details]) == (3, {"reasoning_tokens": 3})
+
+
+async def test_an_empty_body_is_eof_on_every_route(server: RunningServer) -> None:
+    for path in [*BODIES, "/v1/rerank", "/v1/systemone"]:
+        status, reply = await server.call("POST", path, b"")
+        assert (status, reply["error"]["message"]) == (400, "EOF"), path
+
+
+async def test_a_model_that_makes_no_decisions_is_not_found(server: RunningServer) -> None:
+    server.engine.error = (404, "File Not Found", "not_found_error")
+    status, reply = await server.call("POST", "/v1/systemone", {"model": "go"})
+    why = '"go" is no decision model'
+    assert (status, reply) == (
+        404,
+        {"error": {"message": why, "type": "not_found_error", "param": None, "code": None}},
+    )

@@ -88,6 +88,8 @@ async def test_keys_are_demanded_when_set_in_the_form_of_each_api(tmp_path: Path
         assert reply["error"]["code"] == "invalid_api_key"
         _, reply = await server.call("POST", "/v1/messages", {})
         assert reply["error"]["type"] == "authentication_error"
+        assert list(reply) == ["type", "error", "request_id"]
+        assert reply["request_id"].startswith("req_")
         for headers in ({"Authorization": "Bearer k2"}, {"x-api-key": "k1"}):
             assert (await server.call("GET", "/api/tags", headers=headers))[0] == 200
         assert (await server.call("GET", "/api/tags", headers={"Authorization": "Bearer k3"}))[0] == 401

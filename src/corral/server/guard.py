@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import secrets
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -199,7 +200,8 @@ def _unauthorized(path: str) -> Response:
     text = "unauthorized: a valid API key is required"
     body: dict[str, Any] = {"error": text}
     if path.startswith("/v1/messages"):
-        body = {"type": "error", "error": {"type": "authentication_error", "message": text}}
+        error: dict[str, Any] = {"type": "authentication_error", "message": text}
+        body = {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
     elif path.startswith("/v1/"):
         error = {"message": text, "type": "authentication_error", "param": None, "code": "invalid_api_key"}
         body = {"error": error}

@@ -9,16 +9,15 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.bodies import convert, parse_object
+from corral.api.bodies import convert
 from corral.api.native_replies import warnings_of
 from corral.api.openai import EngineFields
 from corral.api.rerank import RankedDocument, RankedText, RerankReply, RerankRequest, RerankUsage
 from corral.core import Common
-from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
-from corral.server.body import decode, read_body
+from corral.errors import EngineError, InvalidRequest, ModelNotFound
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of
-from corral.server.openai.wire import error_reply, json_reply, new_id, read_request
+from corral.server.openai.wire import error_reply, json_reply, new_id, read_object, read_request
 from corral.server.stream import Reply
 
 _NO_DECISIONS = frozenset({404, 501})  # what the engine answers where it has no such handler or the model is none
@@ -51,7 +50,7 @@ def read_documents(value: Sequence[Any] | None) -> list[str]:
 async def system_one(request: Request) -> Response:
     """Hand the body to the engine as it is, but for `model`; 404 where the engine or the model cannot."""
     deps = deps_of(request)
-    body = await decode(request, parse_object, await read_body(request))
+    body = await read_object(request)
     fields = convert(body, EngineFields)
     common = common_of(request, fields, {}, (), strict=False)
     return Reply(lambda: _decide(deps, common, body), error_reply)
@@ -75,9 +74,4 @@ async def _decide(deps: Deps, common: Common, body: dict[str, Any]) -> Response:
     except EngineError as error:
         if error.status not in _NO_DECISIONS:
             raise
-        why = f'"{common.model}" is no decision model'
-        return Response(
-            error_reply(UnsupportedCapability(common.model, "systemone", why)).body,
-            404,
-            media_type="application/json",
-        )
+        raise ModelNotFound(common.model, f'"{common.model}" is no decision model') from error

@@ -31,12 +31,17 @@ encode_json = msgspec.json.Encoder().encode
 
 
 async def read_request(request: Request, shape: type[S]) -> tuple[S, tuple[Notice, ...]]:
-    """The checked body, and notices of fields nobody knows. Raises InvalidRequest; an empty body says `EOF`."""
+    """The checked body, and notices of fields nobody knows. Raises InvalidRequest."""
+    value = await read_object(request)
+    return convert(value, shape), unknown_notices(value, shape)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body as plain data. Raises InvalidRequest; an empty body says `EOF`."""
     data = await read_body(request)
     if not data.strip():
         raise InvalidRequest("EOF")
-    value = await decode(request, parse_object, data)
-    return convert(value, shape), unknown_notices(value, shape)
+    return await decode(request, parse_object, data)
 
 
 def error_reply(error: BaseException) -> Response:
