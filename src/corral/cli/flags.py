@@ -115,8 +115,8 @@ def _short(word: str, queue: list[str], table: Sequence[Flag], values: dict[str,
         letter, tail = letters[0], letters[1:]
         flag = next((flag for flag in table if flag.short == letter), None)
         if flag is None:
-            raise UsageError(f"unknown shorthand flag: '{letter}' in {word}")
-        shown, letters = f"-{letter}, --{flag.name}", ""
+            raise UsageError(f"unknown shorthand flag: '{letter}' in -{letters}")
+        shown, rest, letters = f"-{letter}, --{flag.name}", letters, ""
         if tail.startswith("=") and len(tail) > 1:
             value = tail[1:]
         elif flag.alone is not None:
@@ -126,7 +126,7 @@ def _short(word: str, queue: list[str], table: Sequence[Flag], values: dict[str,
         elif queue:
             value = queue.pop(0)
         else:
-            raise UsageError(f"flag needs an argument: '{letter}' in {word}")
+            raise UsageError(f"flag needs an argument: '{letter}' in -{rest}")
         values[flag.name] = _typed(flag, value, shown)
 
 
@@ -137,14 +137,17 @@ def _typed(flag: Flag, value: str, shown: str) -> Any:
         return value in _TRUE
     if flag.kind == "int":
         try:
-            return int(value, 0)
+            number = int(value, 0)
         except ValueError:
             raise UsageError(_invalid(value, shown, "ParseInt")) from None
+        if not -(2**63) <= number < 2**63:
+            raise UsageError(_invalid(value, shown, "ParseInt", "value out of range"))
+        return number
     return value
 
 
-def _invalid(value: str, shown: str, function: str) -> str:
-    return f'invalid argument "{value}" for "{shown}" flag: strconv.{function}: parsing "{value}": invalid syntax'
+def _invalid(value: str, shown: str, function: str, why: str = "invalid syntax") -> str:
+    return f'invalid argument "{value}" for "{shown}" flag: strconv.{function}: parsing "{value}": {why}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import corral
 from corral.cli.commands import ROOT_FLAGS, Command, find_command, suggestions
 from corral.cli.console import Console
 from corral.cli.context import Context
-from corral.cli.flags import Parsed, UsageError, parse_flags
+from corral.cli.flags import HELP, Parsed, UsageError, parse_flags
 from corral.cli.usage import PROGRAM, command_help, root_help
 from corral.config import Settings
 from corral.errors import CorralError
@@ -65,18 +65,35 @@ def describe_os_error(error: OSError) -> str:
 
 
 def _dispatch(words: list[str], console: Console, environ: Mapping[str, str] | None) -> int:
-    word = next((word for word in words if not word.startswith("-")), None)
-    before = words[: words.index("--")] if "--" in words else words
-    if word is None or word not in before:
+    place = _place_of_command(words)
+    if place is None:
         return _root(words, console, environ)
-    rest = list(words)
-    rest.remove(word)
+    word, rest = words[place], words[:place] + words[place + 1 :]
     if word == "help":
         return _help(rest, console)
     command = find_command(word)
     if command is None:
         raise UsageError(_unknown(word))
     return _run(command, rest, console, environ)
+
+
+def _place_of_command(words: Sequence[str]) -> int | None:
+    """Where the command's name stands; a flag before it that is not the root's takes the word behind it as its value.
+
+    Source: cobra command.go stripFlags.
+    """
+    alone = {text for flag in (*ROOT_FLAGS, HELP) for text in (f"--{flag.name}", f"-{flag.short}")}
+    place = 0
+    while place < len(words) and words[place] != "--":
+        word = words[place]
+        if word and not word.startswith("-"):
+            return place
+        is_flag = word.startswith("--") or len(word) == 2
+        has_value = is_flag and "=" not in word and word not in alone
+        if has_value and place + 2 >= len(words):
+            return None
+        place += 2 if has_value else 1
+    return None
 
 
 def _run(command: Command, words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
@@ -109,8 +126,6 @@ def _reach_server(command: Command, context: Context) -> None:
 
 def _root(words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
     parsed = parse_flags(words, ROOT_FLAGS)
-    if parsed.words:
-        raise UsageError(_unknown(parsed.words[0]))
     if parsed.flag("version") and not parsed.flag("help"):
         return _version(Context(Settings.from_env(environ), Parsed(), console))
     console.print(root_help(), end="")

@@ -366,3 +366,13 @@ def test_import_of_an_unknown_source_lists_the_known(cli: Cli) -> None:
 def test_no_color_reaches_the_settings() -> None:
     assert Settings.from_env({"HOME": "/", "NO_COLOR": "1"}).color is False
     assert Settings.from_env({"HOME": "/", "NO_COLOR": ""}).color is True
+
+
+def test_flags_before_the_command_are_the_commands(cli: Cli, api: FakeApi) -> None:
+    api.routes["POST /api/show"] = Reply({"license": "MIT"})
+    assert cli("--license=true", "show", "m").out == "MIT\n"
+    outcome = cli("--keepalive", "5m", "ps")
+    assert (outcome.status, outcome.err) == (1, "Error: unknown flag: --keepalive\n")
+    outcome = cli("--license", "show")
+    assert (outcome.status, outcome.err) == (1, "Error: unknown flag: --license\n")
+    assert cli("-").out == cli("--", "ps").out == cli().out

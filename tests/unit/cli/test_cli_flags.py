@@ -51,7 +51,13 @@ def test_a_bool_can_be_switched_off() -> None:
         (["--foo"], "unknown flag: --foo"),
         (["--foo=1"], "unknown flag: --foo"),
         (["-x"], "unknown shorthand flag: 'x' in -x"),
-        (["-vx"], "unknown shorthand flag: 'x' in -vx"),
+        (["-vx"], "unknown shorthand flag: 'x' in -x"),
+        (["-vf"], "flag needs an argument: 'f' in -f"),
+        (
+            ["--dimensions=99999999999999999999"],
+            'invalid argument "99999999999999999999" for "--dimensions" flag: '
+            'strconv.ParseInt: parsing "99999999999999999999": value out of range',
+        ),
         (["--format"], "flag needs an argument: --format"),
         (["-f"], "flag needs an argument: 'f' in -f"),
         (["--=x"], "bad flag syntax: --=x"),
