@@ -277,6 +277,20 @@ async def test_a_message_without_a_turn_only_loads_the_model(server: RunningServ
     assert reply["usage"] == {"input_tokens": 0, "output_tokens": 0}
 
 
+async def test_a_chat_without_a_turn_only_loads_the_model(server: RunningServer) -> None:
+    body = {"model": "go", "messages": [{"role": "user", "content": []}]}
+    status, reply = await server.call("POST", "/v1/chat/completions", body)
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "load"}
+    assert (status, reply["choices"], reply["usage"]["total_tokens"]) == (200, [choice], 0)
+    async with server.http.post(server.url + "/v1/chat/completions", json={**body, "stream": True}) as answer:
+        chunks = [data for _, data in events_of(await answer.text())]
+    assert chunks.pop() == "[DONE]"
+    assert [(chunk["choices"][0]["delta"], chunk["choices"][0]["finish_reason"]) for chunk in chunks] == [
+        ({"role": "assistant", "content": ""}, None),
+        ({}, "load"),
+    ]
+
+
 async def test_an_empty_previous_response_is_none(server: RunningServer) -> None:
     body = {**BODIES["/v1/responses"], "previous_response_id": ""}
     status, reply = await server.call("POST", "/v1/responses", body)

@@ -53,6 +53,15 @@ def test_parts_of_one_message_stay_one_message() -> None:
     assert messages({"role": "user", "content": parts}) == (Message("user", "a\n\nb", images=(image, image)),)
 
 
+def test_a_message_of_no_parts_is_no_turn() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    assert messages({"role": "user", "content": []}, {"role": "user", "content": "x"}) == (Message("user", "x"),)
+    assert messages({"role": "user", "content": ""}) == (Message("user", ""),)
+    assert messages({"role": "assistant", "content": [], "reasoning": "r"}) == (Message("assistant", "", "r"),)
+    assert messages({"role": "assistant", "content": [], "tool_calls": [call]})[0].tool_calls[0].name == "f"
+    assert messages({"role": "tool", "content": [], "tool_call_id": "c"}) == (Message("tool", "", tool_call_id="c"),)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -51,6 +51,8 @@ def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES
             tool_name=name if role == "tool" else "",
             tool_call_id=text_at(item, "tool_call_id", where),
         )
+        if item.get("content") == [] and message == Message(role) and role != "tool":
+            continue  # Ollama makes a turn of each part, so none of none
         messages.append(message)
     return name_tool_results(messages)
 
