@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yarl
+from tests.fakes.ggufs import make_gguf
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.server import RunningServer, running_server
+
+from corral.store import manifests as media
 
 CLOUD = "ollama cloud is disabled: "
 
@@ -110,6 +113,14 @@ async def test_show_tells_everything_about_a_model(server: RunningServer) -> Non
     assert shown["model_info"]["tokenizer.ggml.tokens"] == ["x", "y"]
     assert "SYSTEM T" in shown["modelfile"]
     assert shown["system"] == "T"
+
+
+async def test_show_counts_the_parameters_of_a_projector(server: RunningServer, tmp_path: Path) -> None:
+    projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (3, 4)})
+    server.add("see", extra={media.PROJECTOR: projector})
+    _, shown = await server.post("/api/show", {"model": "see"})
+    info = {"clip.has_vision_encoder": True, "general.architecture": "clip", "general.parameter_count": 12}
+    assert shown["projector_info"] == info
 
 
 async def test_show_says_what_is_wrong_with_a_name(server: RunningServer) -> None:

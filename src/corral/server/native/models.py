@@ -173,15 +173,14 @@ def _template(model: Model, header: GGUFHeader | None) -> str:
 def _model_info(header: GGUFHeader | None, verbose: bool) -> dict[str, Any]:
     if header is None:
         return {}
-    info = _metadata(header, verbose)
-    info["general.parameter_count"] = header.parameter_count
     hidden = ("general.name", "tokenizer.chat_template")
-    return {key: info[key] for key in sorted(info) if key not in hidden}
+    return {key: value for key, value in _metadata(header, verbose).items() if key not in hidden}
 
 
 def _metadata(header: GGUFHeader, verbose: bool) -> dict[str, Any]:
-    """All keys, sorted; arrays only when verbose: else null, or [] when empty."""
-    return {key: _value(value, verbose) for key, value in sorted(header.metadata.items())}
+    """All keys, sorted, with the count of parameters; arrays only when verbose: else null, or [] when empty."""
+    info = dict(header.metadata.items()) | {"general.parameter_count": header.parameter_count}
+    return {key: _value(value, verbose) for key, value in sorted(info.items())}
 
 
 def _value(value: Any, verbose: bool) -> Any:
