@@ -74,12 +74,13 @@ class ModelfileError(InvalidRequest):
 
 
 class TemplateError(InvalidRequest):
-    """A Go template that does not parse or execute; line and column are 1-based."""
+    """A Go template that does not parse or execute. As in Go, lines count from 1, columns from 0 and in bytes."""
 
     def __init__(self, why: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(f"template: :{line}:{column}: {why}" if line else f"template: {why}", field="template")
+        super().__init__(f"template: :{line}:{column}: {why}" if line else why, field="template")
         self.line = line
         self.column = column
+        self.go_text = f"template: :{line}: {why}" if line else why  # what Go says of one that does not parse
 
 
 class ContextOverflow(InvalidRequest):

@@ -271,7 +271,7 @@ async def test_images_for_a_model_without_eyes(server: RunningServer, model: str
 
 async def test_templates_of_a_request_name_line_and_column(server: RunningServer) -> None:
     body = {"model": "go", "prompt": "x", "template": "a\n{{ .Prompt"}
-    await expect(server, "/api/generate", body, 400, "template: :2:1: unclosed action")
+    await expect(server, "/api/generate", body, 400, "template: :2:10: unclosed action")
 
 
 async def test_an_unusable_schema_is_a_bad_request_with_a_plain_text(server: RunningServer) -> None:

@@ -54,8 +54,7 @@ class Assembly:
         try:
             parse_template(text)
         except TemplateError as error:
-            why = str(error).removeprefix(f"template: :{error.line}:{error.column}: ")
-            raise InvalidRequest(f"template error: template: :{error.line}: {why}", field="template") from error
+            raise InvalidRequest(f"template error: {error.go_text}", field="template") from error
         self._drop(media.TEMPLATE)
         self.add(media.TEMPLATE, text.encode())
 

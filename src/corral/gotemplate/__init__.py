@@ -12,11 +12,22 @@ from typing import Any
 
 from corral.errors import TemplateError
 from corral.gotemplate.evaluator import Evaluator, Limits
-from corral.gotemplate.nodes import Action, Command, Field, Node, NodeList, Pipe, cut_after_response, identifiers, walk
+from corral.gotemplate.nodes import (
+    Action,
+    Command,
+    Field,
+    Node,
+    NodeList,
+    Pipe,
+    TemplateCall,
+    cut_after_response,
+    identifiers,
+    walk,
+)
 from corral.gotemplate.parser import Parser
-from corral.gotemplate.values import JSONList, JSONMap, Struct, TypeNames
+from corral.gotemplate.values import JSONList, JSONMap, NilJSONList, NilList, Struct, TypeNames
 
-__all__ = ["JSONList", "JSONMap", "Struct", "Template", "TypeNames", "parse"]
+__all__ = ["JSONList", "JSONMap", "NilJSONList", "NilList", "Struct", "Template", "TypeNames", "parse"]
 
 MAX_OUTPUT = 64 * 1024 * 1024  # characters
 MAX_STEPS = 2_000_000
@@ -31,6 +42,7 @@ class Template:
     source: str
     root: NodeList
     defined: Mapping[str, NodeList] = field(default_factory=dict)
+    lenient: bool = False  # fields of nil are nil, as in Go without the option missingkey=zero
 
     @cached_property
     def identifiers(self) -> frozenset[str]:
@@ -51,12 +63,15 @@ class Template:
         `max_output` counts characters printed and made by functions; a run over any limit is a TemplateError.
         """
         limits = Limits(max_output=max_output, max_steps=max_steps, max_seconds=max_seconds)
-        return Evaluator(self.source, self.defined, limits).run(self.root, data)
+        return Evaluator(self.source, self.defined, limits, lenient=self.lenient).run(self.root, data)
 
     @cached_property
     def cut(self) -> Template:
-        """This template without anything behind its first printed `.Response` (spec models §5.4)."""
-        return replace(self, root=cut_after_response(self.root))
+        """This template without anything behind its first printed `.Response` (spec models §5.4).
+
+        Ollama makes a new template of the cut tree and forgets the option missingkey=zero, so it is lenient.
+        """
+        return replace(self, root=cut_after_response(self.root), lenient=True)
 
     def walk(self) -> Iterator[tuple[Node, tuple[Node, ...]]]:
         """Every node of the root tree, in document order, with its ancestors, outermost first."""
@@ -73,8 +88,11 @@ def parse(text: str) -> Template:
     One that names neither messages nor response gets `{{ .Response }}` at its end, as Ollama does (spec models §5.3).
     """
     if len(text) > MAX_SOURCE:
-        raise TemplateError(f"longer than {MAX_SOURCE} characters")
+        raise TemplateError(f"template: longer than {MAX_SOURCE} characters")
     parsed = Parser(text).parse()
+    for tree in (parsed.root, *parsed.defined.values()):
+        if any(isinstance(node, TemplateCall) and node.pipe is None for node, _ in walk(tree)):
+            raise TemplateError("undefined template specified")
     template = Template(text, parsed.root, parsed.defined)
     if template.identifiers & {"messages", "response"}:
         return template

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral.errors import TemplateError
+from corral.goquote import quote
 from corral.gotemplate import functions
 from corral.gotemplate.lexer import Positions
 from corral.gotemplate.nodes import (
@@ -33,12 +34,14 @@ from corral.gotemplate.nodes import (
     Text,
     Variable,
     With,
+    show,
 )
 from corral.gotemplate.values import Struct, format_value, is_true, type_name
 
 MAX_DEPTH = 60  # lists and template calls inside one another: Python's own stack is the reason
 _CHECK_CLOCK_EVERY = 1024  # steps
 _NOTHING: Any = object()  # no value piped in
+_INT_END = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class _ContinueLoop(Exception):
 class Evaluator:
     """One execution."""
 
-    def __init__(self, source: str, defined: Mapping[str, NodeList], limits: Limits) -> None:
+    def __init__(self, source: str, defined: Mapping[str, NodeList], limits: Limits, *, lenient: bool = False) -> None:
+        self._lenient = lenient
         self._source = source
         self._defined = defined
         self._limits = limits
@@ -71,6 +75,8 @@ class Evaluator:
         self._depth = 0
         self._deadline = time.monotonic() + limits.max_seconds
         self._variables: list[tuple[str, Any]] = []
+        self._name = ""  # of the template that runs
+        self._at: Node = NodeList(0, ())  # what an error is said of
 
     def run(self, root: NodeList, data: Any) -> str:
         """The text the tree makes of `data`; raises TemplateError."""
@@ -78,50 +84,50 @@ class Evaluator:
         try:
             self._list(root, data)
         except RecursionError as error:
-            raise TemplateError("exceeded maximum depth of values") from error
+            raise TemplateError("template: exceeded maximum depth of values") from error
         return "".join(self._output)
 
     # Bounds
 
-    def _fail(self, why: str, node: Node) -> TemplateError:
-        line = self._source[node.pos : node.pos + 60].split("\n")[0].split("}}")[0].strip()
-        positions = Positions(self._source)
-        if not line:
-            return positions.error(why, node.pos)
-        return positions.error(f'executing "" at <{line.removeprefix("{{").strip("- ")}>: {why}', node.pos)
+    def _fail(self, why: str) -> TemplateError:
+        context = f"executing {quote(self._name)} at <{show(self._at)}>: {why}"
+        return Positions(self._source).error(context, self._at.pos)
 
     def _step(self, node: Node) -> None:
         self._steps += 1
         if self._steps > self._limits.max_steps:
-            raise self._fail(f"more than {self._limits.max_steps} steps", node)
+            self._at = node
+            raise self._fail(f"more than {self._limits.max_steps} steps")
         if self._steps % _CHECK_CLOCK_EVERY == 0 and time.monotonic() > self._deadline:
-            raise self._fail(f"took longer than {self._limits.max_seconds:g} s", node)
+            self._at = node
+            raise self._fail(f"took longer than {self._limits.max_seconds:g} s")
 
-    def _account(self, text: str, node: Node) -> None:
+    def _account(self, text: str) -> None:
         self._made += len(text)
         if self._made > self._limits.max_output:
-            raise self._fail(f"made more than {self._limits.max_output} characters", node)
+            raise self._fail(f"made more than {self._limits.max_output} characters")
 
     # Nodes
 
     def _list(self, nodes: NodeList, dot: Any) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise self._fail("exceeded maximum template depth", nodes)
+            raise self._fail(f"exceeded maximum template depth ({MAX_DEPTH})")
         for node in nodes.nodes:
             self._node(node, dot)
         self._depth -= 1
 
     def _node(self, node: Node, dot: Any) -> None:
         self._step(node)
+        self._at = node
         match node:
             case Text(text=text):
-                self._account(text, node)
+                self._account(text)
                 self._output.append(text)
             case Action(pipe=pipe):
                 value = self._pipe(pipe, dot)
                 if not pipe.declares:
-                    self._write(value, node)
+                    self._write(value)
             case Range():
                 self._range(node, dot)
             case Branch():
@@ -133,11 +139,11 @@ class Evaluator:
             case Continue():
                 raise _ContinueLoop
             case _:
-                raise self._fail("unknown node", node)
+                raise self._fail("unknown node")
 
-    def _write(self, value: Any, node: Node) -> None:
+    def _write(self, value: Any) -> None:
         text = format_value(value, nil="<no value>")
-        self._account(text, node)
+        self._account(text)
         self._output.append(text)
 
     def _branch(self, node: Branch, dot: Any) -> None:
@@ -152,12 +158,13 @@ class Evaluator:
     def _range(self, node: Range, dot: Any) -> None:
         mark = len(self._variables)
         depth = self._depth
-        value = self._pipe(node.pipe, dot, in_range=True)
+        value = self._pipe(node.pipe, dot)
+        inner = len(self._variables)
         count = 0
-        for key, element in self._elements(value, node):
+        for key, element in self._elements(value):
             count += 1
             self._step(node)
-            self._set_loop_variables(node, key, element, counts=isinstance(value, int))
+            self._set_loop_variables(node, key, element, value)
             try:
                 self._list(node.body, element)
             except _ContinueLoop:
@@ -165,17 +172,17 @@ class Evaluator:
             except _BreakLoop:
                 self._depth = depth
                 break
-            del self._variables[mark:]
-        del self._variables[mark:]
+            del self._variables[inner:]
         if count == 0 and node.orelse is not None:
             self._list(node.orelse, dot)
+        del self._variables[mark:]
 
-    def _elements(self, value: Any, node: Range) -> Iterable[tuple[Any, Any]]:
+    def _elements(self, value: Any) -> Iterable[tuple[Any, Any]]:
         match value:
             case None:
                 return ()
-            case bool() | float() | str() | Struct():
-                raise self._fail(f"range can't iterate over {format_value(value)}", node.pipe)
+            case bool() | float() | complex() | str() | Struct():
+                raise self._fail(f"range can't iterate over {format_value(value)}")
             case int():
                 return ((index, index) for index in range(value))
             case Mapping():
@@ -183,34 +190,35 @@ class Evaluator:
             case _:
                 return enumerate(value)
 
-    def _set_loop_variables(self, node: Range, key: Any, element: Any, *, counts: bool) -> None:
+    def _set_loop_variables(self, node: Range, key: Any, element: Any, over: Any) -> None:
         names = node.pipe.declares
-        if counts and len(names) > 1:
-            raise self._fail("can't use an integer to iterate over more than one variable", node.pipe)
+        if isinstance(over, int) and len(names) > 1:
+            raise self._fail(f"can't use {over} to iterate over more than one variable")
         values = (element,) if len(names) == 1 else (key, element)
-        for name, value in zip(names, values, strict=False):
+        top = len(self._variables) - len(names)  # the pipeline has declared them, as the whole value
+        for offset, (name, value) in enumerate(zip(names, values, strict=False)):
             if node.pipe.assigns:
                 self._assign(name, value)
             else:
-                self._variables.append((name, value))
+                self._variables[top + offset] = (name, value)
 
     def _template(self, node: TemplateCall, dot: Any) -> None:
         tree = self._defined.get(node.name)
         if tree is None:
-            raise self._fail(f'template "{node.name}" not defined', node)
-        data = self._pipe(node.pipe, dot)
+            raise self._fail(f"template {quote(node.name)} not defined")
+        data = None if node.pipe is None else self._pipe(node.pipe, dot)
         outer, self._variables = self._variables, [("$", data)]
+        name, self._name = self._name, node.name
         self._list(tree, data)
-        self._variables = outer
+        self._variables, self._name = outer, name
 
     # Pipelines
 
-    def _pipe(self, pipe: Pipe, dot: Any, *, in_range: bool = False) -> Any:
+    def _pipe(self, pipe: Pipe, dot: Any) -> Any:
+        self._at = pipe
         value: Any = _NOTHING
         for command in pipe.commands:
             value = self._command(command, dot, value)
-        if in_range:
-            return value  # the loop sets its variables itself, once an element
         for name in pipe.declares:
             if pipe.assigns:
                 self._assign(name, value)
@@ -223,33 +231,76 @@ class Evaluator:
             if self._variables[index][0] == name:
                 self._variables[index] = (name, value)
                 return
+        raise self._fail(f"undefined variable: {name}")
 
     def _command(self, command: Command, dot: Any, final: Any) -> Any:
         self._step(command)
         first, *rest = command.args
         if isinstance(first, Function):
-            return self._call(first, rest, dot, final)
-        if rest or final is not _NOTHING:
-            raise self._fail("can't give argument to non-function", first)
+            return self._call(first, rest, dot, final, command)
+        has_args = bool(rest) or final is not _NOTHING
+        match first:
+            case Field() | Chain():
+                return self._value(first, dot, has_args=has_args)
+            case Variable(names=names):
+                self._at = first
+                self._lookup(names[0])
+                if len(names) > 1:
+                    return self._value(first, dot, has_args=has_args)
+            case Pipe():
+                pass
+            case _:
+                self._at = first
+        if has_args:
+            shown = f"{show(first)}"
+            raise self._fail(f"can't give argument to non-function {shown}")
+        if isinstance(first, Literal) and first.value is None:
+            raise self._fail("nil is not a command")
         return self._value(first, dot)
 
-    def _call(self, function: Function, args: list[Node], dot: Any, final: Any) -> Any:
+    def _call(self, function: Function, args: list[Node], dot: Any, final: Any, command: Node) -> Any:
         name = function.name
+        self._at = function
+        piped = final is not _NOTHING
         try:
-            if name in functions.SHORT_CIRCUIT:
-                return self._short_circuit(name, args, dot, final)
-            values = [self._argument(arg, dot) for arg in args]
-            if final is not _NOTHING:
-                values.append(final)
+            functions.check_count(name, len(args), piped=piped)
+        except ValueError as error:
+            raise self._fail(str(error)) from error
+        if name in functions.SHORT_CIRCUIT:
+            return self._short_circuit(name, args, dot, final)
+        values = []
+        for position, arg in enumerate(args):
+            value = self._argument(arg, dot)
+            if functions.takes_text(name, position):
+                self._require_text(arg, value)
+            values.append(value)
+        if piped:
+            if functions.takes_text(name, len(args)):
+                self._require_text(None, final)
+            values.append(final)
+        try:
+            if name == "call" and values[0] is not None:
+                shown = show(args[0]) if args else format_value(final)
+                raise ValueError(f"non-function {shown} of type {type_name(values[0])}")
             result = functions.call(name, values)
         except ValueError as error:
-            raise self._fail(f"error calling {name}: {error}", function) from error
+            self._at = command
+            raise self._fail(f"error calling {name}: {error}") from error
         if isinstance(result, str):
-            self._account(result, function)
+            self._account(result)
         return result
 
+    def _require_text(self, arg: Node | None, value: Any) -> None:
+        """Raises TemplateError unless a string parameter can take the argument."""
+        if isinstance(value, str):
+            return
+        if isinstance(arg, Literal):
+            raise self._fail("cannot assign nil to string" if value is None else f"expected string; found {show(arg)}")
+        if value is None:
+            raise self._fail("invalid value; expected string")
+        raise self._fail(f"wrong type for value; expected string; got {type_name(value)}")
+
     def _short_circuit(self, name: str, args: list[Node], dot: Any, final: Any) -> Any:
-        functions.check_count(name, len(args) + (final is not _NOTHING))
         value: Any = None
         for arg in args:
             value = self._argument(arg, dot)
@@ -258,42 +309,61 @@ class Evaluator:
         return value if final is _NOTHING else final
 
     def _argument(self, node: Node, dot: Any) -> Any:
+        self._at = node
         if isinstance(node, Function):
-            return self._call(node, [], dot, _NOTHING)
+            return self._call(node, [], dot, _NOTHING, node)
         return self._value(node, dot)
 
-    def _value(self, node: Node, dot: Any) -> Any:
+    def _value(self, node: Node, dot: Any, *, has_args: bool = False) -> Any:
         match node:
             case Dot():
                 return dot
             case Field(names=names):
-                return self._fields(dot, names, node)
+                self._at = node
+                return self._fields(dot, names, has_args=has_args)
             case Variable(names=names):
-                return self._fields(self._lookup(names[0], node), names[1:], node)
+                self._at = node
+                return self._fields(self._lookup(names[0]), names[1:], has_args=has_args)
             case Literal(value=value):
-                return value
+                return self._constant(node, value)
             case Pipe():
                 return self._pipe(node, dot)
             case Chain(node=inner, names=names):
-                return self._fields(self._argument(inner, dot), names, node)
+                self._at = node
+                return self._fields(self._argument(inner, dot), names, has_args=has_args)
             case _:
-                raise self._fail("unknown operand", node)
+                raise self._fail("unknown operand")
 
-    def _lookup(self, name: str, node: Node) -> Any:
+    def _constant(self, node: Literal, value: Any) -> Any:
+        if isinstance(value, int) and value >= _INT_END:
+            self._at = node
+            raise self._fail(f"{node.text} overflows int")
+        return value
+
+    def _lookup(self, name: str) -> Any:
         for known, value in reversed(self._variables):
             if known == name:
                 return value
-        raise self._fail(f"undefined variable: {name}", node)
+        raise self._fail(f"undefined variable: {name}")
 
-    def _fields(self, value: Any, names: tuple[str, ...], node: Node) -> Any:
-        for name in names:
+    def _fields(self, value: Any, names: tuple[str, ...], *, has_args: bool) -> Any:
+        """A chain of fields; only the last could take arguments, and none does."""
+        kind = ""
+        for position, name in enumerate(names):
+            args = has_args and position == len(names) - 1
             match value:
-                case Struct(fields=fields) if name in fields:
-                    value = fields[name]
-                case Mapping():
-                    value = value.get(name)
+                case None if self._lenient or position == 0:
+                    return None  # what a pipeline made is nothing at all, only what a map gave is an interface
                 case None:
-                    raise self._fail(f"nil pointer evaluating interface {{}}.{name}", node)
+                    raise self._fail(f"nil pointer evaluating interface {{}}.{name}")
+                case Struct(fields=fields) if name in fields:
+                    if args:
+                        raise self._fail(f"{name} has arguments but cannot be invoked as function")
+                    value, kind = fields[name], ""
+                case Mapping():
+                    if args:
+                        raise self._fail(f"{name} is not a method but has arguments")
+                    value, kind = value.get(name), "interface {}"
                 case _:
-                    raise self._fail(f"can't evaluate field {name} in type {type_name(value)}", node)
+                    raise self._fail(f"can't evaluate field {name} in type {kind or type_name(value)}")
         return value

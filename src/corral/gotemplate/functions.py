@@ -28,7 +28,7 @@ _TYPESCRIPT = {
 
 
 def _text_of(args: list[Any]) -> str:
-    return args[0] if len(args) == 1 and isinstance(args[0], str) else sprint(args)
+    return sprint(["<no value>" if arg is None else arg for arg in args])
 
 
 def _html(*args: Any) -> str:
@@ -46,9 +46,7 @@ def _urlquery(*args: Any) -> str:
     return quote_plus(_text_of(list(args)), safe="")
 
 
-def _printf(template: Any, *args: Any) -> str:
-    if not isinstance(template, str):
-        raise ValueError(f"wrong type for value; expected string; got {type_name(template)}")
+def _printf(template: str, *args: Any) -> str:
     return sprintf(template, list(args))
 
 
@@ -62,7 +60,7 @@ def _println(*args: Any) -> str:
 
 def _len(value: Any) -> int:
     if value is None:
-        raise ValueError("len of nil pointer")
+        raise ValueError("reflect: call of reflect.Value.Type on zero Value")
     if isinstance(value, str):
         return len(value.encode())  # Go counts bytes
     if isinstance(value, Struct) or not hasattr(value, "__len__"):
@@ -71,6 +69,8 @@ def _len(value: Any) -> int:
 
 
 def _position(index: Any, limit: int) -> int:
+    if index is None:
+        raise ValueError("cannot index slice/array with nil")
     if isinstance(index, bool) or not isinstance(index, int):
         raise ValueError(f"cannot index slice/array with type {type_name(index)}")
     if not 0 <= index <= limit:
@@ -79,11 +79,15 @@ def _position(index: Any, limit: int) -> int:
 
 
 def _index(value: Any, *indexes: Any) -> Any:
+    if value is None:
+        raise ValueError("index of untyped nil")
     for index in indexes:
         match value:
             case None:
-                raise ValueError("index of untyped nil")
+                raise ValueError("index of nil pointer")
             case Mapping():
+                if index is None:
+                    raise ValueError("value is nil; should be of type string")
                 if not isinstance(index, str):
                     raise ValueError(f"value has type {type_name(index)}; should be string")
                 value = value.get(index)
@@ -93,17 +97,19 @@ def _index(value: Any, *indexes: Any) -> Any:
             case list() | tuple() | bytes():
                 value = value[_position(index, len(value) - 1)]
             case _:
-                raise ValueError(f"can't index item of type {type_name(value)}")
+                raise ValueError(f"can't index item of type {type_name(value).removeprefix('*')}")
     return value
 
 
 def _slice(value: Any, *indexes: Any) -> Any:
     if value is None:
         raise ValueError("slice of untyped nil")
-    if len(indexes) > 3 or (len(indexes) == 3 and isinstance(value, str)):
+    if len(indexes) > 3:
         raise ValueError(f"too many slice indexes: {len(indexes)}")
+    if len(indexes) == 3 and isinstance(value, str):
+        raise ValueError("cannot 3-index slice a string")
     if not isinstance(value, str | list | tuple | bytes):
-        raise ValueError(f"can't slice item of type {type_name(value)}")
+        raise ValueError(f"can't slice item of type {type_name(value).removeprefix('*')}")
     data = value.encode() if isinstance(value, str) else value
     bounds = [_position(index, len(data)) for index in indexes[:2]]
     start, end = (bounds + [0, len(data)][len(bounds) :])[:2]
@@ -143,8 +149,8 @@ def _not(value: Any) -> bool:
     return not is_true(value)
 
 
-def _call(function: Any, *_: Any) -> Any:
-    raise ValueError("call of nil" if function is None else f"non-function of type {type_name(function)}")
+def _call(*_: Any) -> Any:
+    raise ValueError("call of nil")  # the evaluator refuses everything else: there are no functions among the values
 
 
 def _current_date(*_: Any) -> str:
@@ -201,14 +207,19 @@ _AT_LEAST = {"index": 1, "slice": 1, "printf": 1, "eq": 1, "call": 1, "and": 1, 
 
 
 def call(name: str, args: list[Any]) -> Any:
-    """Calls a function of FUNCTIONS; raises ValueError with Go's words when the arguments are wrong."""
-    check_count(name, len(args))
+    """Calls a function of FUNCTIONS, its arguments counted before; raises ValueError with Go's words."""
     return FUNCTIONS[name](*args)
 
 
-def check_count(name: str, count: int) -> None:
-    """Raises ValueError unless a function may have that many arguments."""
-    if name in _FIXED and count != _FIXED[name]:
-        raise ValueError(f"wrong number of args for {name}: want {_FIXED[name]} got {count}")
-    if count < _AT_LEAST.get(name, 0):
+def takes_text(name: str, position: int) -> bool:
+    """Whether a parameter is a string in Go; the others take anything."""
+    return name in ("currentDate", "yesterdayDate") or (name == "printf" and position == 0)
+
+
+def check_count(name: str, count: int, *, piped: bool) -> None:
+    """Raises ValueError unless a function may have that many arguments, and one more from the pipe."""
+    given = count + piped
+    if name in _FIXED and given != _FIXED[name]:
+        raise ValueError(f"wrong number of args for {name}: want {_FIXED[name]} got {given}")
+    if given < _AT_LEAST.get(name, 0):
         raise ValueError(f"wrong number of args for {name}: want at least {_AT_LEAST[name]} got {count}")

@@ -1,17 +1,19 @@
 """Splits a Go template into text and the tokens of its actions. `parser.py` calls it.
 
-Source: the language of Go's text/template; spec models §5.1. Spaces are tokens, because `.A.B` and `.A .B` differ.
+Spaces are tokens, because `.A.B` and `.A .B` differ; what cannot be read is a token of kind ERROR, the last one, so
+that the parser finds its own errors before those that lie behind. Source: Go text/template/parse lex.go, go1.26.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from corral.errors import TemplateError
+from corral.goquote import quote
 
 
 class Kind(Enum):
@@ -28,163 +30,239 @@ class Kind(Enum):
     KEYWORD = "keyword"
     BOOL = "bool"
     NUMBER = "number"
-    CHAR = "character constant"
+    COMPLEX = "complex"
+    CHAR_CONSTANT = "character constant"
+    CHAR = "character"
     STRING = "string"
     RAW_STRING = "raw string"
     PIPE = "|"
     OPEN = "("
     CLOSE = ")"
-    COMMA = ","
     DECLARE = ":="
     ASSIGN = "="
+    ERROR = "error"
     EOF = "EOF"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, its text as written, and where it starts."""
+    """A token, its text as written (an ERROR's is what is wrong), and where it starts."""
 
     kind: Kind
     text: str
     pos: int
 
+    def __str__(self) -> str:
+        """As Go's parser names it in errors."""
+        if self.kind in (Kind.EOF, Kind.ERROR):
+            return self.text
+        if self.kind in (Kind.KEYWORD, Kind.DOT):
+            return f"<{self.text}>"
+        return quote(self.text) if len(self.text.encode()) <= _SHOWN else quote(self.text[:_SHOWN]) + "..."
+
 
 KEYWORDS = frozenset(("block", "break", "continue", "define", "else", "end", "if", "nil", "range", "template", "with"))
+_SHOWN = 10  # of a long token
 _SPACE = " \t\r\n"
-_RIGHT = re.compile(r"[ \t\r\n]+-}}|}}")
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_NUMBER = (
-    r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+"
-    r"|(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9_]+)?)"
+_RIGHT = re.compile(r"[ \t\r\n]-}}|}}")
+_SPACES = re.compile(r"[ \t\r\n]+")
+_NUMBER = re.compile(
+    r"[+-]?(?:0[xX][0-9a-fA-F_]*(?:\.[0-9a-fA-F_]*)?(?:[pP][+-]?[0-9_]*)?|0[bB][01_]*(?:\.[01_]*)?|0[oO][0-7_]*(?:\.[0-7_]*)?"
+    r"|[0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9_]*)?)i?"
 )
-_TOKENS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    (Kind.SPACE, re.compile(r"[ \t\r\n]+")),
-    (Kind.NUMBER, re.compile(_NUMBER)),
-    (Kind.FIELD, re.compile(r"\.[^\W\d]\w*")),
-    (Kind.DOT, re.compile(r"\.")),
-    (Kind.VARIABLE, re.compile(r"\$\w*")),
-    (Kind.IDENTIFIER, re.compile(r"[^\W\d]\w*")),
-    (Kind.STRING, re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')),
-    (Kind.RAW_STRING, re.compile(r"`[^`]*`")),
-    (Kind.CHAR, re.compile(r"'(?:[^'\\\n]|\\[^\n])*'")),
-    (Kind.PIPE, re.compile(r"\|")),
-    (Kind.OPEN, re.compile(r"\(")),
-    (Kind.CLOSE, re.compile(r"\)")),
-    (Kind.COMMA, re.compile(r",")),
-    (Kind.DECLARE, re.compile(r":=")),
-    (Kind.ASSIGN, re.compile(r"=")),
-)
-_WORDS = (Kind.FIELD, Kind.VARIABLE, Kind.IDENTIFIER, Kind.NUMBER)
-_AFTER_WORD = frozenset(" \t\r\n.,|:()}=")
-_UNTERMINATED = {'"': "unterminated quoted string", "`": "unterminated raw quoted string"}
-_UNTERMINATED["'"] = "unterminated character constant"
+_QUOTED = {
+    '"': (Kind.STRING, re.compile(r'"(?:[^"\\\n]|\\[^\n])*"'), "unterminated quoted string"),
+    "'": (Kind.CHAR_CONSTANT, re.compile(r"'(?:[^'\\\n]|\\[^\n])*'"), "unterminated character constant"),
+    "`": (Kind.RAW_STRING, re.compile(r"`[^`]*`"), "unterminated raw quoted string"),
+}
+_SIGNS = {"=": Kind.ASSIGN, "|": Kind.PIPE, "(": Kind.OPEN, ")": Kind.CLOSE}
 
 
 class Positions:
-    """Turns offsets of one source text into 1-based lines and columns."""
+    """Turns offsets of one source text into lines (from 1) and columns (in bytes from 0), as Go counts them."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._starts = [0, *(match.end() for match in re.finditer("\n", source))]
 
-    def error(self, why: str, pos: int) -> TemplateError:
-        """The error `why` at an offset."""
-        line = bisect_right(self._starts, pos)
-        return TemplateError(why, line, pos - self._starts[line - 1] + 1)
+    def line(self, pos: int) -> int:
+        """The line of an offset."""
+        return bisect_right(self._starts, pos)
+
+    def error(self, why: str, pos: int, *, line: int | None = None) -> TemplateError:
+        """The error `why` at an offset; `line` where Go names another line than the offset's."""
+        own = self.line(pos)
+        start = self._starts[own - 1]
+        return TemplateError(
+            why, own if line is None else line, len(self._source[start:pos].encode("utf-8", "replace"))
+        )
 
 
-def tokenize(source: str, positions: Positions) -> Iterator[Token]:
-    """Tokens of the whole source, EOF last; raises TemplateError."""
+def tokenize(source: str) -> Iterator[Token]:
+    """Tokens of the whole source, EOF or ERROR last."""
     pos = 0
-    trim = False
     while True:
         start = source.find("{{", pos)
         end = len(source) if start < 0 else start
-        text = source[pos:end]
-        left_trim = start >= 0 and source[start + 2 : start + 3] == "-" and source[start + 3 : start + 4] in (*_SPACE,)
-        text_pos = pos
-        if trim:
-            stripped = text.lstrip(_SPACE)
-            text_pos += len(text) - len(stripped)
-            text = stripped
-        if left_trim:
-            text = text.rstrip(_SPACE)
+        trims = start >= 0 and source[start + 2 : start + 3] == "-" and _is_space(source[start + 3 : start + 4])
+        text = source[pos:end].rstrip(_SPACE) if trims else source[pos:end]
         if text:
-            yield Token(Kind.TEXT, text, text_pos)
+            yield Token(Kind.TEXT, text, pos)
         if start < 0:
-            yield Token(Kind.EOF, "", len(source))
+            yield Token(Kind.EOF, "EOF", end)
             return
-        inside = start + (3 if left_trim else 2)
-        comment = _comment_end(source, inside, start, positions)
-        if comment is not None:
-            pos, trim = comment
-            continue
-        yield Token(Kind.LEFT, "{{", start)
-        token = None
-        for token in _inside(source, inside, start, positions):
-            yield token
-        assert token is not None
-        pos = token.pos + len(token.text)
-        trim = token.text != "}}"
+        inside = start + (4 if trims else 2)
+        if source.startswith("/*", inside):
+            last = yield from _comment(source, inside)
+        else:
+            yield Token(Kind.LEFT, "{{", start)
+            last = yield from _Inside(source, inside).tokens()
+        if last is None:
+            return
+        pos = last
 
 
-def _comment_end(source: str, inside: int, start: int, positions: Positions) -> tuple[int, bool] | None:
-    """Where a comment action ends and whether it trims; None if the action is no comment."""
-    begin = inside
-    while source[begin : begin + 1] in (*_SPACE,) and begin < inside + 1 and source[inside - 1] == "-":
-        begin += 1  # after a trim marker exactly one blank may stand before the comment
-    if not source.startswith("/*", begin):
+def _comment(source: str, begin: int) -> Generator[Token, None, int | None]:
+    """Reads a comment; its value is where the text behind it begins, None after an error."""
+    end = source.find("*/", begin + 2)
+    if end < 0:
+        yield Token(Kind.ERROR, "unclosed comment", begin)
         return None
-    comment = _COMMENT.match(source, begin)
-    if comment is None:
-        raise positions.error("unclosed comment", start)
-    right = _RIGHT.match(source, comment.end())
+    right = _RIGHT.match(source, end + 2)
     if right is None:
-        raise positions.error("comment ends before closing delimiter", start)
-    return right.end(), right.group() != "}}"
+        yield Token(Kind.ERROR, "comment ends before closing delimiter", begin)
+        return None
+    return _behind(source, right)
 
 
-def _inside(source: str, pos: int, start: int, positions: Positions) -> Iterator[Token]:
-    """The tokens of one action, its right delimiter last."""
-    depth = 0
-    while True:
-        right = _RIGHT.match(source, pos)
-        if right is not None:
-            if depth:
-                raise positions.error("unclosed left paren", pos)
-            yield Token(Kind.RIGHT, right.group(), pos)
-            return
-        if pos >= len(source):
-            raise positions.error("unclosed action", start)
-        token = _next(source, pos, positions)
-        depth += (token.kind is Kind.OPEN) - (token.kind is Kind.CLOSE)
-        if depth < 0:
-            raise positions.error("unexpected right paren", pos)
-        yield token
-        pos += len(token.text)
+def _behind(source: str, right: re.Match[str]) -> int:
+    """Where the text behind a closing delimiter begins; blanks are skipped when it trims."""
+    spaces = _SPACES.match(source, right.end()) if len(right.group()) > 2 else None
+    return spaces.end() if spaces else right.end()
 
 
-def _next(source: str, pos: int, positions: Positions) -> Token:
-    for kind, pattern in _TOKENS:
-        found = pattern.match(source, pos)
-        if found is None:
-            continue
-        text = found.group()
-        end = found.end()
-        if kind in _WORDS and end < len(source) and source[end] not in _AFTER_WORD:
-            why = "bad number syntax" if kind is Kind.NUMBER else "bad character"
-            raise positions.error(f'{why}: "{text}{source[end]}"' if kind is Kind.NUMBER else _bad(source[end]), pos)
-        return Token(_word_kind(text) if kind is Kind.IDENTIFIER else kind, text, pos)
-    if source[pos] in _UNTERMINATED:
-        raise positions.error(_UNTERMINATED[source[pos]], pos)
-    raise positions.error(f"unexpected {_bad(source[pos])} in command", pos)
+class _Inside:
+    """The tokens of one action."""
+
+    def __init__(self, source: str, pos: int) -> None:
+        self._source = source
+        self._pos = pos
+        self._depth = 0
+
+    def tokens(self) -> Generator[Token, None, int | None]:
+        """All of them, the closing delimiter last; the value is where the text behind begins, None after an error."""
+        while True:
+            right = _RIGHT.match(self._source, self._pos)
+            if right is not None and not self._depth:
+                yield Token(Kind.RIGHT, "}}", right.end() - 2)
+                return _behind(self._source, right)
+            token = self._error("unclosed left paren") if right is not None else self._next()
+            yield token
+            if token.kind is Kind.ERROR:
+                return None
+            self._pos += len(token.text)
+
+    def _error(self, why: str) -> Token:
+        return Token(Kind.ERROR, why, self._pos)
+
+    def _token(self, kind: Kind, end: int) -> Token:
+        return Token(kind, self._source[self._pos : end], self._pos)
+
+    def _next(self) -> Token:
+        char = self._source[self._pos : self._pos + 1]
+        following = self._source[self._pos + 1 : self._pos + 2]
+        if not char:
+            return self._error("unclosed action")
+        if _is_space(char):
+            return self._space()
+        if char in _SIGNS:
+            return self._sign(char)
+        if char == ":":
+            return self._token(Kind.DECLARE, self._pos + 2) if following == "=" else self._error("expected :=")
+        if char in _QUOTED:
+            kind, pattern, why = _QUOTED[char]
+            found = pattern.match(self._source, self._pos)
+            return self._error(why) if found is None else self._token(kind, found.end())
+        if char == "$" or (char == "." and not ("0" <= following <= "9")):
+            return self._name(Kind.VARIABLE if char == "$" else Kind.FIELD)
+        if char in ".+-" or "0" <= char <= "9":
+            return self._number()
+        if _is_word(char):
+            return self._word()
+        if char.isascii() and char.isprintable():
+            return self._token(Kind.CHAR, self._pos + 1)
+        return self._error(f"unrecognized character in action: {_code(char)}")
+
+    def _space(self) -> Token:
+        spaces = _SPACES.match(self._source, self._pos)
+        assert spaces is not None
+        # The last blank may belong to a delimiter that trims.
+        trims = self._source.startswith("-}}", spaces.end())
+        return self._token(Kind.SPACE, spaces.end() - trims)
+
+    def _sign(self, char: str) -> Token:
+        self._depth += (char == "(") - (char == ")")
+        if self._depth < 0:
+            return self._error("unexpected right paren")
+        return self._token(_SIGNS[char], self._pos + 1)
+
+    def _ends(self, end: int) -> bool:
+        """Whether a name may end here."""
+        char = self._source[end : end + 1]
+        return not char or char in " \t\r\n.,|:()" or self._source.startswith("}}", end)
+
+    def _run(self, start: int) -> int:
+        while start < len(self._source) and _is_word(self._source[start]):
+            start += 1
+        return start
+
+    def _name(self, kind: Kind) -> Token:
+        end = self._pos + 1
+        if self._ends(end):
+            return self._token(Kind.DOT if kind is Kind.FIELD else kind, end)
+        end = self._run(end)
+        return self._token(kind, end) if self._ends(end) else self._bad(end)
+
+    def _word(self) -> Token:
+        end = self._run(self._pos)
+        if not self._ends(end):
+            return self._bad(end)
+        word = self._source[self._pos : end]
+        kind = Kind.KEYWORD if word in KEYWORDS else Kind.BOOL if word in ("true", "false") else Kind.IDENTIFIER
+        return self._token(kind, end)
+
+    def _bad(self, end: int) -> Token:
+        return self._error(f"bad character {_code(self._source[end])}")
+
+    def _number(self) -> Token:
+        end, good = self._digits(self._pos)
+        kind = Kind.NUMBER
+        if good and self._source[end : end + 1] in ("+", "-"):
+            end, good = self._digits(end)
+            kind, good = Kind.COMPLEX, good and self._source[end - 1] == "i"
+        return (
+            self._token(kind, end)
+            if good
+            else self._error(f"bad number syntax: {quote(self._source[self._pos : end])}")
+        )
+
+    def _digits(self, start: int) -> tuple[int, bool]:
+        """Where a number ends, and whether nothing wordlike follows; that character is taken too."""
+        found = _NUMBER.match(self._source, start)
+        end = start if found is None else found.end()
+        wordlike = end < len(self._source) and _is_word(self._source[end])
+        return end + wordlike, not wordlike
 
 
-def _bad(char: str) -> str:
-    return f"bad character U+{ord(char):04X} {char!r}"
+def _is_space(char: str) -> bool:
+    return char != "" and char in _SPACE
 
 
-def _word_kind(text: str) -> Kind:
-    if text in ("true", "false"):
-        return Kind.BOOL
-    return Kind.KEYWORD if text in KEYWORDS else Kind.IDENTIFIER
+def _is_word(char: str) -> bool:
+    return char == "_" or char.isalpha() or char.isdecimal()
+
+
+def _code(char: str) -> str:
+    """Go's %#U."""
+    shown = f" '{char}'" if char.isprintable() else ""
+    return f"U+{ord(char):04X}{shown}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from corral.goquote import quote
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -67,9 +69,10 @@ class Function(Node):
 
 @dataclass(frozen=True, slots=True)
 class Literal(Node):
-    """A constant: str, int, float, bool, or None for `nil`."""
+    """A constant: str, int, float, complex, bool, or None for `nil`; `text` is how it is written."""
 
-    value: str | int | float | bool | None
+    value: str | int | float | complex | bool | None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class TemplateCall(Node):
     """`{{ template "name" pipeline }}`, also what a `block` leaves in its place."""
 
     name: str
-    pipe: Pipe
+    pipe: Pipe | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,10 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case NodeList(nodes=nodes):
             return nodes
-        case Action(pipe=pipe) | TemplateCall(pipe=pipe):
+        case Action(pipe=pipe):
             return (pipe,)
+        case TemplateCall(pipe=argument):
+            return () if argument is None else (argument,)
         case Branch(pipe=pipe, body=body, orelse=orelse):
             return (pipe, body) if orelse is None else (pipe, body, orelse)
         case Pipe(commands=commands):
@@ -167,11 +172,57 @@ def walk(node: Node, ancestors: tuple[Node, ...] = ()) -> Iterator[tuple[Node, t
 def identifiers(node: Node) -> Iterator[str]:
     """The names in every field and variable, as written (spec models §5.3).
 
-    Names behind a parenthesis, `(pipeline).A`, do not count. Source: ollama template.Identifiers, 2026-08.
+    Nothing of `(pipeline).A` counts, neither what is inside nor what is behind. Source: ollama template.Identifiers,
+    2026-08.
     """
-    for found, _ in walk(node):
-        if isinstance(found, Field | Variable):
-            yield from found.names
+    if isinstance(node, Field | Variable):
+        yield from node.names
+    elif not isinstance(node, Chain):
+        for child in children(node):
+            yield from identifiers(child)
+
+
+def show(node: Node) -> str:
+    """A node as Go prints it in its errors: its source with single blanks. Source: Go parse/node.go String."""
+    match node:
+        case Text(text=text):
+            return text
+        case NodeList(nodes=nodes):
+            return "".join(map(show, nodes))
+        case Action(pipe=pipe):
+            return f"{{{{{show(pipe)}}}}}"
+        case Branch(pipe=pipe, body=body, orelse=orelse):
+            other = "" if orelse is None else "{{else}}" + show(orelse)
+            return f"{{{{{type(node).__name__.lower()} {show(pipe)}}}}}{show(body)}{other}{{{{end}}}}"
+        case TemplateCall(name=name, pipe=argument):
+            return f"{{{{template {quote(name)}{'' if argument is None else ' ' + show(argument)}}}}}"
+        case Break() | Continue():
+            return f"{{{{{type(node).__name__.lower()}}}}}"
+        case _:
+            return _show_operand(node)
+
+
+def _show_operand(node: Node) -> str:
+    match node:
+        case Pipe(commands=commands, declares=declares, assigns=assigns):
+            names = ", ".join(declares) + (" = " if assigns else " := ") if declares else ""
+            return names + " | ".join(map(show, commands))
+        case Command(args=args):
+            return " ".join(map(_in_parentheses, args))
+        case Field(names=names):
+            return "".join(f".{name}" for name in names)
+        case Variable(names=names):
+            return ".".join(names)
+        case Chain(node=inner, names=names):
+            return _in_parentheses(inner) + "".join(f".{name}" for name in names)
+        case Function(name=text) | Literal(text=text):
+            return text
+        case _:
+            return "."
+
+
+def _in_parentheses(node: Node) -> str:
+    return f"({show(node)})" if isinstance(node, Pipe) else show(node)
 
 
 class _Cutter:
@@ -185,13 +236,33 @@ class _Cutter:
         for node in nodes.nodes:
             if self.done:
                 break
-            kept.append(self._node(node))
+            part = self._node(node)
+            if part is not None:
+                kept.append(part)
         return replace(nodes, nodes=tuple(kept))
 
-    def _node(self, node: Node) -> Node:
-        if isinstance(node, Action):
-            self.done = any(isinstance(n, Field) and "Response" in n.names for n, _ in walk(node.pipe))
+    def _pipe(self, pipe: Pipe) -> Pipe | None:
+        """The pipe without the operands behind `.Response`; None when a command has none left."""
+        commands: list[Command] = []
+        for command in pipe.commands:
+            args = [arg for arg in map(self._operand, command.args) if arg is not None]
+            if not args:
+                return None
+            commands.append(replace(command, args=tuple(args)))
+        return replace(pipe, commands=tuple(commands))
+
+    def _operand(self, node: Node) -> Node | None:
+        if isinstance(node, Field) and "Response" in node.names:
+            self.done = True
             return node
+        if self.done:
+            return None
+        return self._pipe(node) if isinstance(node, Pipe) else node
+
+    def _node(self, node: Node) -> Node | None:
+        if isinstance(node, Action):
+            pipe = self._pipe(node.pipe)
+            return None if pipe is None else replace(node, pipe=pipe)
         if not isinstance(node, Branch):
             return node
         body = self.cut(node.body)

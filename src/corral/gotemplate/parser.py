@@ -1,7 +1,8 @@
 """Builds the syntax tree of a Go template. `gotemplate.parse` calls it.
 
-Everything that Go's text/template refuses while parsing is refused here with its line and column: unknown functions,
-undeclared variables, `break` outside a range. Nesting is bounded, because the evaluator recurses over the tree.
+Everything that Go's text/template refuses while parsing is refused here in its words: unknown functions, undeclared
+variables, `break` outside a range. The line is Go's (that of the token read last), the column is ours. Nesting is
+bounded, because the evaluator recurses over the tree. Source: Go text/template/parse parse.go, go1.26.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from corral.errors import TemplateError
+from corral.goquote import quote
 from corral.gotemplate.functions import FUNCTION_NAMES
 from corral.gotemplate.lexer import Kind, Positions, Token, tokenize
 from corral.gotemplate.literals import parse_char, parse_number, unquote
@@ -32,6 +35,7 @@ from corral.gotemplate.nodes import (
     Text,
     Variable,
     With,
+    show,
 )
 
 MAX_DEPTH = 60  # blocks and parentheses inside one another; real templates stay below 10
@@ -44,7 +48,8 @@ _OPERANDS = frozenset(
         Kind.VARIABLE,
         Kind.BOOL,
         Kind.NUMBER,
-        Kind.CHAR,
+        Kind.COMPLEX,
+        Kind.CHAR_CONSTANT,
         Kind.STRING,
         Kind.RAW_STRING,
         Kind.OPEN,
@@ -62,7 +67,7 @@ class Parsed:
 
 @dataclass(slots=True)
 class _Ended:
-    """How a list of nodes ended: `end`, `else`, or EOF, and what stood behind the else."""
+    """How a list of nodes ended: `end`, `else`, or EOF, and where."""
 
     nodes: NodeList
     keyword: str
@@ -71,9 +76,13 @@ class _Ended:
 
 @dataclass(slots=True)
 class _Scope:
+    """What a define or block has of its own; Go has a parser of its own for each, which remembers its last token."""
+
     variables: list[str] = field(default_factory=lambda: ["$"])
     ranges: int = 0
     depth: int = 0
+    read: int | None = None  # where the token read last stands
+    action: int | None = None  # where the action being read begins
 
 
 class Parser:
@@ -81,8 +90,9 @@ class Parser:
 
     def __init__(self, source: str) -> None:
         self._positions = Positions(source)
-        self._tokens: Iterator[Token] = tokenize(source, self._positions)
+        self._tokens: Iterator[Token] = tokenize(source)
         self._pushed: list[Token] = []
+        self._last: Token | None = None
         self._scope = _Scope()
         self._defined: dict[str, NodeList] = {}
 
@@ -91,37 +101,60 @@ class Parser:
         ended = self._list(top=True)
         if ended.keyword:
             self._fail(f"unexpected {{{{{ended.keyword}}}}}", ended.pos)
+        own = self._defined.pop("", None)
+        if own is not None and not _is_empty(own):
+            if not _is_empty(ended.nodes):
+                self._fail('template: multiple definition of template ""', ended.pos)
+            return Parsed(own, self._defined)
         return Parsed(ended.nodes, self._defined)
 
     # Tokens
 
     def _next(self) -> Token:
-        return self._pushed.pop() if self._pushed else next(self._tokens)
+        if self._pushed:
+            return self._pushed.pop()
+        if self._last is None or self._last.kind not in (Kind.EOF, Kind.ERROR):
+            self._last = next(self._tokens)
+            self._scope.read = self._last.pos
+        return self._last
 
     def _peek(self) -> Token:
         token = self._next()
         self._pushed.append(token)
         return token
 
-    def _skip_space(self) -> Token:
-        """Drops blanks and peeks at what follows."""
-        while self._peek().kind is Kind.SPACE:
-            self._next()
-        return self._peek()
+    def _next_word(self) -> Token:
+        """The next token that is no blank."""
+        while (token := self._next()).kind is Kind.SPACE:
+            pass
+        return token
+
+    def _peek_word(self) -> Token:
+        token = self._next_word()
+        self._pushed.append(token)
+        return token
 
     def _expect(self, kind: Kind, context: str) -> Token:
-        self._skip_space()
-        token = self._next()
+        token = self._next_word()
         if token.kind is not kind:
             self._unexpected(token, context)
         return token
 
     def _fail(self, why: str, pos: int) -> NoReturn:
-        raise self._positions.error(why, pos)
+        raise self._error(why, pos)
+
+    def _error(self, why: str, pos: int) -> TemplateError:
+        read = self._scope.read
+        return self._positions.error(why, pos, line=0 if read is None else self._positions.line(read))
 
     def _unexpected(self, token: Token, context: str) -> NoReturn:
-        what = {Kind.EOF: "EOF", Kind.KEYWORD: f"<{token.text}>"}.get(token.kind, f'"{token.text.strip()}"')
-        self._fail(f"unexpected {what} in {context}", token.pos)
+        if token.kind is not Kind.ERROR:
+            self._fail(f"unexpected {token} in {context}", token.pos)
+        extra = ""
+        started = 0 if self._scope.action is None else self._positions.line(self._scope.action)
+        if started and started != self._positions.line(token.pos):
+            extra = f" started at :{started}" if token.text.endswith(" action") else f" in action started at :{started}"
+        self._fail(token.text + extra, token.pos)
 
     def _deeper(self, pos: int) -> None:
         self._scope.depth += 1
@@ -133,262 +166,265 @@ class Parser:
     def _list(self, *, top: bool = False) -> _Ended:
         """Nodes up to `end`, `else` or EOF; at the top level `define` may stand among them."""
         nodes: list[Node] = []
-        start = self._peek().pos
+        start = self._peek_word().pos
         while True:
-            token = self._next()
+            token = self._next_word()
+            if token.kind is Kind.EOF:
+                if not top:
+                    self._fail("unexpected EOF", token.pos)
+                return _Ended(NodeList(start, tuple(nodes)), "", token.pos)
             if token.kind is Kind.TEXT:
                 nodes.append(Text(token.pos, token.text))
                 continue
-            if token.kind is Kind.EOF:
-                return _Ended(NodeList(start, tuple(nodes)), "", token.pos)
-            first = self._skip_space()
-            if first.kind is Kind.KEYWORD:
-                self._next()
-                if first.text in ("end", "else"):
-                    return _Ended(NodeList(start, tuple(nodes)), first.text, first.pos)
-                node = self._keyword(first, top=top)
-                if node is not None:
-                    nodes.append(node)
-            else:
-                nodes.append(self._action(token.pos))
+            if token.kind is not Kind.LEFT:
+                self._unexpected(token, "input")
+            if top and self._peek_word().text == "define" and self._peek().kind is Kind.KEYWORD:
+                self._define(self._next())
+                continue
+            self._scope.action = token.pos
+            node = self._action()
+            self._scope.action = None
+            if isinstance(node, Token):
+                return _Ended(NodeList(start, tuple(nodes)), node.text, node.pos)
+            nodes.append(node)
 
-    def _action(self, pos: int) -> Action:
-        pipe = self._pipe("command", Kind.RIGHT)
-        return Action(pos, pipe)
+    def _action(self) -> Node | Token:
+        """An action; for `end` and `else` their token."""
+        first = self._next_word()
+        if first.kind is Kind.KEYWORD:
+            match first.text:
+                case "if" | "with" | "range":
+                    return self._branch(first)
+                case "template":
+                    return self._template_call()
+                case "block":
+                    return self._block(first)
+                case "end":
+                    self._expect(Kind.RIGHT, "end")
+                    return first
+                case "else":
+                    following = self._peek_word()
+                    if following.kind is not Kind.KEYWORD or following.text not in ("if", "with"):
+                        self._expect(Kind.RIGHT, "else")
+                    return first
+                case "break" | "continue":
+                    return self._jump(first)
+        self._pushed.append(first)
+        return Action(first.pos, self._pipe("command", Kind.RIGHT))
 
-    def _keyword(self, token: Token, *, top: bool) -> Node | None:
-        match token.text:
-            case "if" | "with" | "range":
-                return self._branch(token)
-            case "template":
-                return self._template_call(token)
-            case "block":
-                return self._block(token)
-            case "define":
-                if not top:
-                    self._unexpected(token, "block")
-                self._define(token)
-                return None
-            case "break" | "continue":
-                if not self._scope.ranges:
-                    self._fail(f"{{{{{token.text}}}}} outside {{{{range}}}}", token.pos)
-                self._expect(Kind.RIGHT, f"{{{{{token.text}}}}}")
-                return Break(token.pos) if token.text == "break" else Continue(token.pos)
-            case _:
-                self._fail("nil is not a command", token.pos)
+    def _jump(self, token: Token) -> Break | Continue:
+        self._expect(Kind.RIGHT, f"{{{{{token.text}}}}}")
+        if not self._scope.ranges:
+            self._fail(f"{{{{{token.text}}}}} outside {{{{range}}}}", token.pos)
+        return Break(token.pos) if token.text == "break" else Continue(token.pos)
 
     def _branch(self, token: Token) -> Node:
         """if, with and range with their else; `else if` and `else with` nest in the else."""
         kind = token.text
         self._deeper(token.pos)
         variables = len(self._scope.variables)
-        pipe = self._pipe(kind, Kind.RIGHT, in_range=kind == "range")
+        pipe = self._pipe(kind, Kind.RIGHT)
         self._scope.ranges += kind == "range"
         body = self._list()
         self._scope.ranges -= kind == "range"
         orelse: NodeList | None = None
         if body.keyword == "else":
-            following = self._skip_space()
-            chained = following.text if following.kind is Kind.KEYWORD else ""
-            if chained and chained == kind and kind != "range":
-                self._next()
-                orelse = NodeList(following.pos, (self._branch(following),))
+            following = self._peek()
+            if kind != "range" and following.kind is Kind.KEYWORD and following.text == kind:
+                orelse = NodeList(body.pos, (self._branch(self._next()),))
             else:
-                self._expect(Kind.RIGHT, "else")
                 other = self._list()
-                self._require_end(other, kind)
+                if other.keyword != "end":
+                    self._fail(f"expected end; found {{{{{other.keyword}}}}}", other.pos)
                 orelse = other.nodes
-        else:
-            self._require_end(body, kind)
         del self._scope.variables[variables:]
         self._scope.depth -= 1
-        return _BRANCHES[kind](token.pos, pipe, body.nodes, orelse)
+        return _BRANCHES[kind](pipe.pos, pipe, body.nodes, orelse)
 
-    def _require_end(self, ended: _Ended, context: str) -> None:
-        if ended.keyword == "":
-            self._fail("unexpected EOF", ended.pos)
-        if ended.keyword != "end":
-            self._fail(f"unexpected {{{{{ended.keyword}}}}} in {context}", ended.pos)
-        self._expect(Kind.RIGHT, "end")
-
-    def _name(self, context: str) -> str:
-        token = self._skip_space()
+    def _name(self, token: Token, context: str) -> str:
         if token.kind not in (Kind.STRING, Kind.RAW_STRING):
             self._unexpected(token, context)
-        self._next()
-        return self._string(token)
+        return self._unquoted(token)
 
-    def _template_call(self, token: Token) -> TemplateCall:
-        name = self._name("template clause")
-        if self._skip_space().kind is Kind.RIGHT:
-            # Ollama refuses the bare form: identifiers() of it has no pipeline to look at.
-            self._fail("undefined template specified", token.pos)
+    def _template_call(self) -> TemplateCall:
+        token = self._next_word()
+        name = self._name(token, "template clause")
+        if self._peek_word().kind is Kind.RIGHT:
+            # Ollama refuses the bare form, once all is parsed: identifiers() of it has no pipeline to look at.
+            self._next()
+            return TemplateCall(token.pos, name, None)
         return TemplateCall(token.pos, name, self._pipe("template clause", Kind.RIGHT))
 
-    def _block(self, token: Token) -> TemplateCall:
-        name = self._name("block clause")
+    def _block(self, keyword: Token) -> TemplateCall:
+        token = self._next_word()
+        name = self._name(token, "block clause")
         pipe = self._pipe("block clause", Kind.RIGHT)
-        self._definition(name, token, "block clause")
+        self._definition(name, keyword, "block clause", inner=False)
         return TemplateCall(token.pos, name, pipe)
 
-    def _define(self, token: Token) -> None:
-        name = self._name("define clause")
+    def _define(self, keyword: Token) -> None:
+        outer, self._scope = self._scope, _Scope(depth=self._scope.depth)
+        name = self._name(self._next_word(), "define clause")
         self._expect(Kind.RIGHT, "define clause")
-        self._definition(name, token, "define clause")
+        self._definition(name, keyword, "define clause", inner=True)
+        self._scope = outer
 
-    def _definition(self, name: str, token: Token, context: str) -> None:
+    def _definition(self, name: str, keyword: Token, context: str, *, inner: bool) -> None:
         """The body of a define or block: its own variables, no loop around it."""
         outer = self._scope
-        self._scope = _Scope(depth=outer.depth)
-        self._deeper(token.pos)
+        self._scope = _Scope(depth=outer.depth, read=outer.read if inner else None)
+        self._deeper(keyword.pos)
         body = self._list()
-        self._require_end(body, context)
-        self._scope = outer
-        blank = all(isinstance(node, Text) and not node.text.strip() for node in body.nodes.nodes)
-        if name not in self._defined or not blank:  # an empty definition never replaces a real one
+        if body.keyword != "end":
+            if not inner:
+                self._scope = outer
+            self._fail(f"unexpected {{{{{body.keyword}}}}} in {context}", body.pos)
+        known = self._defined.get(name)
+        if known is None or _is_empty(known):
             self._defined[name] = body.nodes
+        elif not _is_empty(body.nodes):
+            self._fail(f"template: multiple definition of template {quote(name)}", keyword.pos)
+        self._scope = outer
 
     # Pipelines
 
-    def _pipe(self, context: str, end: Kind, *, in_range: bool = False) -> Pipe:
-        start = self._skip_space()
-        declares, assigns = self._declarations(context, in_range=in_range)
+    def _pipe(self, context: str, end: Kind) -> Pipe:
+        start = self._peek_word()
+        declares, assigns = self._declarations(context)
         commands: list[Command] = []
         while True:
-            token = self._skip_space()
+            token = self._next_word()
             if token.kind is end:
-                self._next()
                 break
-            if token.kind not in _OPERANDS and not (token.kind is Kind.KEYWORD and token.text == "nil"):
+            if not _is_operand(token):
                 self._unexpected(token, context)
-            commands.append(self._command(context, end))
+            self._pushed.append(token)
+            commands.append(self._command())
         if not commands:
             self._fail(f"missing value for {context}", start.pos)
         for position, command in enumerate(commands[1:], start=2):
             if isinstance(command.args[0], Literal | Dot):
                 self._fail(f"non executable command in pipeline stage {position}", command.pos)
-        if not assigns:
-            self._scope.variables.extend(declares)
         return Pipe(start.pos, tuple(commands), declares, assigns)
 
-    def _declarations(self, context: str, *, in_range: bool) -> tuple[tuple[str, ...], bool]:
+    def _declarations(self, context: str) -> tuple[tuple[str, ...], bool]:
         """`$x :=`, `$x =`, and in a range `$i, $x :=`; nothing is consumed if there is none."""
-        seen: list[Token] = []
         names: list[str] = []
-        while self._peek().kind is Kind.VARIABLE:
-            seen.append(self._next())
-            names.append(seen[-1].text)
-            while self._peek().kind is Kind.SPACE:
-                seen.append(self._next())
-            following = self._next()
-            seen.append(following)
+        while self._peek_word().kind is Kind.VARIABLE:
+            variable = self._next()
+            after = self._peek()
+            following = self._peek_word()
             if following.kind in (Kind.DECLARE, Kind.ASSIGN):
-                return self._declared(names, following)
-            if following.kind is not Kind.COMMA:
-                break
-            if not in_range or len(names) > 1:
-                self._fail(f"too many declarations in {context}", following.pos)
-            while self._peek().kind is Kind.SPACE:
-                seen.append(self._next())
-            if self._peek().kind is not Kind.VARIABLE:
-                self._fail("range can only initialize variables", following.pos)
-        if len(names) > 1:
-            self._fail("range can only initialize variables", seen[0].pos)
-        self._pushed.extend(reversed(seen))
-        return (), False
+                self._next()
+                self._declare(names, variable)
+                return tuple(names), following.kind is Kind.ASSIGN
+            if following.kind is Kind.CHAR and following.text == ",":
+                self._next()
+                self._declare(names, variable)
+                if context != "range" or len(names) > 1:
+                    self._fail(f"too many declarations in {context}", following.pos)
+                if self._peek_word().kind not in (Kind.VARIABLE, Kind.RIGHT, Kind.CLOSE):
+                    self._fail("range can only initialize variables", following.pos)
+                continue
+            if after.kind is Kind.SPACE:
+                self._pushed.append(after)
+            self._pushed.append(variable)
+            break
+        return tuple(names), False
 
-    def _declared(self, names: list[str], operator: Token) -> tuple[tuple[str, ...], bool]:
-        assigns = operator.kind is Kind.ASSIGN
-        if assigns:
-            for name in names:
-                self._known(name, operator.pos)
-        return tuple(names), assigns
+    def _declare(self, names: list[str], variable: Token) -> None:
+        names.append(variable.text)
+        self._scope.variables.append(variable.text)
 
-    def _command(self, context: str, end: Kind) -> Command:
+    def _command(self) -> Command:
         args: list[Node] = []
-        start = self._peek().pos
+        start = self._peek_word().pos
         while True:
-            self._skip_space()
-            token = self._peek()
-            if token.kind in _OPERANDS or (token.kind is Kind.KEYWORD and token.text == "nil"):
-                args.append(self._operand())
-                token = self._next()
-                if token.kind is Kind.SPACE:
-                    continue
-            else:
-                token = self._next()
-            if token.kind is Kind.PIPE:
-                if self._skip_space().kind is end:
-                    self._fail(f"missing value for {context}", token.pos)
-            elif token.kind is end:
+            self._peek_word()
+            operand = self._operand()
+            if operand is not None:
+                args.append(operand)
+            token = self._next()
+            if token.kind is Kind.SPACE:
+                continue
+            if token.kind in (Kind.RIGHT, Kind.CLOSE):
                 self._pushed.append(token)
-            else:
+            elif token.kind is not Kind.PIPE:
                 self._unexpected(token, "operand")
             break
-        if isinstance(args[0], Literal) and args[0].value is None:
-            self._fail("nil is not a command", start)
+        if not args:
+            self._fail("empty command", start)
         return Command(start, tuple(args))
 
-    def _operand(self) -> Node:
+    def _operand(self) -> Node | None:
         node = self._term()
+        if node is None or self._peek().kind is not Kind.FIELD:
+            return node
+        pos = self._peek().pos
         names: list[str] = []
         while self._peek().kind is Kind.FIELD:
             names.append(self._next().text[1:])
-        if not names:
-            return node
         match node:
-            case Field(pos=pos, names=own):
+            case Field(names=own):
                 return Field(pos, (*own, *names))
-            case Variable(pos=pos, names=own):
+            case Variable(names=own):
                 return Variable(pos, (*own, *names))
             case Literal() | Dot():
-                self._fail(f"unexpected . after term {names[0]!r}", node.pos)
+                self._fail(f"unexpected . after term {quote(show(node))}", node.pos)
             case _:
-                return Chain(node.pos, node, tuple(names))
+                return Chain(pos, node, tuple(names))
 
-    def _term(self) -> Node:
-        token = self._next()
+    def _term(self) -> Node | None:
+        token = self._next_word()
         match token.kind:
             case Kind.IDENTIFIER:
                 if token.text not in FUNCTION_NAMES:
-                    self._fail(f'function "{token.text}" not defined', token.pos)
+                    self._fail(f"function {quote(token.text)} not defined", token.pos)
                 return Function(token.pos, token.text)
             case Kind.DOT:
                 return Dot(token.pos)
             case Kind.FIELD:
                 return Field(token.pos, (token.text[1:],))
             case Kind.VARIABLE:
-                self._known(token.text, token.pos)
+                if token.text not in self._scope.variables:
+                    self._fail(f"undefined variable {quote(token.text)}", token.pos)
                 return Variable(token.pos, (token.text,))
             case Kind.OPEN:
                 self._deeper(token.pos)
                 pipe = self._pipe("parenthesized pipeline", Kind.CLOSE)
                 self._scope.depth -= 1
                 return pipe
+            case _ if _is_operand(token):
+                return Literal(token.pos, self._constant(token), token.text)
             case _:
-                return Literal(token.pos, self._constant(token))
+                self._pushed.append(token)
+                return None
 
-    def _known(self, name: str, pos: int) -> None:
-        if name not in self._scope.variables:
-            self._fail(f'undefined variable "{name}"', pos)
-
-    def _constant(self, token: Token) -> str | int | float | bool | None:
+    def _constant(self, token: Token) -> str | int | float | complex | bool | None:
+        if token.kind in (Kind.STRING, Kind.RAW_STRING):
+            return self._unquoted(token)
         try:
             match token.kind:
-                case Kind.NUMBER:
+                case Kind.NUMBER | Kind.COMPLEX:
                     return parse_number(token.text)
-                case Kind.CHAR:
+                case Kind.CHAR_CONSTANT:
                     return parse_char(token.text)
-                case Kind.BOOL:
-                    return token.text == "true"
-                case Kind.KEYWORD:
-                    return None
                 case _:
-                    return unquote(token.text)
+                    return None if token.text == "nil" else token.text == "true"
         except ValueError as error:
-            self._fail(str(error), token.pos)
+            raise self._error(str(error), token.pos) from None
 
-    def _string(self, token: Token) -> str:
-        value = self._constant(token)
-        assert isinstance(value, str)
-        return value
+    def _unquoted(self, token: Token) -> str:
+        try:
+            return unquote(token.text)
+        except ValueError as error:
+            raise self._error(str(error), token.pos) from None
+
+
+def _is_operand(token: Token) -> bool:
+    return token.kind in _OPERANDS or (token.kind is Kind.KEYWORD and token.text == "nil")
+
+
+def _is_empty(nodes: NodeList) -> bool:
+    """Whether a tree is nothing but blanks: an empty definition never replaces a real one, nor clashes with it."""
+    return all(isinstance(node, Text) and not node.text.strip() for node in nodes.nodes)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from corral.gojson import encode
+
+_EXPONENT_FROM = 6
 
 
 class Struct:
@@ -41,6 +44,14 @@ class JSONList(list[Any]):
     """A list that prints as a JSON array."""
 
 
+class NilList(list[Any]):
+    """A nil slice: empty, and `null` in JSON."""
+
+
+class NilJSONList(NilList, JSONList):
+    """A nil slice that prints as JSON: `null`."""
+
+
 class JSONMap(dict[str, Any]):
     """A map that prints as a JSON object with sorted keys."""
 
@@ -52,11 +63,27 @@ class TypeNames(list[str]):
         return self[0] if len(self) == 1 else "[" + " ".join(self) + "]"
 
 
+_TYPE_NAMES: dict[type, str] = {  # the first that fits
+    type(None): "nil",
+    bool: "bool",
+    int: "int",
+    float: "float64",
+    complex: "complex128",
+    str: "string",
+    bytes: "[]uint8",
+    JSONMap: "template.templateArgs",
+    JSONList: "template.templateTools",
+    dict: "map[string]interface {}",
+}
+
+
 def to_plain(value: Any) -> Any:
     """JSON data of a value: maps sorted by key, records in their own order, as Go's encoder does."""
     match value:
         case Struct(wire=wire):
             return {key: to_plain(item) for key, item in wire.items()}
+        case NilList():
+            return None
         case TypeNames():
             return value[0] if len(value) == 1 else list(value)
         case Mapping():
@@ -79,30 +106,22 @@ def to_json(value: Any) -> str:
 
 def type_name(value: Any) -> str:
     """Go's name of a value's type, as its error texts spell it."""
-    match value:
-        case Struct(type_name=name):
+    if isinstance(value, Struct):
+        return value.type_name
+    for kind, name in _TYPE_NAMES.items():
+        if isinstance(value, kind):
             return name
-        case None:
-            return "nil"
-        case bool():
-            return "bool"
-        case int():
-            return "int"
-        case float():
-            return "float64"
-        case str():
-            return "string"
-        case Mapping():
-            return "map[string]interface {}"
-        case bytes():
-            return "[]uint8"
-        case _:
-            return "[]interface {}"
+    return "[]interface {}"
 
 
 def is_true(value: Any) -> bool:
     """Go's truth: false, 0, nil and anything empty are false; records are true."""
     return True if isinstance(value, Struct) else bool(value)
+
+
+def prints_itself(value: Any) -> bool:
+    """Whether Go's type of this value has a String method."""
+    return isinstance(value, JSONList | JSONMap | TypeNames) or (isinstance(value, Struct) and value.prints_json)
 
 
 def format_value(value: Any, *, nil: str = "<nil>") -> str:
@@ -116,12 +135,22 @@ def format_value(value: Any, *, nil: str = "<nil>") -> str:
             return "true" if value else "false"
         case float():
             return format_float(value)
-        case Struct(prints_json=True) | JSONList() | JSONMap():
+        case complex():
+            return _format_complex(value)
+        case int():
+            return str(value)
+        case _:
+            return _format_composite(value)
+
+
+def _format_composite(value: Any) -> str:
+    match value:
+        case TypeNames():
+            return str(value)
+        case _ if prints_itself(value):
             return to_json(value)
         case Struct(fields=fields):
             return "{" + " ".join(format_value(item) for item in fields.values()) + "}"
-        case TypeNames():
-            return str(value)
         case Mapping():
             pairs = (f"{key}:{format_value(value[key])}" for key in sorted(value, key=str))
             return "map[" + " ".join(pairs) + "]"
@@ -131,20 +160,27 @@ def format_value(value: Any, *, nil: str = "<nil>") -> str:
             return str(value)
 
 
+def _format_complex(value: complex) -> str:
+    imaginary = format_float(value.imag)
+    sign = "" if imaginary.startswith(("-", "+")) else "+"
+    return f"({format_float(value.real)}{sign}{imaginary}i)"
+
+
 def format_float(value: float) -> str:
-    """A float as `%v` prints it: shortest digits, an exponent below 1e-4 and from 1e21 on."""
+    """A float as `%v` prints it: the shortest digits, an exponent below 1e-4 and from 1e6 on. Source: Go strconv %g."""
     text = repr(value)
     if text in ("inf", "-inf", "nan"):
         return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}[text]
-    size = abs(value)
-    if size != 0 and (size < 1e-4 or size >= 1e21):
-        mantissa, _, exponent = f"{value!r}".partition("e")
-        if not exponent:
-            mantissa, _, exponent = f"{value:e}".partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}"
-    if "e" in text:
-        text = f"{value:.0f}"
-    return text.removesuffix(".0")
+    sign, digits, point = Decimal(text).normalize().as_tuple()
+    shown = "".join(map(str, digits))
+    exponent = len(digits) + int(point) - 1
+    minus = "-" if sign else ""
+    if value == 0:
+        return minus + "0"
+    if exponent < -4 or exponent >= _EXPONENT_FROM:
+        fraction = f".{shown[1:]}" if len(shown) > 1 else ""
+        return f"{minus}{shown[0]}{fraction}e{exponent:+03d}"
+    return minus + format(abs(Decimal(text)), "f").removesuffix(".0")
 
 
 class BadComparison(ValueError):
@@ -166,7 +202,7 @@ def equal(left: Any, right: Any) -> bool:
         return left is right
     kinds = (_kind(left), _kind(right))
     if kinds[0] != kinds[1]:
-        raise BadComparison("incompatible types for comparison")
+        raise BadComparison(f"incompatible types for comparison: {type_name(left)} and {type_name(right)}")
     if not kinds[0]:
         raise BadComparison(f"non-comparable type {format_value(left)}: {type_name(left)}")
     return bool(_basic(left) == _basic(right))
@@ -175,10 +211,12 @@ def equal(left: Any, right: Any) -> bool:
 def less(left: Any, right: Any) -> bool:
     """Go's `<` inside `lt`: numbers and strings only, both of one kind."""
     kinds = (_kind(left), _kind(right))
-    if "" in kinds or "bool" in kinds:
+    if "" in kinds:
         raise BadComparison("invalid type for comparison")
     if kinds[0] != kinds[1]:
-        raise BadComparison("incompatible types for comparison")
+        raise BadComparison(f"incompatible types for comparison: {type_name(left)} and {type_name(right)}")
+    if kinds[0] == "bool":
+        raise BadComparison("invalid type for comparison")
     return bool(_basic(left) < _basic(right))
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from corral.core import Message, Notice, Think, Tool, ToolCall
-from corral.gotemplate import JSONList, JSONMap, Struct, Template, TypeNames, parse
+from corral.gotemplate import JSONList, JSONMap, NilJSONList, NilList, Struct, Template, TypeNames, parse
 
 DEFAULT_TEMPLATE = parse("{{ .Prompt }}")  # what a model without a template layer has
 _OUTPUT_BASE = 16 * 1024 * 1024  # characters; the tools' JSON and a template's own text fit in it many times
 _OUTPUT_FACTOR = 8  # a template repeats its input at most this often
+_EXACT = 2**53  # whole numbers up to here are exact as floats
 _PARAMETER_KEYS = frozenset(("type", "$defs", "items", "required", "properties"))
 _PROPERTY_KEYS = frozenset(("anyOf", "type", "items", "description", "enum", "properties", "required"))
 _ANNOTATIONS = frozenset(("title", "$schema", "$id", "$comment", "default", "examples", "additionalProperties"))
@@ -57,7 +58,7 @@ def render_messages(
     data = {
         "System": system,
         "Messages": [_message(message) for message in collated],
-        "Tools": JSONList(_tool(tool) for tool in tools) if tools else None,
+        "Tools": JSONList(_tool(tool) for tool in tools) or NilJSONList(),
         "Response": "",
         **_think_values(think),
     }
@@ -164,8 +165,8 @@ def _message(message: Message) -> Struct:
             "Role": message.role,
             "Content": message.content,
             "Thinking": message.thinking,
-            "Images": list(message.images),
-            "ToolCalls": [_tool_call(call) for call in message.tool_calls],
+            "Images": list(message.images) or NilList(),
+            "ToolCalls": [_tool_call(call) for call in message.tool_calls] or NilList(),
             "ToolName": message.tool_name,
             "ToolCallID": message.tool_call_id,
         },
@@ -173,15 +174,25 @@ def _message(message: Message) -> Struct:
 
 
 def _tool_call(call: ToolCall) -> Struct:
-    arguments = JSONMap(call.arguments)
-    function = Struct(
-        "template.templateToolCallFunction",
-        {"Index": call.index, "Name": call.name, "Arguments": arguments},
-        wire={"name": call.name, "arguments": arguments},
-        prints_json=True,
-    )
-    fields = {"ID": call.id, "Function": function}
-    return Struct("template.templateToolCall", fields, wire={"id": call.id, "function": function}, prints_json=True)
+    arguments = JSONMap((name, _floats(value)) for name, value in call.arguments.items())
+    fields = {"Index": call.index, "Name": call.name, "Arguments": arguments}
+    function = Struct("template.templateToolCallFunction", fields)
+    return Struct("template.templateToolCall", {"ID": call.id, "Function": function})
+
+
+def _floats(value: Any) -> Any:
+    """JSON data as Go decodes it: every number is a float64. Whole numbers that would lose digits stay as they are."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return float(value) if abs(value) <= _EXACT else value
+        case dict():
+            return {key: _floats(item) for key, item in value.items()}
+        case list():
+            return [_floats(item) for item in value]
+        case _:
+            return value
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -199,7 +210,7 @@ def _type_names(value: Any) -> TypeNames:
 
 def _tool(tool: Tool) -> Struct:
     """A tool as templates see it. Keywords outside of Ollama's subset are not shown: `schema_notices` says so."""
-    schema = tool.parameters
+    schema = _floats(tool.parameters)
     properties = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
     required = schema.get("required")
     required = [str(name) for name in required] if isinstance(required, list) else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from datetime import date, timedelta
 from typing import Any
 
@@ -83,7 +82,17 @@ def run(text: str, **extra: Any) -> str:
         # printing
         ("{{ .Nope }} {{ .None }} {{ .M.nope }}", "<no value> <no value> <no value>"),
         ("{{ .L }} {{ .M }} {{ .S }} {{ .F }} {{ .Yes }}", "[a b c] map[a:[1 <nil>] b:1] {1 [z]} 1.5 true"),
-        ("{{ 1e21 }} {{ 1e20 }} {{ 0.00001 }} {{ 3.0 }}", "1e+21 100000000000000000000 1e-05 3"),
+        ("{{ 1e21 }} {{ 1e20 }} {{ 0.00001 }} {{ 3.0 }} {{ -0.0 }}", "1e+21 1e+20 1e-05 3 -0"),
+        (
+            "{{ 1.5e10 }} {{ 1e6 }} {{ 123456.0 }} {{ 123456789.5 }} {{ 0.0001 }}",
+            "1.5e+10 1e+06 123456 1.234567895e+08 0.0001",
+        ),
+        ("{{ 0x1p4 }} {{ 1i }} {{ 1-2.5i }} {{ 5. }}", "16 (0+1i) (1-2.5i) 5"),
+        # what a pipeline made may be nothing, a bar may stand at its end
+        ("{{ $x := .Nope }}{{ $x.Deep }} {{ (.Nope).Deep.Er }} {{ .A | }}", "<no value> <no value> q"),
+        # a range's variables are the whole value before they are its elements
+        ("{{ range $x := .Empty | len }}{{ else }}{{ $x }}{{ end }}", "0"),
+        ("{{ $x := 1 }}{{ range $x = slice .L 0 0 }}{{ end }}{{ $x }}", "[]"),
         # functions
         ("{{ and .A .Zero .Nope.Deep }}|{{ or .Empty .A .Nope.Deep }}", "0|q"),
         ("{{ and true }}{{ or .Empty 0 }}", "true0"),
@@ -101,7 +110,23 @@ def run(text: str, **extra: Any) -> str:
         ),
         ('{{ printf "%d %s" "x" }}{{ printf "%" }}', "%!d(string=x) %!s(MISSING)%!(NOVERB)"),
         ('{{ printf "%s" 1 2 }}', "%!s(int=1)%!(EXTRA int=2)"),
-        ('{{ printf "%99999999d" 1 }}', "%!(BADWIDTH)%!(EXTRA int=1)"),
+        ('{{ printf "%99999999d" 1 }}', "%!(NOVERB)%!(EXTRA int=1)"),
+        ('{{ printf "%[2]d %[1]d|%[3]d|%[x]d|%[2]*[1]d" 2 6 }}', "6 2|%!d(BADINDEX)|%!d(BADINDEX)|     2"),
+        ('{{ printf "%*d|%-*d|%.*f|%*d" 5 1 5 2 2 1.239 "a" 1 }}', "    1|2    |1.24|%!(BADWIDTH)1"),
+        ('{{ printf "% x|%#x|%X|%.1x|%x" "hi" "hi" "hi" "hi" 1.5 }}', "68 69|0x6869|6869|68|0x1.8p+00"),
+        ('{{ printf "%+q|%#q|%#q|%q|%#U|%c" "é" "a" "`" 233 65 960 }}', "\"\\u00e9\"|`a`|\"`\"|'é'|U+0041 'A'|π"),
+        (
+            '{{ printf "%+d|% d|%05d|%-5d|%+.1f|%6.3v|%08.2f|%G" 1 2 -3 4 1.0 1.23456 -1.5 1e30 }}',
+            "+1| 2|-0003|4    |+1.0|  1.23|-0001.50|1E+30",
+        ),
+        ('{{ printf "%#b|%#o|%O|%.3d|%5t|%05s|%.1s" 5 8 8 7 true "a" "é!" }}', "0b101|010|0o10|007| true|0000a|é"),
+        (
+            '{{ printf "%s|%d|%5d|%v|%+v" .M .L "x" .S .S }}',
+            "map[a:[%!s(int=1) <nil>] b:%!s(int=1)]|[%!d(string=a) %!d(string=b) %!d(string=c)]|"
+            "%!d(string=    x)|{1 [z]}|{X:1 Y:[z]}",
+        ),
+        ('{{ printf "%#v %#v %#v" "a" .L .M.b }}', '"a" []interface {}{"a", "b", "c"} 1'),
+        ('{{ html "<" nil 1 2 }}', "&lt;&lt;no value&gt;1 2"),
         ('{{ print 1 2 "a" 3 }} {{ println "x" 1 }}', "1 2a3 x 1\n"),
         ('{{ html `<a href="x">&\'` }}', "&lt;a href=&#34;x&#34;&gt;&amp;&#39;"),
         ("{{ js `'<\"\\` }}", "\\'\\u003C\\\"\\\\"),
@@ -114,69 +139,140 @@ def test_evaluates(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why", "column"),
+    ("text", "error"),
     [
-        ("{{ if }}", "missing value for if", 7),
-        ("ab{{ .A", "unclosed action", 3),
-        ("{{ foo 1 }}", 'function "foo" not defined', 4),
-        ("{{ $x }}", 'undefined variable "$x"', 4),
-        ("{{ if .A }}{{ $x := 1 }}{{ end }}{{ $x }}", 'undefined variable "$x"', 37),
-        ("{{ end }}", "unexpected {{end}}", 4),
-        ("{{ else }}", "unexpected {{else}}", 4),
-        ("{{ if .A }}x", "unexpected EOF", 13),
-        ("{{ if .A }}{{ else }}{{ else }}{{ end }}", "unexpected {{else}} in if", 25),
-        ('{{ template "x" }}', "undefined template specified", 4),
-        ("{{ break }}", "{{break}} outside {{range}}", 4),
-        ('{{ range .L }}{{ define "x" }}{{ end }}{{ end }}', "unexpected <define> in block", 18),
-        ("{{ nil }}", "nil is not a command", 4),
-        ("{{ 1 | 2 }}", "non executable command in pipeline stage 2", 8),
-        ("{{ .A | }}", "missing value for command", 7),
-        ('{{ "x }}', "unterminated quoted string", 4),
-        ("{{ (.A }}", "unclosed left paren", 8),
-        ("{{ .A) }}", "unexpected right paren", 6),
-        ("{{/* x }}", "unclosed comment", 1),
-        ("{{ 1x }}", "bad number syntax", 4),
-        ("{{ range $a, $b, $c := .L }}{{ end }}", "too many declarations in range", 16),
-        ("{{ $x = 1 }}", 'undefined variable "$x"', 7),
-        ("{{ .A ! }}", "unexpected", 7),
-        (r'{{ "\q" }}', "invalid syntax", 4),
-        ("{{ 1.A }}", "bad number syntax", 4),
+        ("{{ if }}", ":1: missing value for if"),
+        ("ab{{ .A", ":1: unclosed action"),
+        ("a\nb {{ .A\n .B\n", ":4: unclosed action started at :2"),
+        ('{{ .A\n"b }}', ":2: unterminated quoted string in action started at :1"),
+        ("{{ foo 1 }}", ':1: function "foo" not defined'),
+        ("{{ $x }}", ':1: undefined variable "$x"'),
+        ("{{ if .A }}{{ $x := 1 }}{{ end }}\n{{ $x }}", ':2: undefined variable "$x"'),
+        ("{{ end }}", ":1: unexpected {{end}}"),
+        ("{{ else }}", ":1: unexpected {{else}}"),
+        ("{{ if .A }}x\n", ":2: unexpected EOF"),
+        ("{{ if .A }}{{ else }}{{ else }}{{ end }}", ":1: expected end; found {{else}}"),
+        ("{{ if .A }}{{ else with .B }}{{ end }}", ":1: unexpected <with> in input"),
+        ('{{ template "x" }}', None),
+        ("{{ template x . }}", ':1: unexpected "x" in template clause'),
+        ("{{ break }}", ":1: {{break}} outside {{range}}"),
+        ("{{ range .L }}{{ continue 1 }}{{ end }}", ':1: unexpected "1" in {{continue}}'),
+        ('{{ range .L }}{{ define "x" }}{{ end }}{{ end }}', ":1: unexpected <define> in command"),
+        ('{{ define "x" . }}{{ end }}', ":1: unexpected <.> in define clause"),
+        ('{{ define "x" }}1{{ end }}{{ define "x" }}2{{ end }}', ':1: template: multiple definition of template "x"'),
+        ("{{ 1 | 2 }}", ":1: non executable command in pipeline stage 2"),
+        ("{{ . | nil }}", ":1: non executable command in pipeline stage 2"),
+        ("{{ | .A }}", ':1: unexpected "|" in command'),
+        ('{{ "x }}', ":1: unterminated quoted string"),
+        ("{{ 'x }}", ":1: unterminated character constant"),
+        ("{{ `x }}", ":1: unterminated raw quoted string"),
+        ("{{ (.A }}", ":1: unclosed left paren"),
+        ("{{ .A) }}", ":1: unexpected right paren"),
+        ("{{/* x }}", ":1: unclosed comment"),
+        ("{{/* x */ }}", ":1: comment ends before closing delimiter"),
+        ("{{ /* x */ }}", ':1: unexpected "/" in command'),
+        ("{{ 1x }}", ':1: bad number syntax: "1x"'),
+        ("{{ 0x }}", ':1: illegal number syntax: "0x"'),
+        ("{{ - 1 }}", ':1: illegal number syntax: "-"'),
+        ("{{ 08 }}", ':1: integer overflow: "08"'),
+        ("{{ 99999999999999999999 }}", ':1: integer overflow: "99999999999999999999"'),
+        ("{{ '' }}", ":1: invalid syntax"),
+        ("{{ 'ab' }}", ":1: malformed character constant: 'ab'"),
+        (r'{{ "\q" }}', ":1: invalid syntax"),
+        ("{{ range $a, $b, $c := .L }}{{ end }}", ":1: too many declarations in range"),
+        ("{{ range $a, b := .L }}{{ end }}", ":1: range can only initialize variables"),
+        ("{{ $a, $b := .L }}", ":1: too many declarations in command"),
+        ("{{ .A ! }}", ':1: unexpected "!" in operand'),
+        ("{{ .A }", ':1: unexpected "}" in operand'),
+        ("{{ .A, .B }}", ':1: unexpected "," in operand'),
+        ("{{ :x }}", ":1: expected :="),
+        ("{{ .A\u2028 }}", ":1: bad character U+2028"),
+        ("{{ \u20ac }}", ":1: unrecognized character in action: U+20AC '\u20ac'"),
+        ('{{ if "0123456789ab" := 1 }}', ':1: unexpected ":=" in operand'),
+        ('{{ end "0123456789ab" }}', ':1: unexpected "\\"012345678"... in end'),
+        ("{{ 1.A }}", ':1: bad number syntax: "1.A"'),
+        ("{{ true.A }}", ':1: unexpected . after term "true"'),
     ],
 )
-def test_refuses_to_parse_and_says_where(text: str, why: str, column: int) -> None:
-    with pytest.raises(TemplateError, match=re.escape(why)) as caught:
+def test_refuses_to_parse_in_the_words_of_go(text: str, error: str | None) -> None:
+    with pytest.raises(TemplateError) as caught:
         parse(text)
-    assert caught.value.line == 1
-    assert caught.value.column == column
+    assert caught.value.go_text == ("undefined template specified" if error is None else f"template: {error}")
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "line", "column"),
+    [("ab{{ .A", 1, 7), ("a\né{{ foo }}", 2, 5), ("{{ if .A }}x", 1, 12), ("{{ .A }}\n{{ .A ! }}", 2, 6)],
+)
+def test_says_where_it_does_not_parse(text: str, line: int, column: int) -> None:
+    with pytest.raises(TemplateError) as caught:
+        parse(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert str(caught.value).startswith(f"template: :{line}:{column}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
     [
-        ("{{ .S.Nope }}", "can't evaluate field Nope in type T"),
-        ("{{ .Nope.Deep }}", "nil pointer evaluating interface {}.Deep"),
-        ("{{ .A.B }}", "can't evaluate field B in type string"),
-        ('{{ eq 1 "1" }}', "incompatible types for comparison"),
-        ("{{ eq .L .L }}", "non-comparable type"),
-        ("{{ lt .L .L }}", "invalid type for comparison"),
-        ("{{ eq 1 }}", "missing argument for comparison"),
-        ("{{ len 3 }}", "len of type int"),
-        ("{{ index .L 3 }}", "index out of range: 3"),
-        ("{{ index .Nope 0 }}", "index of untyped nil"),
-        ("{{ slice .L 2 1 }}", "invalid slice index"),
-        ("{{ .A 1 }}", "can't give argument to non-function"),
-        ("{{ not 1 2 }}", "wrong number of args for not: want 1 got 2"),
-        ("{{ printf 1 }}", "expected string; got int"),
-        ('{{ template "none" . }}', 'template "none" not defined'),
-        ("{{ range .A }}{{ end }}", "range can't iterate over"),
-        ("{{ call .A }}", "non-function"),
+        ("{{ .S.Nope }}", '5: executing "" at <.S.Nope>: can\'t evaluate field Nope in type interface {}'),
+        ("{{ .Nope.Deep }}", '8: executing "" at <.Nope.Deep>: nil pointer evaluating interface {}.Deep'),
+        ("{{ .A.B }}", '5: executing "" at <.A.B>: can\'t evaluate field B in type interface {}'),
+        ("{{ with .S }}{{ .Nope }}{{ end }}", '16: executing "" at <.Nope>: can\'t evaluate field Nope in type T'),
+        (
+            '{{ eq 1 "1" }}',
+            '3: executing "" at <eq 1 "1">: error calling eq: incompatible types for comparison: int and string',
+        ),
+        ("{{ lt .L .L }}", '3: executing "" at <lt .L .L>: error calling lt: invalid type for comparison'),
+        (
+            "{{ lt true 1 }}",
+            '3: executing "" at <lt true 1>: error calling lt: incompatible types for comparison: bool and int',
+        ),
+        ("{{ eq 1 }}", '3: executing "" at <eq 1>: error calling eq: missing argument for comparison'),
+        ("{{ len 3 }}", '3: executing "" at <len 3>: error calling len: len of type int'),
+        (
+            "{{ .A | index .L }}",
+            '8: executing "" at <index .L>: error calling index: cannot index slice/array with type string',
+        ),
+        ("{{ (index .L 3) }}", '4: executing "" at <index .L 3>: error calling index: index out of range: 3'),
+        (
+            "{{ index .L nil }}",
+            '3: executing "" at <index .L nil>: error calling index: cannot index slice/array with nil',
+        ),
+        ("{{ index .Nope }}", '3: executing "" at <index .Nope>: error calling index: index of untyped nil'),
+        ("{{ slice .L 2 1 }}", '3: executing "" at <slice .L 2 1>: error calling slice: invalid slice index: 2 > 1'),
+        (
+            '{{ slice "a" 0 1 1 }}',
+            '3: executing "" at <slice "a" 0 1 1>: error calling slice: cannot 3-index slice a string',
+        ),
+        ("{{ 1 2 }}", '3: executing "" at <1>: can\'t give argument to non-function 1'),
+        ("{{ .A 1 }}", '3: executing "" at <.A>: A is not a method but has arguments'),
+        (
+            "{{ with .S }}{{ .X 1 }}{{ end }}",
+            '16: executing "" at <.X>: X has arguments but cannot be invoked as function',
+        ),
+        ("{{ not 1 2 }}", '3: executing "" at <not>: wrong number of args for not: want 1 got 2'),
+        ("{{ printf }}", '3: executing "" at <printf>: wrong number of args for printf: want at least 1 got 0'),
+        ("{{ printf 1 }}", '10: executing "" at <1>: expected string; found 1'),
+        ("{{ printf nil }}", '10: executing "" at <nil>: cannot assign nil to string'),
+        ("{{ printf .Nope }}", '10: executing "" at <.Nope>: invalid value; expected string'),
+        ("{{ currentDate .N }}", '15: executing "" at <.N>: wrong type for value; expected string; got int'),
+        ('{{ template "none" . }}', '12: executing "" at <{{template "none" .}}>: template "none" not defined'),
+        ("{{ range .A }}{{ end }}", '9: executing "" at <.A>: range can\'t iterate over q'),
+        (
+            "{{ range $i, $j := 3 }}{{ end }}",
+            '19: executing "" at <3>: can\'t use 3 to iterate over more than one variable',
+        ),
+        ("{{ call .A }}", '3: executing "" at <call .A>: error calling call: non-function .A of type string'),
+        ("{{ nil }}", '3: executing "" at <nil>: nil is not a command'),
+        ("{{ $x = 1 }}", '8: executing "" at <1>: undefined variable: $x'),
+        ("{{ 18446744073709551615 }}", '3: executing "" at <18446744073709551615>: 18446744073709551615 overflows int'),
+        ('{{ block "b" .A }}é{{ .X }}{{ end }}', '23: executing "b" at <.X>: can\'t evaluate field X in type string'),
     ],
 )
-def test_execution_errors_say_what_and_where(text: str, why: str) -> None:
-    with pytest.raises(TemplateError, match=re.escape(why)) as caught:
-        run("\n  " + text)
-    assert caught.value.line == 2
-    assert caught.value.column > 2
+def test_execution_errors_are_those_of_go(text: str, error: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        run("\n" + text)
+    assert str(caught.value) == f"template: :2:{error}"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +352,7 @@ def test_identifiers_are_those_of_every_field_and_variable() -> None:
     template = parse('{{ define "d" }}{{ .Sub }}{{ end }}{{ range $i, $m := $.Messages }}{{ $m.Role | json }}{{ end }}')
     assert {"messages", "role", "sub", "$m", "$"} <= template.identifiers
     assert "$i" not in template.identifiers
+    assert "messages" not in parse("{{ (index .Messages 0).Role }}").identifiers
 
 
 @pytest.mark.parametrize(
@@ -265,7 +362,9 @@ def test_identifiers_are_those_of_every_field_and_variable() -> None:
         ("a{{ if .Response }}x{{ end }}c{{ .Response }}b", "axcR"),
         ("{{ if .Prompt }}P{{ .Response }}x{{ else }}E{{ .Response }}{{ end }}tail", "PR"),
         ("{{ $.Response }}{{ .Response }}b", "RR"),
-        ("{{ .Response | printf `<%s>` }}b", "<R>"),
+        ("{{ .Response | printf `<%s>` }}b", ""),
+        ("{{ printf `%s%s` .Response .Prompt }}b", "R%!s(MISSING)"),
+        ("{{ $x := .Nope }}{{ .Nope.Deep }}{{ .Response }}b", "<no value>R"),
     ],
 )
 def test_the_cut_ends_behind_the_first_printed_response(text: str, expected: str) -> None:

@@ -150,6 +150,36 @@ def test_tools_print_as_ollama_prints_them(body: str, expected: str) -> None:
     assert render_messages(parse("{{ range .Messages }}{{ end }}" + body), turns("ux"), [WEATHER]) == expected
 
 
+CALL = ToolCall("f", {"n": 1000000, "big": 2**60, "city": "Paris", "l": [1, None, {"z": True}]}, "c1", 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{{ . }}", '{c1 {1 f {"big":1152921504606846976,"city":"Paris","l":[1,null,{"z":true}],"n":1000000}}}'),
+        (
+            "{{ json . }}",
+            '{"ID":"c1","Function":{"Index":1,"Name":"f",'
+            '"Arguments":{"big":1152921504606846976,"city":"Paris","l":[1,null,{"z":true}],"n":1000000}}}',
+        ),
+        ("{{ range $k, $v := .Function.Arguments }}{{ $k }}={{ $v }};{{ end }}", None),
+        ("{{ printf `%T %d` .Function.Arguments.n .Function.Arguments.n }}", "float64 %!d(float64=1e+06)"),
+    ],
+)
+def test_tool_calls_print_as_go_prints_them(body: str, expected: str | None) -> None:
+    """Source: Ollama's template package, run on these; it has 1.152921504606847e+18 for the large number."""
+    template = parse("{{ range .Messages }}{{ range .ToolCalls }}" + body + "{{ end }}{{ end }}")
+    pairs = "big=1152921504606846976;city=Paris;l=[1 <nil> map[z:true]];n=1e+06;"
+    assert render_messages(template, [Message("assistant", tool_calls=(CALL,))]) == (expected or pairs)
+
+
+def test_what_is_not_there_is_a_nil_list() -> None:
+    template = parse("{{ range .Messages }}{{ .Images }}{{ len .ToolCalls }}{{ json . }}{{ end }}|{{ .Tools }}")
+    assert render_messages(template, [Message("user", "x")]) == (
+        '[]0{"Role":"user","Content":"x","Thinking":"","Images":null,"ToolCalls":null,"ToolName":"","ToolCallID":""}|null'
+    )
+
+
 def test_what_a_template_cannot_show_of_a_tool_is_named() -> None:
     (notice,) = schema_notices([WEATHER, Tool("plain")])
     assert notice.facts == {"dropped": {"get_weather": ["minLength"]}}
