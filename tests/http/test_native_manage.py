@@ -201,6 +201,12 @@ async def test_half_an_upload_leaves_nothing(server: RunningServer) -> None:
     assert reader is not None
 
 
+@pytest.mark.parametrize("name", [" made", "made ", "made\n"])
+async def test_create_takes_no_blanks_off_a_name(server: RunningServer, name: str) -> None:
+    body = {"model": name, "from": "go", "stream": False}
+    assert await server.call("POST", "/api/create", body) == (400, {"error": "invalid model name"})
+
+
 async def test_create_streams_progress_or_gives_the_last_line(server: RunningServer) -> None:
     lines = await server.lines("/api/create", {"model": "made", "from": "go", "system": "S"})
     assert lines[-1] == {"status": "success"}

@@ -53,7 +53,7 @@ def decode_create(data: bytes) -> tuple[CreateRequest, bool]:
     """Read a create body, and whether to stream; raises InvalidRequest."""
     fields = convert(parse_object(data), CreateFields)
     wanted = CreateRequest(
-        name=ModelName.parse(fields.reference.strip()),
+        name=ModelName.parse(fields.reference),
         from_=fields.from_,
         files=fields.files,
         adapters=fields.adapters or {},
