@@ -7,14 +7,11 @@ bounded, because the evaluator recurses over the tree. Source: Go text/template/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn
 
-from corral.errors import TemplateError
 from corral.goquote import quote
 from corral.gotemplate.functions import FUNCTION_NAMES
-from corral.gotemplate.lexer import Kind, Positions, Token, tokenize
+from corral.gotemplate.lexer import Kind, Token
 from corral.gotemplate.literals import parse_char, parse_number, unquote
 from corral.gotemplate.nodes import (
     Action,
@@ -37,6 +34,7 @@ from corral.gotemplate.nodes import (
     With,
     show,
 )
+from corral.gotemplate.tokenreader import Mark, TokenReader
 
 MAX_DEPTH = 60  # blocks and parentheses inside one another; real templates stay below 10
 _BRANCHES: dict[str, type[If | With | Range]] = {"if": If, "with": With, "range": Range}
@@ -81,19 +79,15 @@ class _Scope:
     variables: list[str] = field(default_factory=lambda: ["$"])
     ranges: int = 0
     depth: int = 0
-    read: int | None = None  # where the token read last stands
-    action: int | None = None  # where the action being read begins
+    mark: Mark = field(default_factory=Mark)
 
 
-class Parser:
+class Parser(TokenReader):
     """One run over one source text."""
 
     def __init__(self, source: str) -> None:
-        self._positions = Positions(source)
-        self._tokens: Iterator[Token] = tokenize(source)
-        self._pushed: list[Token] = []
-        self._last: Token | None = None
-        self._scope = _Scope()
+        super().__init__(source)
+        self._scope = _Scope(mark=self.mark)
         self._defined: dict[str, NodeList] = {}
 
     def parse(self) -> Parsed:
@@ -107,54 +101,6 @@ class Parser:
                 self._fail('template: multiple definition of template ""', ended.pos)
             return Parsed(own, self._defined)
         return Parsed(ended.nodes, self._defined)
-
-    # Tokens
-
-    def _next(self) -> Token:
-        if self._pushed:
-            return self._pushed.pop()
-        if self._last is None or self._last.kind not in (Kind.EOF, Kind.ERROR):
-            self._last = next(self._tokens)
-            self._scope.read = self._last.pos
-        return self._last
-
-    def _peek(self) -> Token:
-        token = self._next()
-        self._pushed.append(token)
-        return token
-
-    def _next_word(self) -> Token:
-        """The next token that is no blank."""
-        while (token := self._next()).kind is Kind.SPACE:
-            pass
-        return token
-
-    def _peek_word(self) -> Token:
-        token = self._next_word()
-        self._pushed.append(token)
-        return token
-
-    def _expect(self, kind: Kind, context: str) -> Token:
-        token = self._next_word()
-        if token.kind is not kind:
-            self._unexpected(token, context)
-        return token
-
-    def _fail(self, why: str, pos: int) -> NoReturn:
-        raise self._error(why, pos)
-
-    def _error(self, why: str, pos: int) -> TemplateError:
-        read = self._scope.read
-        return self._positions.error(why, pos, line=0 if read is None else self._positions.line(read))
-
-    def _unexpected(self, token: Token, context: str) -> NoReturn:
-        if token.kind is not Kind.ERROR:
-            self._fail(f"unexpected {token} in {context}", token.pos)
-        extra = ""
-        started = 0 if self._scope.action is None else self._positions.line(self._scope.action)
-        if started and started != self._positions.line(token.pos):
-            extra = f" started at :{started}" if token.text.endswith(" action") else f" in action started at :{started}"
-        self._fail(token.text + extra, token.pos)
 
     def _deeper(self, pos: int) -> None:
         self._scope.depth += 1
@@ -181,9 +127,9 @@ class Parser:
             if top and self._peek_word().text == "define" and self._peek().kind is Kind.KEYWORD:
                 self._define(self._next())
                 continue
-            self._scope.action = token.pos
+            self.mark.action = token.pos
             node = self._action()
-            self._scope.action = None
+            self.mark.action = None
             if isinstance(node, Token):
                 return _Ended(NodeList(start, tuple(nodes)), node.text, node.pos)
             nodes.append(node)
@@ -263,28 +209,32 @@ class Parser:
         return TemplateCall(token.pos, name, pipe)
 
     def _define(self, keyword: Token) -> None:
-        outer, self._scope = self._scope, _Scope(depth=self._scope.depth)
+        outer = self._scope
+        self._enter(_Scope(depth=outer.depth))
         name = self._name(self._next_word(), "define clause")
         self._expect(Kind.RIGHT, "define clause")
         self._definition(name, keyword, "define clause", inner=True)
-        self._scope = outer
+        self._enter(outer)
+
+    def _enter(self, scope: _Scope) -> None:
+        self._scope, self.mark = scope, scope.mark
 
     def _definition(self, name: str, keyword: Token, context: str, *, inner: bool) -> None:
         """The body of a define or block: its own variables, no loop around it."""
         outer = self._scope
-        self._scope = _Scope(depth=outer.depth, read=outer.read if inner else None)
+        self._enter(_Scope(depth=outer.depth, mark=Mark(outer.mark.read if inner else None)))
         self._deeper(keyword.pos)
         body = self._list()
         if body.keyword != "end":
             if not inner:
-                self._scope = outer
+                self._enter(outer)
             self._fail(f"unexpected {{{{{body.keyword}}}}} in {context}", body.pos)
         known = self._defined.get(name)
         if known is None or _is_empty(known):
             self._defined[name] = body.nodes
         elif not _is_empty(body.nodes):
             self._fail(f"template: multiple definition of template {quote(name)}", keyword.pos)
-        self._scope = outer
+        self._enter(outer)
 
     # Pipelines
 
