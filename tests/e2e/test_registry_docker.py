@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -53,10 +54,15 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a running docker-registry."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@contextlib.contextmanager
+def running_registry(folder: Path) -> Iterator[str]:
+    """host:port of a docker-registry that keeps its data in `folder`; skips where it is not installed."""
     if not Path(BINARY).exists():
         pytest.skip("docker-registry (Debian package) is not installed")
-    folder = tmp_path_factory.mktemp("registry")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
