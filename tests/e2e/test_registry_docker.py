@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 import signal
@@ -174,29 +173,3 @@ def test_a_killed_pull_fetches_only_what_it_had_not_written(docker_registry: str
     store.blobs.verify(manifest.layers[0].digest)
     left = [name for name in store.blobs.file_names() if name.startswith("sha256-")]
     assert left == sorted(digest.filename for digest in manifest.digests)
-
-
-@pytest.mark.bench
-async def test_a_pull_keeps_up_with_curl_and_sha256sum(docker_registry: str, tmp_path: Path) -> None:
-    if not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    settings, reference = settings_in(tmp_path), f"{docker_registry}/me/fast:1"
-    source = ModelStore(tmp_path / "source")
-    data = os.urandom(2**20) * 512
-    manifest = add_model(source, reference, {media.MODEL: data, media.CONFIG: b"{}\n"})
-    digest = manifest.layers[0].digest
-    await run(Registry(source, settings), reference, push=True)
-    url = f"http://{docker_registry}/v2/me/fast/blobs/{digest}"
-    ratios = []
-    for _ in range(3):
-        began = time.monotonic()
-        subprocess.run(["curl", "-sS", "-o", str(tmp_path / "curl.bin"), url], check=True)
-        with (tmp_path / "curl.bin").open("rb") as file:
-            hashlib.file_digest(file, "sha256")
-        middle = time.monotonic()
-        await run(Registry(ModelStore(settings.models), settings), reference)
-        ratios.append((middle - began) / (time.monotonic() - middle))
-        shutil.rmtree(settings.models)
-        (tmp_path / "curl.bin").unlink()
-    print(f"pull/curl throughput: {[round(ratio, 2) for ratio in ratios]}")
-    assert max(ratios) >= 0.8
