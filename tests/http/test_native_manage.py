@@ -61,6 +61,12 @@ async def test_paths_that_mean_another_lead_there(
         assert await answer.text() == body
 
 
+async def test_an_encoded_slash_separates_nothing(server: RunningServer) -> None:
+    url = yarl.URL(server.url + "/api/blobs/..%2f..%2fetc", encoded=True)
+    async with server.http.head(url, allow_redirects=False) as answer:
+        assert (answer.status, answer.content_type) == (404, "text/plain")
+
+
 async def test_tags_list_every_model_with_its_details(server: RunningServer) -> None:
     _, listed = await server.call("GET", "/api/tags")
     rows = {row["name"]: row for row in listed["models"]}

@@ -107,8 +107,9 @@ async def _not_found(request: Request, error: Exception) -> Response:
     too many behind a route of this method by 301 for GET, by 307 else.
     """
     path = request.scope["path"]
-    clean = _clean(path)
-    if clean != path:
+    as_sent = request.scope.get("raw_path", path.encode()).decode("latin-1")  # an encoded slash separates nothing
+    clean = _clean(as_sent)
+    if clean != as_sent:
         return _redirect(request, clean, 307)
     if path.endswith("/") and path != "/" and _is_known(request, path.rstrip("/")):
         return _redirect(request, path.rstrip("/"), 301 if request.method == "GET" else 307)
