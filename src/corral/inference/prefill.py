@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any
 
+from corral.errors import EngineError
 from corral.inference.run import Run
 from corral.sched.request import Lease
 
@@ -150,10 +151,10 @@ class _Prompt:
         """Until the engine has noticed that the call was closed, which it does after the step under way.
 
         A piece sent earlier would find its slot busy, and be read from its first token in another one. The engine has
-        no event for this, so it is asked; it answers during a step too.
+        no event for this, so it is asked; it answers during a step too. One that does not tell is not waited for.
         """
         runner = self._lease.runner
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, EngineError):
             async with asyncio.timeout(_LEAVE_S):
                 while sum(slot["is_processing"] for slot in await runner.slots()) >= runner.sharing.requests:  # noqa: ASYNC110  no event
                     await asyncio.sleep(_LOOK_S)

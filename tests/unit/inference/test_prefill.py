@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from corral.errors import EngineError
 from corral.inference.prefill import STEP_S, Events, engine_events
 from corral.inference.run import Run
 from corral.runner.client import Sharing
@@ -178,6 +179,17 @@ async def test_an_engine_that_forgets_is_asked_for_all_of_it_once() -> None:
     events = await ask(slot, run_of())
     assert events[-2]["content"] == "word"
     assert [total for total, _, _ in slot.calls].count(1000) == 2
+
+
+async def test_an_engine_that_does_not_tell_of_its_slots_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: Slot) -> list[dict[str, Any]]:
+        raise EngineError(501, "This server does not support slots endpoint.")
+
+    monkeypatch.setattr(Slot, "slots", refuse)
+    slot = Slot()
+    slot.sharing = Sharing(requests=1, answering=1)
+    await ask(slot, run_of())
+    assert sum(read for _, _, read in slot.calls) == 1000
 
 
 async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
