@@ -107,8 +107,9 @@ class _Prompt:
         if self._run.cached_at_first is None:
             self._run.cached_at_first = report["cache"]
         elif report["cache"] < self._handed_over and not self._is_whole:
+            # another request with the same beginning took the slot between two pieces
             text = "the engine found %d of %d tokens that it had read; the rest of the prompt is read whole"
-            _LOG.warning(text, report["cache"], self._handed_over)
+            _LOG.info(text, report["cache"], self._handed_over)
             self._is_whole = True
         report["cache"] = self._run.cached_at_first
         self._read = report["processed"]
