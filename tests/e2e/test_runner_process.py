@@ -256,7 +256,6 @@ params.model.path = words["--model"]
 params.hostnames = [words["--host"]]
 params.n_ctx = int(words["--ctx-size"])
 params.n_parallel = int(words["--parallel"])
-params.kv_unified = "--kv-unified" in sys.argv
 server = xllamacpp.Server(params)
 import signal
 signal.pause()
