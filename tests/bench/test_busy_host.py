@@ -1,5 +1,6 @@
 """A host whose cores others keep busy: what is chosen automatically decodes half as fast as the best fixed number of
-threads at least, whether the others were there before the load or came later. `make bench`; it makes its own load.
+threads at least, whether the others were there before the load or came later, and follows when they leave.
+`make bench`; it makes its own load.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def busy_host() -> Iterator[None]:
 
 @pytest.fixture
 def fresh(tmp_path: Path, models_dir: Path) -> Iterator[ServerProcess]:
-    server = start_server(tmp_path, env={"CORRAL_TUNE": "off", "CORRAL_SAVED_CONVERSATIONS": "0"})
+    server = start_server(tmp_path, env={"CORRAL_THREADS": "0", "CORRAL_TUNE": "off"})
     create_golden_models(server, models_dir, MODEL)
     yield server
     server.stop()
@@ -85,3 +86,26 @@ def test_a_model_loaded_before_others_began_to_work_does_too(fresh: ServerProces
         fixed = best_fixed(fresh)
     print(f"\nloaded before: quiet {quiet:.1f}, busy {max(rates):.1f}, fixed {fixed} tokens/s")
     assert max(rates) >= 0.5 * max(fixed.values())
+
+
+def test_an_idle_model_follows_the_host(fresh: ServerProcess) -> None:
+    def threads() -> int:
+        (model,) = fresh.request("GET", "/api/ps?verbose=1")["models"]
+        return int(model["threads"]) if model["state"] == "ready" else 0
+
+    def until_threads(count: int) -> None:
+        deadline = time.monotonic() + 120
+        while threads() != count:
+            assert time.monotonic() < deadline, "the model is not loaded anew"
+            time.sleep(0.5)
+
+    rate(fresh)
+    until_threads(CORES)  # at once, unless this host was busy a moment ago
+    with busy_host():
+        until_threads(max(1, CORES // 2))
+    until_threads(CORES)
+    after = max(rate(fresh) for _ in range(ROUNDS))
+    unload(fresh)
+    fixed = max(rate(fresh, CORES) for _ in range(ROUNDS))
+    print(f"\nloaded anew on the quiet host: automatic {after:.1f}, {CORES} threads {fixed:.1f} tokens/s")
+    assert after >= 0.8 * fixed

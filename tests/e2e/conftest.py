@@ -22,6 +22,7 @@ import pytest
 from tests.fakes.ggufs import tiny_llama
 from tests.fakes.stores import add_model
 
+from corral.runner.hostload import usable_cores
 from corral.store import ModelStore
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -94,6 +95,7 @@ def start_server(folder: Path, *, models: Path | None = None, env: Mapping[str, 
         "CORRAL_HOST": f"127.0.0.1:{port}",
         "CORRAL_HOME": str(home),
         "CORRAL_MODELS": str(models),
+        "CORRAL_THREADS": str(usable_cores()),  # else pytest's own work counts as another's, and takes a core
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "corral", "serve"],

@@ -11,18 +11,21 @@ import pytest
 from tests.fakes.runner import FakeLauncher
 from tests.fakes.server import RunningServer
 
+from corral.runner.hostload import HostLoad
 from corral.runner.spec import RunnerSpec
 from corral.runner.tune import Trial, Tuning
 from corral.sched.hostmemory import HostMemory
 from corral.server import tuning
 from corral.server.tuning import TuningService
 
-pytestmark = pytest.mark.usefixtures("quiet_host")
 
+class Load(HostLoad):
+    """Busy as told."""
 
-@pytest.fixture
-def quiet_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "host_is_busy", lambda: False)
+    busy = False
+
+    async def is_busy(self) -> bool:
+        return self.busy
 
 
 class Measuring(FakeLauncher):
@@ -30,6 +33,7 @@ class Measuring(FakeLauncher):
 
     def __init__(self) -> None:
         super().__init__()
+        self.host_load = Load()
         self.measured: list[RunnerSpec] = []
         self.began = asyncio.Event()
         self.gate = asyncio.Event()
@@ -65,6 +69,15 @@ async def test_each_trial_is_a_line_and_success_the_last(server: RunningServer) 
         "success",
     ]
     assert launcher.measured[0].model_path.exists()
+
+
+async def test_a_measurement_on_a_busy_host_says_so_first(server: RunningServer) -> None:
+    launcher = Measuring()
+    launcher.gate.set()
+    launcher.host_load.busy = True
+    serving(server, launcher)
+    lines = await server.lines("/api/tune", {"model": "go"})
+    assert lines[0]["status"] == "the host is busy: the result may not hold when it is not"
 
 
 async def test_what_cannot_be_measured_is_refused_with_a_status(server: RunningServer) -> None:
@@ -123,8 +136,8 @@ async def test_a_request_ends_an_idle_measurement_at_once(
 
 async def test_a_busy_host_is_not_measured(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "IDLE_S", 0.01)
-    monkeypatch.setattr(tuning, "host_is_busy", lambda: True)
     launcher = Measuring()
+    launcher.host_load.busy = True
     await server.post("/api/generate", {"model": "go", "prompt": "x"})
     task = asyncio.create_task(serving(server, launcher).run_when_idle())
     await asyncio.sleep(0.1)

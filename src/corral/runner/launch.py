@@ -13,6 +13,7 @@ from pathlib import Path
 from corral.config import Settings, runner_environment
 from corral.runner.devices import DeviceProbe
 from corral.runner.handle import RunnerHandle
+from corral.runner.hostload import HostLoad
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
@@ -23,7 +24,7 @@ class LocalLauncher:
     """Runners as child processes of this one.
 
     `conversations`: what survives them; the scheduler saves before a stop and restores after a start. `devices`: the
-    GPUs that they can use.
+    GPUs that they can use. `host_load`: what others take of the cores.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,7 +32,8 @@ class LocalLauncher:
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
         self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
         self.devices = DeviceProbe(environ, settings.llama_server)
-        self._tuner = Tuner(settings.home / "tuning.json", settings.threads)
+        self.host_load = HostLoad()
+        self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
         self._options = LaunchOptions(
             dir=self._runtime.path,
             sandbox=settings.sandbox,
@@ -52,6 +54,10 @@ class LocalLauncher:
     def is_tuned(self, spec: RunnerSpec) -> bool:
         """Whether this model's launch settings have been measured on this host."""
         return self._tuner.knows(spec)
+
+    def outdated(self, spec: RunnerSpec, launched: RunnerSpec) -> bool:
+        """Whether `create(spec)` would now launch clearly otherwise than `launched`, a runner's own spec."""
+        return self._tuner.outdated(spec, launched)
 
     def measure(self, spec: RunnerSpec, budget_s: float = math.inf) -> AsyncIterator[Trial]:
         """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""

@@ -3,15 +3,25 @@
 What is known and where it comes from, best first:
 
 1. measured: `measure` ran the candidates for this (model, host, engine) and `<home>/tuning.json` remembers the best;
-2. the host's load at the moment of the launch: other processes' share of the cores is theirs;
-3. one thread a core.
+2. one thread a core;
+
+and never more threads than others leave cores free (hostload.py), at least half of all.
 
 llama.cpp's CPU backend is built on OpenMP here: its threads meet at hundreds of barriers a token, and spin there. On
-idle cores spinning is fastest; when another process has the core, the one that is waited for cannot run. Measured on a
-2-core host with five to eight others at work, SmolLM2, mean of six rounds, relative to one thread: default spinning
-0.25, 2000 turns 0.5, 1000 turns 0.7, 300 turns 1.2, 100 turns 1.1, none 1.0. On the same host when quiet, relative to
-default spinning: 1000 turns 0.9 to 1.0, 300 turns 0.6, none 0.3. A runner lives long and the host's load changes, so
-the wait is 1000 turns even on an idle host, and none on a busy one.
+idle cores spinning is fastest; when another process has the core, the one that is waited for cannot run. Measured with
+SmolLM2 on two cores, tokens/s, mean of six rounds:
+
+| others at work            | 0  | 1  | 2  | 5  |
+|---------------------------|----|----|----|----|
+| 2 threads, 2000 turns     | 68 | 24 | 30 | 9  |
+| 2 threads, **1000 turns** | 65 | 30 | 33 | 12 |
+| 2 threads, 300 turns      | 42 | 35 | 23 | 14 |
+| 2 threads, asleep         | 20 | 33 | 19 | 12 |
+| **1 thread**              | 42 | 43 | 31 | 15 |
+
+So the wait is always 1000 turns, nearly the best when nobody else works and bearable when others come later; and on a
+host that is busy at the launch there are fewer threads, which nothing else beats there. The runtime takes neither back,
+so a runner that the host has outgrown is loaded anew while it is idle: `outdated` tells, server/renewal.py does it.
 
 Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
 flash attention off with the best of them; another choice has to be a tenth faster than the default, counting a prompt
@@ -27,11 +37,10 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +48,7 @@ from typing import Any, NamedTuple, Protocol
 from corral.aio import run_blocking
 from corral.errors import CorralError
 from corral.runner.client import RunnerClient
+from corral.runner.hostload import HostLoad, usable_cores
 from corral.runner.spec import RunnerSpec
 
 _LOG = logging.getLogger(__name__)
@@ -50,8 +60,8 @@ _PROMPT_TOKENS = 300  # or so: flash attention shows at some depth only
 _PROMPT = " ".join(map(str, range(96)))
 _WORTHWHILE = 1.1  # less is noise
 _MOST_REMEMBERED = 200
-_BUSY_CORES = 0.5  # that much taken by others counts as a busy host
-_SPIN_SHORT, _SPIN_NEVER = 1000, 0  # GOMP_SPINCOUNT
+_SPIN = 1000  # GOMP_SPINCOUNT
+_OUTGROWN = 0.25  # by so much the number of threads must be wrong before a runner is worth loading anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,6 @@ class Tuning:
     """Settings for one launch."""
 
     n_threads: int
-    spin: int = _SPIN_SHORT
     flash_attention: bool | None = None
     decode_per_s: float = 0.0  # as measured; 0 = not measured
 
@@ -70,8 +79,7 @@ class Tuning:
 
     def environment(self) -> dict[str, str]:
         """Variables for the OpenMP runtime, which reads them once, when it is loaded."""
-        policy = "passive" if self.spin == _SPIN_NEVER else "active"
-        return {"OMP_WAIT_POLICY": policy, "GOMP_SPINCOUNT": str(self.spin), "OMP_NUM_THREADS": str(self.n_threads)}
+        return {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": str(_SPIN), "OMP_NUM_THREADS": str(self.n_threads)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +121,12 @@ class Speed(NamedTuple):
 class Tuner:
     """What is known about launching on this host. One file, read once, written whole; a damaged one is started anew.
 
-    threads: the user's number for all runners, 0 = choose.
+    host_load: what others take of the cores. threads: the user's number for all runners, 0 = choose.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, host_load: HostLoad, threads: int = 0) -> None:
         self._path = path
+        self._host_load = host_load
         self._threads = threads
         self._known = _read(path)
         self._cores = usable_cores()
@@ -125,10 +134,15 @@ class Tuner:
 
     def choose(self, spec: RunnerSpec) -> Tuning:
         """The settings for a launch now."""
-        known = self._known.get(tuning_key(spec, self._host))
-        best = Tuning(self._cores) if known is None else Tuning(**known)
-        spin = _SPIN_NEVER if host_is_busy() else best.spin
-        return replace(best, n_threads=self._threads or best.n_threads, spin=spin)
+        best = self._known.get(tuning_key(spec, self._host), Tuning(self._cores))
+        return replace(best, n_threads=self._threads or min(best.n_threads, self._host_load.free_cores()))
+
+    def outdated(self, spec: RunnerSpec, launched: RunnerSpec) -> bool:
+        """Whether a runner launched as `launched` for `spec` would be launched clearly otherwise now."""
+        now = self.choose(spec).apply(spec)
+        apart = abs(now.n_threads - launched.n_threads)
+        most = max(now.n_threads, launched.n_threads)
+        return now.flash_attention != launched.flash_attention or (apart > 0 and apart >= _OUTGROWN * most)
 
     def knows(self, spec: RunnerSpec) -> bool:
         """Whether this model has been measured on this host."""
@@ -166,10 +180,11 @@ class Tuner:
         return sorted({max(1, self._cores // 2), 1} - {self._cores}, reverse=True)
 
     async def _remember(self, spec: RunnerSpec, best: Tuning) -> None:
-        self._known[tuning_key(spec, self._host)] = asdict(best)
+        self._known[tuning_key(spec, self._host)] = best
         while len(self._known) > _MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
-        await run_blocking(_write, self._path, self._known)
+        rows = {key: asdict(tuning) for key, tuning in self._known.items()}
+        await run_blocking(_write, self._path, rows)
 
 
 def _next_to_try(
@@ -194,40 +209,6 @@ def _small(spec: RunnerSpec) -> RunnerSpec:
 
 def _flash_is_open(spec: RunnerSpec) -> bool:
     return spec.flash_attention is None and not spec.kv_cache_type
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, a container's CPU quota included."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return max(1, cores)
-
-
-def other_load() -> float:
-    """Cores' worth of work waiting or running in the last minute."""
-    try:
-        return os.getloadavg()[0]
-    except OSError:
-        return 0.0
-
-
-def running_threads() -> int:
-    """How many threads of the whole host run or wait for a core at this moment, this one included; 0 = unknown."""
-    try:
-        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def host_is_busy() -> bool:
-    """Whether there was work in the last minute and is more now than there are cores for.
-
-    Both, because the average remembers our own answers, and a moment's crowd is no load. Then threads must not spin,
-    and measuring would mislead.
-    """
-    return other_load() >= _BUSY_CORES and running_threads() > usable_cores()
 
 
 def host_name(cores: int) -> str:
@@ -279,10 +260,13 @@ async def _speed(runner: TunedRunner) -> Speed:
     return Speed(1 / (per_token_s + (first - began) / _PROMPT_TOKENS), 1 / per_token_s)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, Tuning]:
+    names = {item.name for item in fields(Tuning)}
     try:
-        known = json.loads(path.read_text())
-        return {key: asdict(Tuning(**value)) for key, value in known.items()}
+        rows = json.loads(path.read_text())
+        return {
+            key: Tuning(**{name: value for name, value in row.items() if name in names}) for key, row in rows.items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:

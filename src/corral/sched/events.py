@@ -11,6 +11,7 @@
 | Stopped        | a stopped runner is gone                    | ReadMemory | later MemoryRead                       |
 | RunnerReported | a holder found it hung or dead              |            |                                        |
 | UnloadAsked    | keep_alive 0 without a prompt, corral stop  |            |                                        |
+| RenewAsked     | an idle runner has been outgrown            |            |                                        |
 | MemoryRead     | the host's figures                          |            |                                        |
 | Ticked         | the time Policy.next_deadline named is here |            |                                        |
 | ShutdownAsked  | drain; force = now                          |            |                                        |
@@ -102,6 +103,13 @@ class UnloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewAsked:
+    """A runner shall be loaded anew with the same spec, if it is idle: the host asks for other launch settings now."""
+
+    runner_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryRead:
     """The answer to ReadMemory."""
 
@@ -130,6 +138,7 @@ Event = (
     | Stopped
     | RunnerReported
     | UnloadAsked
+    | RenewAsked
     | MemoryRead
     | Ticked
     | ShutdownAsked

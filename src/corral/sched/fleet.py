@@ -72,12 +72,26 @@ class Fleet:
         self.by_id[runner.id] = runner
         self._act(Load(runner.id, runner.key, runner.spec))
 
+    def begin_renewal(self, runner_id: int) -> None:
+        """Stop this runner to load it anew, unless it is in use or about to go anyway."""
+        runner = self.by_id.get(runner_id)
+        if runner is not None and runner.is_idle and runner.unload_asked is None:
+            runner.renewal = True
+            self.stop("renew", [runner])
+
+    def end_renewal(self, gone: Runner, now: float) -> None:
+        """Load a runner that was stopped for this again; it expires when the former one would have."""
+        self._last_id += 1
+        runner = replace(gone, id=self._last_id, state="loading", load_started=now, measured_bytes=0, leases={})
+        self.by_id[runner.id] = runner
+        self._act(Load(runner.id, runner.key, runner.spec))
+
     def became_ready(self, event: Loaded, now: float) -> Runner | None:
         """Take the engine's own figures; None when it is to stop anyway."""
         runner = self.by_id.get(event.runner_id)
         if runner is None or runner.state != "loading":
             return None
-        runner.state = "ready"
+        runner.state, runner.renewal = "ready", False
         runner.slots, runner.context_window = max(1, event.slots), event.context_window
         runner.measured_bytes = event.measured_bytes
         runner.ready_at = runner.last_used = now
@@ -102,7 +116,8 @@ class Fleet:
     def abort_unwanted(self, waiting: Iterable[Waiter]) -> None:
         """A load that nobody waits for any more is given up: stop means stop."""
         wanted = {runner.id for waiter in waiting if (runner := self.suitable(waiter))}
-        self.stop("aborted", [runner for runner in self if runner.state == "loading" and runner.id not in wanted])
+        loading = [runner for runner in self if runner.state == "loading" and not runner.renewal]
+        self.stop("aborted", [runner for runner in loading if runner.id not in wanted])
 
     def ask_to_go(self, now: float, key: str | None = None) -> None:
         """Runners of this model (None = all) go once they are idle."""

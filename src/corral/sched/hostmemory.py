@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.runner.devices import Device
-from corral.runner.tune import usable_cores
+from corral.runner.hostload import usable_cores
 from corral.sched.memory import DeviceFigures, HostFigures
 
 _UNLIMITED = 2**60  # cgroup v1 writes its "no limit" as a number near 2**63

@@ -17,6 +17,11 @@ class Handle(Protocol):
     """The server's hold of one runner."""
 
     @property
+    def spec(self) -> RunnerSpec:
+        """What it is launched with."""
+        ...
+
+    @property
     def closed(self) -> asyncio.Event:
         """Set when the runner is gone and reaped."""
         ...

@@ -17,6 +17,7 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
     """One runner; sizes as measured, and as estimated until then."""
     left_s = runner.expires_at(now) - now
     parts = _measured(handle) or _estimated(runner)
+    ready = runner.state == "ready"
     size = parts["weights"] + parts["kv_cache"] + parts["compute"]
     return LoadedModel(
         name=runner.name,
@@ -34,6 +35,11 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         sandbox=asdict(handle.info.sandbox) if handle else {},
         memory=parts,
         spec=runner.spec,
+        launched=handle.spec if handle else None,
+        runner_id=runner.id,
+        load_s=runner.ready_at - runner.load_started if ready else 0.0,
+        age_s=now - runner.ready_at if ready else 0.0,
+        idle_s=now - runner.last_used if runner.is_idle else 0.0,
     )
 
 

@@ -37,6 +37,7 @@ from corral.sched.events import (
     MemoryRead,
     Notify,
     ReadMemory,
+    RenewAsked,
     Requested,
     RunnerReported,
     ShutdownAsked,
@@ -81,6 +82,9 @@ class Policy:
                 self._take_from_runner(event, now)
             case UnloadAsked():
                 self.fleet.ask_to_go(now, event.key)
+            case RenewAsked():
+                if not len(self.queue):  # whoever waits may need its memory or its place
+                    self.fleet.begin_renewal(event.runner_id)
             case MemoryRead():
                 self._figures, self._figures_at, self._reading = event.figures, now, False
             case ShutdownAsked():
@@ -173,7 +177,7 @@ class Policy:
             case Died():
                 self._on_died(event, now)
             case Stopped():
-                self._remove(event.runner_id)
+                self._on_stopped(event, now)
             case RunnerReported():
                 runner = self.fleet.by_id.get(event.runner_id)
                 if runner is not None and runner.state == "ready":
@@ -187,7 +191,7 @@ class Policy:
         self._figures = None
         self._retry.pop(runner.key, None)
         self._estimates.loaded(runner.key, now - runner.load_started)
-        if not any(self.fleet.suitable(waiter) is runner for waiter in self.queue):
+        if runner.last_idle is None and not any(self.fleet.suitable(waiter) is runner for waiter in self.queue):
             runner.last_idle = now
 
     def _on_load_failed(self, event: LoadFailed, now: float) -> None:
@@ -213,6 +217,13 @@ class Policy:
             self._breakers.record_failure(runner.key, event.error, now)
         for request_id in runner.leases:
             self._act(Interrupt(request_id, event.error, abort_calls=False))
+
+    def _on_stopped(self, event: Stopped, now: float) -> None:
+        runner = self._remove(event.runner_id)
+        if runner is None or not runner.renewal or self.closing or runner.unload_asked is not None:
+            return
+        if not len(self.queue):  # else the next load is for whoever waits
+            self.fleet.end_renewal(runner, now)
 
     def _remove(self, runner_id: int) -> Runner | None:
         self._figures = None

@@ -1,7 +1,6 @@
-"""The set of loaded models as a file, so that a restarted server can load them again (CORRAL_RESTORE).
+"""Which models a server loads at start: those of CORRAL_PRELOAD, and those loaded last (CORRAL_RESTORE), from a file.
 
-Blocking; the scheduler calls it through `aio.run_blocking`. The file is a convenience: one that cannot be read is no
-file.
+The file is a convenience: one that cannot be read is no file.
 """
 
 from __future__ import annotations
@@ -10,9 +9,13 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from corral.aio import run_blocking
+from corral.config import Settings
+from corral.errors import ModelNotFound
 
 log = logging.getLogger(__name__)
 _MOST = 64
@@ -24,6 +27,44 @@ class Remembered:
 
     name: str
     keep_alive_s: float | None = None
+
+
+class LoadedList:
+    """The list and its file, in Corral's home; written only where the loaded set is to be restored."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._preload = settings.preload
+        self._restores = settings.restore_loaded
+        self._path = settings.home / "loaded.json"
+        self._models: tuple[Remembered, ...] | None = None
+
+    async def to_load(self) -> list[Remembered]:
+        """What is to be loaded at start, in this order."""
+        models = [Remembered(name) for name in self._preload]
+        if self._restores:
+            names = {model.name for model in models}
+            models += [model for model in await run_blocking(read_loaded, self._path) if model.name not in names]
+        return models
+
+    @staticmethod
+    async def load_all(models: Iterable[Remembered], load: Callable[[Remembered], Awaitable[None]]) -> None:
+        """One at a time; what fails is logged."""
+        for model in models:
+            try:
+                await load(model)
+            except ModelNotFound:
+                log.warning("%s is to be loaded at start but does not exist", model.name)
+            except Exception:
+                log.warning("%s could not be loaded at start", model.name, exc_info=True)
+
+    def changed(self, models: tuple[Remembered, ...]) -> bool:
+        """Take note of what is loaded now; whether the file has to be written."""
+        before, self._models = self._models, models
+        return self._restores and models != before
+
+    async def save(self) -> None:
+        """Write what was noted last."""
+        await run_blocking(write_loaded, self._path, self._models or ())
 
 
 def write_loaded(path: Path, models: Sequence[Remembered]) -> None:

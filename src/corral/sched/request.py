@@ -75,6 +75,8 @@ class LoadedModel:
 
     expires_at: when it last went idle + keep_alive; while it never was idle: now + keep_alive; about 292 years ahead
     for "for ever" (Source: ollama server/sched.go, spec native-api 1.6). memory: where size_bytes comes from.
+    spec: as planned, launched: with what the launcher filled in. load_s: how long the load took, age_s: since then,
+    idle_s: since its last use; 0 while they mean nothing.
     """
 
     name: str
@@ -92,6 +94,11 @@ class LoadedModel:
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, int | str] = field(default_factory=dict)
     spec: RunnerSpec | None = None
+    launched: RunnerSpec | None = None
+    runner_id: int = 0
+    load_s: float = 0.0
+    age_s: float = 0.0
+    idle_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,14 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from corral.aio import run_blocking
 from corral.config import Settings
-from corral.errors import CorralError, ModelNotFound, ServerClosing
+from corral.errors import CorralError, ServerClosing
 from corral.runner.client import RunnerClient
 from corral.sched.clock import Clock, LoopClock, Timer
 from corral.sched.events import (
@@ -38,6 +37,7 @@ from corral.sched.events import (
     MemoryRead,
     Notify,
     ReadMemory,
+    RenewAsked,
     Requested,
     RunnerReported,
     ShutdownAsked,
@@ -53,7 +53,7 @@ from corral.sched.listing import describe_request, describe_runner
 from corral.sched.live import LiveRunner
 from corral.sched.memory import HostFigures
 from corral.sched.policy import Policy
-from corral.sched.remember import Remembered, read_loaded, write_loaded
+from corral.sched.remember import LoadedList, Remembered
 from corral.sched.request import Lease, LeaseRequest, LoadedModel, RequestInfo
 from corral.sched.state import Limits, limits_of
 
@@ -102,7 +102,7 @@ class Scheduler:
         self._empty.set()
         self._closing = False
         self._closed = False
-        self._saved: tuple[Remembered, ...] | None = None
+        self._list = LoadedList(settings)
         self.host = HostFigures(0, 0)
 
     def __repr__(self) -> str:
@@ -118,12 +118,7 @@ class Scheduler:
         """
         self._owner = asyncio.create_task(self._own(), name="scheduler")
         if load is not None:
-            models = [Remembered(name) for name in self._settings.preload]
-            if self._settings.restore_loaded:
-                names = {model.name for model in models}
-                remembered = await run_blocking(read_loaded, self._memory_file)
-                models += [model for model in remembered if model.name not in names]
-            self._spawn(self._load_all(models, load))
+            self._spawn(self._list.load_all(await self._list.to_load(), load))
 
     async def figures(self) -> HostFigures:
         """What the host has, as last read; waits for the first reading."""
@@ -199,6 +194,10 @@ class Scheduler:
         """The runner of this model goes: at once when idle, else as soon as it is. No runner is no error."""
         await self._tell(UnloadAsked(key))
 
+    async def renew(self, runner_id: int) -> None:
+        """Load an idle runner anew, with the settings that the launcher chooses now; no effect while it is in use."""
+        await self._tell(RenewAsked(runner_id))
+
     def cancel(self, request_id: str) -> bool:
         """End a request in whatever phase; its holder gets RequestCanceled. False when there is no such request."""
         if request_id not in self._requests:
@@ -267,8 +266,10 @@ class Scheduler:
         if not self._live:
             self._empty.set()
         self._arm_timer(now)
-        if isinstance(event, Loaded | Stopped | Died) and self._settings.restore_loaded and not self._closing:
-            self._save_loaded()
+        if isinstance(event, Loaded | Stopped | Died) and not self._closing:
+            ready = (runner for runner in self._policy.fleet if runner.state == "ready")
+            if self._list.changed(tuple(Remembered(runner.name, runner.keep_alive_s) for runner in ready)):
+                self._spawn(self._list.save())
 
     def _arm_timer(self, now: float) -> None:
         if self._timer is not None:
@@ -366,26 +367,6 @@ class Scheduler:
     async def _read_memory(self) -> None:
         await self._refresh_host()
         self._post(MemoryRead(self.host))
-
-    async def _load_all(self, models: Sequence[Remembered], load: Callable[[Remembered], Awaitable[None]]) -> None:
-        for model in models:
-            try:
-                await load(model)
-            except ModelNotFound:
-                log.warning("%s is to be loaded at start but does not exist", model.name)
-            except Exception:
-                log.warning("%s could not be loaded at start", model.name, exc_info=True)
-
-    @property
-    def _memory_file(self) -> Path:
-        return self._settings.home / "loaded.json"
-
-    def _save_loaded(self) -> None:
-        runners = self._policy.fleet
-        models = tuple(Remembered(runner.name, runner.keep_alive_s) for runner in runners if runner.state == "ready")
-        if models != self._saved:
-            self._saved = models
-            self._spawn(run_blocking(write_loaded, self._memory_file, models))
 
 
 def _log_end(event: Died | Stopped | LoadFailed) -> None:

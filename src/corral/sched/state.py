@@ -96,6 +96,7 @@ class Runner:
 
     last_idle: when it last became idle (None = never was); unload_asked: when it was told to go once idle.
     displaced: another runner had to go for it. last_try: loaded with less after running out of memory.
+    renewal: on its way out to be loaded anew, or being loaded so: nobody waits for it, and yet it is wanted.
     """
 
     id: int
@@ -119,6 +120,7 @@ class Runner:
     unload_asked: float | None = None
     displaced: bool = False
     last_try: bool = False
+    renewal: bool = False
     leases: dict[str, Held] = field(default_factory=dict)
 
     @property

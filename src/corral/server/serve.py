@@ -13,7 +13,7 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -35,6 +35,7 @@ from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.listen import LimitedProtocol, QuietServer, bind
+from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
 from corral.store.care import prune_at_start
 from corral.store.models import ModelStore
@@ -101,7 +102,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         app = create_app(deps)
         await run_blocking(_clean_store, deps.store)
         await deps.scheduler.start(lambda model: _load(deps, model))
-        idle_work = asyncio.create_task(_idle_work(deps))
+        idle_work = asyncio.create_task(_idle_work(deps, launcher))
         try:
             await _listen(deps, app, listener)
         finally:
@@ -115,13 +116,19 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     return 0
 
 
-async def _idle_work(deps: Deps) -> None:
-    if deps.settings.tune == "off":
-        return
-    try:
-        await deps.tuning.run_when_idle()
-    except Exception:
-        log.exception("measuring while idle has ended")
+async def _idle_work(deps: Deps, launcher: LocalLauncher) -> None:
+    """What is done while nobody wants anything, until cancelled."""
+
+    async def logged(work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("work while idle has ended")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(logged(Renewal(launcher, deps.scheduler).run()))
+        if deps.settings.tune != "off":
+            group.create_task(logged(deps.tuning.run_when_idle()))
 
 
 async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:

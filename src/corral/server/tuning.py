@@ -18,8 +18,9 @@ from corral.aio import run_blocking
 from corral.core import Common, TransferStatus
 from corral.errors import CorralError, InvalidRequest, NotEnoughMemory
 from corral.inference import Inference
+from corral.runner.hostload import HostLoad
 from corral.runner.spec import RunnerSpec
-from corral.runner.tune import Trial, host_is_busy
+from corral.runner.tune import Trial
 from corral.sched import LoadedModel, Scheduler
 from corral.sched.hostmemory import HostMemory
 
@@ -32,6 +33,8 @@ _SPARE = 0.8  # of the free memory may be taken
 @runtime_checkable
 class MeasuringLauncher(Protocol):
     """A launcher that can measure; runner.launch.LocalLauncher is one."""
+
+    host_load: HostLoad
 
     def is_tuned(self, spec: RunnerSpec) -> bool:
         """Whether the model has been measured on this host."""
@@ -68,7 +71,7 @@ class TuningService:
             free = await self._free_bytes()
             if need > free:
                 raise NotEnoughMemory(name, need, free, "measuring loads the model a second time: unload it first")
-            if self._scheduler.requests() or host_is_busy():
+            if self._scheduler.requests() or await self._launcher.host_load.is_busy():
                 yield TransferStatus("the host is busy: the result may not hold when it is not")
             async for trial in self._launcher.measure(plan.spec):
                 yield TransferStatus(str(trial))
@@ -79,7 +82,7 @@ class TuningService:
         while self._launcher is not None:
             await self._until_idle()
             row = self._untuned(self._launcher)
-            if row is None or row.spec is None or host_is_busy() or row.size_bytes > await self._free_bytes():
+            if row is None or row.spec is None or not await self._has_room(self._launcher, row):
                 await self._scheduler.next_request()
                 continue
             log.info("measuring %s while idle", row.name)
@@ -123,6 +126,9 @@ class TuningService:
             with contextlib.suppress(asyncio.CancelledError, CorralError):
                 await measuring
         return not measuring.cancelled()
+
+    async def _has_room(self, launcher: MeasuringLauncher, row: LoadedModel) -> bool:
+        return row.size_bytes <= await self._free_bytes() and not await launcher.host_load.is_busy()
 
     async def _free_bytes(self) -> int:
         return int((await run_blocking(self._host_memory.read)).available_bytes * _SPARE)

@@ -12,52 +12,83 @@ from tests.fakes.runner import FakeEngine, FakeLauncher, FakeRunner
 
 from corral.errors import RunnerFailedToStart
 from corral.runner import tune
+from corral.runner.hostload import HostLoad
 from corral.runner.spec import RunnerSpec
 from corral.runner.tune import Trial, Tuner, Tuning
 
 SPEC = RunnerSpec(Path("blobs/sha256-aa"))
 
 
+class Load(HostLoad):
+    """Others leave this many of four cores."""
+
+    free = 4
+
+    def free_cores(self) -> int:
+        return self.free
+
+
+def tuner_at(path: Path, threads: int = 0, free: int = 4) -> Tuner:
+    load = Load()
+    load.free = free
+    return Tuner(path, load, threads)
+
+
 @pytest.fixture(autouse=True)
-def quiet_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "usable_cores", lambda: 4)
-    monkeypatch.setattr(tune, "other_load", lambda: 0.0)
-    monkeypatch.setattr(tune, "running_threads", lambda: 1)
 
 
 def test_an_unmeasured_model_gets_every_core_and_a_short_spin(tmp_path: Path) -> None:
-    chosen = Tuner(tmp_path / "t.json").choose(SPEC)
+    chosen = tuner_at(tmp_path / "t.json").choose(SPEC)
     assert chosen == Tuning(4)
     assert chosen.environment()["OMP_WAIT_POLICY"] == "active"
     assert chosen.apply(SPEC).n_threads == 4
 
 
+def test_what_others_take_is_left_to_them(tmp_path: Path) -> None:
+    assert tuner_at(tmp_path / "t.json", free=3).choose(SPEC) == Tuning(3)
+    assert tuner_at(tmp_path / "t.json", free=2, threads=4).choose(SPEC) == Tuning(4)
+
+
 @pytest.mark.parametrize(
-    ("average", "running", "policy"),
-    [
-        (3.0, 5, "passive"),
-        (3.0, 1, "active"),  # the last minute's load was our own: nobody wants a core now
-        (0.0, 5, "active"),  # a moment's crowd
-    ],
+    ("launched", "free", "outdated"),
+    [(4, 4, False), (4, 3, True), (2, 4, True), (8, 7, False), (16, 12, True), (1, 1, False)],
 )
-def test_threads_do_not_spin_on_a_host_that_was_and_is_busy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float, running: int, policy: str
+def test_a_runner_is_outdated_when_a_quarter_of_its_threads_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: int, free: int, outdated: bool
 ) -> None:
-    monkeypatch.setattr(tune, "other_load", lambda: average)
-    monkeypatch.setattr(tune, "running_threads", lambda: running)
-    assert Tuner(tmp_path / "t.json").choose(SPEC).environment()["OMP_WAIT_POLICY"] == policy
+    monkeypatch.setattr(tune, "usable_cores", lambda: 64)
+    tuner = tuner_at(tmp_path / "t.json", free=free)
+    assert tuner.outdated(SPEC, replace(SPEC, n_threads=launched)) is outdated
+    own = replace(SPEC, n_threads=launched)
+    assert tuner.outdated(own, own) is False  # the user's number is no choice of ours
+
+
+def test_a_runner_is_outdated_when_a_measurement_has_chosen_otherwise(tmp_path: Path) -> None:
+    tuner = tuner_at(tmp_path / "t.json")
+    launched = tuner.choose(SPEC).apply(SPEC)
+    assert not tuner.outdated(SPEC, launched)
+    tuner._known[tune.tuning_key(SPEC, tuner._host)] = Tuning(4, flash_attention=False)
+    assert tuner.outdated(SPEC, launched)
 
 
 def test_what_the_user_set_stays(tmp_path: Path) -> None:
-    assert Tuner(tmp_path / "t.json", threads=3).choose(SPEC).n_threads == 3
+    assert tuner_at(tmp_path / "t.json", threads=3).choose(SPEC).n_threads == 3
     own = replace(SPEC, n_threads=7, flash_attention=True)
     assert Tuning(2, flash_attention=False).apply(own) == own
+
+
+def test_a_file_of_an_older_version_is_still_known(tmp_path: Path) -> None:
+    key = tune.tuning_key(SPEC, tuner_at(tmp_path / "t.json")._host)
+    (tmp_path / "t.json").write_text(json.dumps({key: {"n_threads": 2, "spin": 1000, "flash_attention": False}}))
+    assert tuner_at(tmp_path / "t.json").choose(SPEC) == Tuning(2, flash_attention=False)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"a": {"x": 1}}'])
 def test_a_damaged_file_means_nothing_is_known(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.json").write_text(text)
-    assert Tuner(tmp_path / "t.json").choose(SPEC) == Tuning(4)
+    assert tuner_at(tmp_path / "t.json").choose(SPEC) == Tuning(4)
 
 
 class Host:
@@ -85,13 +116,13 @@ async def measured(tuner: Tuner, host: Host, spec: RunnerSpec = SPEC, **wish: fl
 
 async def test_the_best_candidate_is_remembered_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, {(4, None): 10.0, (2, None): 30.0, (2, False): 40.0})
-    trials = await measured(Tuner(tmp_path / "t.json"), host)
+    trials = await measured(tuner_at(tmp_path / "t.json"), host)
     best = trials[-1].tuning
     assert (best.n_threads, best.flash_attention, best.decode_per_s) == (2, False, 40.0)
     assert host.tried == [(4, None), (2, None), (1, None), (2, False), (4, None)]
     assert str(trials[-1]) == "chosen: 2 threads, flash attention off, 40.0 tokens/s"
     assert [trial.chosen for trial in trials] == [False] * 5 + [True]
-    again = Tuner(tmp_path / "t.json")
+    again = tuner_at(tmp_path / "t.json")
     assert again.choose(SPEC) == best
     assert again.knows(SPEC)
     assert len(json.loads((tmp_path / "t.json").read_text())) == 1
@@ -100,12 +131,12 @@ async def test_the_best_candidate_is_remembered_over_a_restart(tmp_path: Path, m
 
 async def test_what_is_hardly_faster_than_the_default_is_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, {(4, None): 30.0, (2, None): 31.0, (1, None): 32.0, (1, False): 32.5})
-    assert (await measured(Tuner(tmp_path / "t.json"), host))[-1].tuning == Tuning(4, decode_per_s=30.0)
+    assert (await measured(tuner_at(tmp_path / "t.json"), host))[-1].tuning == Tuning(4, decode_per_s=30.0)
 
 
 async def test_a_spent_budget_keeps_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, {(4, None): 30.0, (2, None): 90.0})
-    tuner = Tuner(tmp_path / "t.json")
+    tuner = tuner_at(tmp_path / "t.json")
     assert (await measured(tuner, host, budget_s=0.0))[-1].tuning == Tuning(4, decode_per_s=30.0)
     assert host.tried == [(4, None)]
     assert tuner.knows(SPEC)
@@ -113,7 +144,7 @@ async def test_a_spent_budget_keeps_the_default(tmp_path: Path, monkeypatch: pyt
 
 async def test_a_model_that_does_not_run_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, {})
-    tuner = Tuner(tmp_path / "t.json")
+    tuner = tuner_at(tmp_path / "t.json")
     assert (await measured(tuner, host))[-1].tuning == Tuning(4)
     assert host.tried == [(4, None)]
     assert not tuner.knows(SPEC)
@@ -121,7 +152,7 @@ async def test_a_model_that_does_not_run_is_not_remembered(tmp_path: Path, monke
 
 async def test_what_the_user_set_is_not_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, {(3, True): 30.0})
-    await measured(Tuner(tmp_path / "t.json"), host, replace(SPEC, n_threads=3, flash_attention=True))
+    await measured(tuner_at(tmp_path / "t.json"), host, replace(SPEC, n_threads=3, flash_attention=True))
     assert host.tried == [(3, True)]
 
 
@@ -133,7 +164,7 @@ async def test_cancelling_a_measurement_stops_its_runner(tmp_path: Path) -> None
         return made[-1]
 
     async def consume() -> None:
-        async for _ in Tuner(tmp_path / "t.json").measure(SPEC, launch):
+        async for _ in tuner_at(tmp_path / "t.json").measure(SPEC, launch):
             pass
 
     task = asyncio.create_task(consume())

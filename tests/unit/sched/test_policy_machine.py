@@ -66,6 +66,11 @@ class PolicyMachine(RuleBasedStateMachine):
     def unload(self, key: str) -> None:
         self.world.unload(key)
 
+    @precondition(lambda self: self._runners("ready"))
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        self.world.renew(data.draw(st.sampled_from(self._runners("ready"))).key)
+
     # ---- what runners do
 
     def _runners(self, state: str) -> list[Runner]:

@@ -259,3 +259,91 @@ def test_a_small_model_does_not_slip_in_for_ever_before_an_overdue_large_one() -
     world.free_gib = 1.4
     world.gone("a")
     assert world.loads[1].key == "large"
+
+
+# ---- loading anew
+
+
+def test_an_idle_runner_is_loaded_anew_and_expires_when_it_would_have() -> None:
+    world = World(keep_alive_s=300.0)
+    world.serve(parallel=2)
+    former = world.runner()
+    world.wait(100.0)
+    world.renew()
+    assert world.stops == [("a", "renew")]
+    world.gone("a")
+    assert [load.spec for load in world.loads] == [former.spec] * 2
+    world.ready(after=3.0)
+    assert world.runner().id != former.id
+    assert (world.runner().slots, world.runner().state) == (2, "ready")
+    world.wait(196.0)
+    assert world.stops[1:] == []
+    world.wait(2.0)
+    assert world.stops[1:] == [("a", "expire")]
+
+
+def test_a_runner_in_use_is_not_loaded_anew() -> None:
+    world = World()
+    world.serve()
+    world.ask("r")
+    world.renew()
+    assert world.stops == []
+
+
+def test_nothing_is_loaded_anew_while_somebody_waits() -> None:
+    world = World(max_loaded=2)
+    world.serve()
+    world.ask("b", key="b")  # loading
+    world.renew()
+    assert world.stops == []
+
+
+def test_a_request_that_comes_meanwhile_gets_the_new_runner() -> None:
+    world = World()
+    world.serve()
+    world.renew()
+    world.gone("a")
+    world.ask("r")
+    world.ready()
+    assert world.granted["r"] == world.runner().id
+    assert len(world.loads) == 2
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_request_that_comes_while_the_former_runner_goes_has_its_own_load(key: str) -> None:
+    world = World(max_loaded=1)
+    world.serve()
+    world.renew()
+    world.ask("r", key=key)
+    world.gone("a")
+    assert [load.key for load in world.loads] == ["a", key]
+    world.ready(key)
+    assert "r" in world.granted
+
+
+def test_a_load_anew_outlives_a_request_that_gave_up() -> None:
+    world = World()
+    world.serve()
+    world.renew()
+    world.gone("a")
+    world.ask("r")
+    world.end("r")
+    assert world.stops == [("a", "renew")]
+
+
+def test_an_unload_wins_over_a_load_anew() -> None:
+    world = World()
+    world.serve()
+    world.renew()
+    world.unload()
+    world.gone("a")
+    assert not world.has_runner("a")
+
+
+def test_a_shutdown_wins_over_a_load_anew() -> None:
+    world = World()
+    world.serve()
+    world.renew()
+    world.shut_down()
+    world.gone("a")
+    assert not world.has_runner("a")

@@ -24,6 +24,7 @@ from corral.sched.events import (
     MemoryRead,
     Notify,
     ReadMemory,
+    RenewAsked,
     Requested,
     ShutdownAsked,
     Stop,
@@ -176,6 +177,10 @@ class World:
     def shut_down(self, *, force: bool = False) -> None:
         """SIGTERM."""
         self.send(ShutdownAsked(force))
+
+    def renew(self, key: str = "a") -> None:
+        """The host has changed since the load."""
+        self.send(RenewAsked(self.runner(key).id))
 
     def wait(self, seconds: float) -> None:
         """Let time pass, with a tick at every moment the policy named."""

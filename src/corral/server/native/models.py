@@ -33,7 +33,7 @@ async def tags(request: Request) -> Response:
 
 
 async def ps(request: Request) -> Response:
-    """The loaded models, the one that stays longest first; `?verbose=1` adds slots, memory parts and sandbox."""
+    """The loaded models, the one that stays longest first; `?verbose=1` adds slots, memory parts and the like."""
     rows = deps_of(request).scheduler.loaded()
     verbose = request.query_params.get("verbose", "0") not in {"", "0", "false"}
     return json_reply({"models": [_loaded(row) | (_inside(row) if verbose else {}) for row in rows]})
@@ -85,6 +85,7 @@ def _inside(row: LoadedModel) -> dict[str, Any]:
     return {
         "state": row.state,
         "slots": row.slots,
+        "threads": row.launched.n_threads if row.launched else 0,
         "active": row.active,
         "pid": row.pid,
         "sandbox": dict(row.sandbox),
