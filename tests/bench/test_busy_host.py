@@ -88,19 +88,17 @@ def test_a_model_loaded_before_others_began_to_work_does_too(fresh: ServerProces
     assert max(rates) >= 0.5 * max(fixed.values())
 
 
-def test_an_idle_model_follows_the_host(fresh: ServerProcess) -> None:
-    def threads() -> int:
-        (model,) = fresh.request("GET", "/api/ps?verbose=1")["models"]
-        return int(model["threads"]) if model["state"] == "ready" else 0
-
+def test_a_model_in_use_follows_the_host_once_it_is_idle(fresh: ServerProcess) -> None:
     def until_threads(count: int) -> None:
-        deadline = time.monotonic() + 120
-        while threads() != count:
-            assert time.monotonic() < deadline, "the model is not loaded anew"
-            time.sleep(0.5)
+        """Conversations with pauses, until the model has been loaded anew with so many threads."""
+        deadline = time.monotonic() + 240
+        while (model := fresh.request("GET", "/api/ps?verbose=1")["models"][0])["threads"] != count:
+            assert time.monotonic() < deadline, f"the model is not loaded anew: {model}"
+            for _ in range(ROUNDS):
+                rate(fresh)
+            time.sleep(7)
 
     rate(fresh)
-    until_threads(CORES)  # at once, unless this host was busy a moment ago
     with busy_host():
         until_threads(max(1, CORES // 2))
     until_threads(CORES)
