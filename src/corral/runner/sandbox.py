@@ -12,10 +12,11 @@ import importlib.util
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from corral.config import runner_environment
 from corral.runner import landlock, seccomp
 from corral.runner.job import Job
 from corral.runner.landlock import READ, Access
@@ -34,9 +35,13 @@ _SYSTEM_READ = (
     "/etc/localtime", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo",
     "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/sys/fs/cgroup",
 )  # fmt: skip
-_GPU_READ = ("/proc/driver/nvidia", "/sys/class/drm", "/sys/class/kfd", "/sys/devices", "/sys/bus/pci", "/etc/OpenCL",
-    "/etc/vulkan", "/usr/share/vulkan", "/opt/rocm", "/usr/local/cuda")  # fmt: skip
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dri")
+_GPU_READ = (
+    "/proc/driver/nvidia", "/proc/devices", "/proc/sys/vm", "/sys/class/drm", "/sys/class/kfd", "/sys/devices",
+    "/sys/bus/pci", "/etc/OpenCL", "/etc/vulkan", "/usr/share/vulkan", "/opt/rocm", "/usr/local/cuda",
+    "/usr/local/nvidia", "/usr/lib/wsl", "/run/opengl-driver",
+)  # fmt: skip
+_KEEPS_FILES = READ | Access.WRITE_FILE | Access.MAKE_REG | Access.TRUNCATE | Access.REMOVE_FILE
+_GPU_DEVICES = ("nvidia*", "kfd", "dri", "dxg")  # below /dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +59,37 @@ def plan(job: Job, *, external: bool = False) -> Plan:
     read += [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent, *_import_paths()]
     rules = dict.fromkeys(read, READ)
     rules[Path("/dev/null")] = READ | Access.WRITE_FILE
-    if any(Path(path).exists() for path in _GPU_DEVICES):
-        rules |= dict.fromkeys((Path(path) for path in _GPU_READ), READ)
-        rules[Path("/dev")] = READ | Access.WRITE_FILE | Access.IOCTL_DEV
+    if job.spec.n_gpu_layers != 0:
+        rules |= _gpu_rules(runner_environment())
     for path in job.spec.readable_paths:
         rules[path.resolve()] = Access.READ_FILE
     rules[job.socket_path.parent] = Access.MAKE_SOCK | Access.REMOVE_FILE | Access.READ_DIR
     if job.options.kv_dir is not None:
-        rules[job.options.kv_dir] = READ | Access.WRITE_FILE | Access.MAKE_REG | Access.TRUNCATE | Access.REMOVE_FILE
+        rules[job.options.kv_dir] = _KEEPS_FILES
     if external:
         binary = Path(job.options.llama_server).resolve()
         rules[binary.parent] = READ | Access.EXECUTE
         programs = ("/bin", "/usr/bin", "/usr/local/bin", "/usr/lib", "/lib", "/lib64", sys.prefix, sys.base_prefix)
         rules |= dict.fromkeys(map(Path, programs), READ | Access.EXECUTE)
     return Plan(rules, external, job.options.kv_max_bytes)
+
+
+def _gpu_rules(environ: Mapping[str, str], dev: Path = Path("/dev")) -> dict[Path, Access]:
+    """What a driver needs besides, where there is one: its device files, its libraries, names for its threads.
+
+    cuInit fails (error 304) where it cannot write `/proc/self/task/<tid>/comm`, which it opens with O_TRUNC; seen with
+    driver 580. What it compiles it keeps in CUDA_CACHE_PATH, if the operator has set that.
+    """
+    devices = [path for pattern in _GPU_DEVICES for path in dev.glob(pattern)]
+    if not devices:
+        return {}
+    libraries = [Path(folder) for folder in environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    rules = dict.fromkeys([*map(Path, _GPU_READ), *libraries], READ)
+    rules |= dict.fromkeys(devices, READ | Access.WRITE_FILE | Access.IOCTL_DEV)
+    rules[Path("/proc/self/task")] = READ | Access.WRITE_FILE | Access.TRUNCATE
+    if cache := environ.get("CUDA_CACHE_PATH"):
+        rules[Path(cache)] = _KEEPS_FILES | Access.MAKE_DIR
+    return rules
 
 
 def _import_paths() -> list[Path]:
