@@ -19,6 +19,9 @@ from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.runner.tune import Trial, Tuner, Tuning
 
+# with `n_gpu_layers` 0 the engine would still compute large batches on a GPU, and take some hundred MiB of it
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
+
 
 class LocalLauncher:
     """Runners as child processes of this one.
@@ -64,12 +67,10 @@ class LocalLauncher:
         return self._tuner.measure(spec, lambda candidate, tuning: self._make(candidate, tuning, None), budget_s)
 
     def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None) -> RunnerHandle:
-        options = replace(
-            self._options,
-            dir=self._runtime.next(),
-            kv_dir=kv_dir,
-            environ={**self._options.environ, **tuning.environment()},
-        )
+        environ = {**self._options.environ, **tuning.environment()}
+        if spec.n_gpu_layers == 0:
+            environ |= _NO_GPU
+        options = replace(self._options, dir=self._runtime.next(), kv_dir=kv_dir, environ=environ)
         return RunnerHandle(spec, options)
 
     def close(self) -> None:
