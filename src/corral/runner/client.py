@@ -156,13 +156,12 @@ class RunnerClient:
 
     async def health(self, timeout_s: float | None = None) -> bool:
         """Whether the model is loaded; False while it loads."""
-        try:
-            await self._call("GET", "/health", timeout_s=timeout_s)
-        except EngineError as error:
-            if error.status == 503:
-                return False
-            raise
-        return True
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:  # not _call: while it starts, a refused connection is no death to be explained (which waits for seconds)
+            async with self._open_session().get("http://runner/health", timeout=timeout) as response:
+                return response.status == 200
+        except _BROKEN:
+            return False
 
     async def save_slot(self, slot: int, filename: str) -> dict[str, Any]:
         """Write a slot's tokens and KV cache to a file of the runner's kv directory; waits while the slot is busy."""
