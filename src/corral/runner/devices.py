@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _LOG = logging.getLogger(__name__)
@@ -58,11 +58,19 @@ class DeviceProbe:
         if self._known == ():
             return ()
         try:
-            self._known = self._parse(self._ask())
+            self._known = _with_totals(self._parse(self._ask()), self._known or ())
         except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError) as error:
             self._known = self._known or ()
             _LOG.warning("the engine's devices cannot be read (%s); going on with %d GPUs", error, len(self._known))
         return self._known
+
+
+def _with_totals(devices: tuple[Device, ...], before: tuple[Device, ...]) -> tuple[Device, ...]:
+    """A GPU that is full to the last byte tells 0 of everything, for its driver cannot even begin."""
+    totals = {device.name: device.total_bytes for device in before}
+    return tuple(
+        device if device.total_bytes else replace(device, total_bytes=totals.get(device.name, 0)) for device in devices
+    )
 
 
 def _run(words: list[str], environ: Mapping[str, str]) -> str:

@@ -88,3 +88,12 @@ def test_an_external_engines_own_list_is_read() -> None:
 
 def test_the_real_child_answers_on_this_host() -> None:
     assert all(device.total_bytes > 0 for device in DeviceProbe({}).read())
+
+
+def test_a_full_gpu_keeps_the_size_it_had() -> None:
+    """Its driver cannot begin, and the engine then tells 0 of everything."""
+    full = CARD | {"memory_free": 0, "memory_total": 0}
+    asker = probe(Asked([CARD], [full]))
+    asker.read()
+    assert asker.read() == (Device("CUDA0", "a card", 0, 24),)
+    assert probe(Asked([full])).read() == (Device("CUDA0", "a card", 0, 0),)
