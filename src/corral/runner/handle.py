@@ -33,7 +33,7 @@ from corral.aio import run_blocking
 from corral.errors import CorralError, EngineError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
 from corral.runner.job import Job, read_message
-from corral.runner.logs import EngineLog, ran_out_of_memory
+from corral.runner.logs import EngineLog
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 from corral.runner.watch import Watchdog
 
@@ -308,7 +308,7 @@ class RunnerHandle:
         code = self.exit_code
         how = "" if code is None else f": signal {-code}" if code < 0 else f": exit status {code}"
         lines = self.last_lines
-        starved = code == -signal.SIGKILL or ran_out_of_memory(lines)  # by the kernel, or the engine says so
+        starved = code == -signal.SIGKILL or self._log.ran_out_of_memory  # by the kernel, or the engine says so
         return RunnerFailedToStart(f"llama-server process has terminated{how}", lines, out_of_memory=starved)
 
     async def _describe(self, report: SandboxReport, load_duration_s: float) -> None:
@@ -320,8 +320,11 @@ class RunnerHandle:
         window = int(props.get("default_generation_settings", {}).get("n_ctx", self.spec.context_window))
         self.info = RunnerInfo(
             window, int(props.get("total_slots", self.spec.num_parallel)), str(props.get("build_info", "")),
-            report, memory, load_duration_s, props,
+            report, memory, load_duration_s, props, self._log.device_error if self.spec.n_gpu_layers else "",
         )  # fmt: skip
+        self._log.loaded()
+        if self.info.device_error:
+            _LOG.warning("runner %s computes on the CPU: %s", self.pid, self.info.device_error)
         for name, why in report.missing.items():
             _LOG.info("runner %s: %s is not active: %s", self.pid, name, why)
 

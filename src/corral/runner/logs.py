@@ -14,6 +14,8 @@ _KEPT_LINES = 100
 _LONGEST_LINE = 2000
 _PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT]) (?:[a-z]{3,4}\s)?\s*")
 _BUFFER = re.compile(r"\s(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
+_OFFLOADED = re.compile(r"offloaded (?P<on_device>\d+)/(?P<all>\d+) layers to GPU")
+_NO_DEVICE = re.compile(r"(?P<why>failed to initialize (?:CUDA|ROCm|HIP|MUSA).*)")
 _ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
 _MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "cudamalloc failed")
 # closing words that say less than what came before
@@ -31,6 +33,9 @@ class EngineLog:
         self.last_error = ""
         self.bytes_by_part: dict[str, int] = {"weights": 0, "kv": 0, "compute": 0}
         self.device_bytes = 0
+        self.ran_out_of_memory = False
+        self.device_error = ""  # why the engine found no GPU
+        self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
         self._hide = hide or {}
         self._pending = b""
 
@@ -50,6 +55,10 @@ class EngineLog:
         if self._pending:
             self.feed(b"\n")
 
+    def loaded(self) -> None:
+        """What went wrong while loading explains no later death."""
+        self.last_error = ""
+
     def tail(self) -> tuple[str, ...]:
         """The last lines, ending in the one that tells most about a failure."""
         lines = tuple(self.lines)
@@ -58,9 +67,10 @@ class EngineLog:
     def memory(self, rss_bytes: int = 0, anonymous_bytes: int = 0) -> RunnerMemory:
         """The parts as logged while loading, with the resident sizes given."""
         parts = self.bytes_by_part
-        return RunnerMemory(
-            rss_bytes, anonymous_bytes, parts["weights"], parts["kv"], parts["compute"], self.device_bytes
-        )
+        # with every layer on the GPU, what is left on the host (token embeddings, staging) counts as the GPU's, for
+        # size_vram then equals size (spec native-api 1.6)
+        on_device = sum(parts.values()) if self._all_offloaded else self.device_bytes
+        return RunnerMemory(rss_bytes, anonymous_bytes, parts["weights"], parts["kv"], parts["compute"], on_device)
 
     def _add(self, line: str) -> None:
         if not line:
@@ -75,6 +85,11 @@ class EngineLog:
             size = int(float(found["mib"]) * 2**20)
             self.bytes_by_part[_PARTS[found["kind"]]] += size
             self.device_bytes += 0 if _HOST_BUFFER.match(found["device"]) else size
+        if found := _OFFLOADED.search(text):
+            self._all_offloaded = self._all_offloaded is not False and found["on_device"] == found["all"]
+        if found := _NO_DEVICE.search(text):
+            self.device_error = found["why"]
+        self.ran_out_of_memory = self.ran_out_of_memory or ran_out_of_memory([text])
         if tells_of_failure(text, match["level"] if match else ""):
             self.last_error = text
 

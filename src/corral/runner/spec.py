@@ -122,3 +122,4 @@ class RunnerInfo:
     memory: RunnerMemory = field(default_factory=RunnerMemory)
     load_duration_s: float = 0.0
     props: Mapping[str, Any] = field(default_factory=dict)  # the engine's /props
+    device_error: str = ""  # why it found no GPU, where it looked for one

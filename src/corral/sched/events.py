@@ -55,12 +55,16 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A runner is ready; slots and context_window as the engine has them; measured_bytes 0 = unknown."""
+    """A runner is ready; slots and context_window as the engine has them; measured_bytes 0 = unknown.
+
+    device_error: why the engine found no GPU, "" = it did, or did not look.
+    """
 
     runner_id: int
     slots: int
     context_window: int
     measured_bytes: int = 0
+    device_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Fleet:
             name=want.name,
             digest=want.digest,
             details=want.details,
-            spec=_in_form(want.spec, want.memory, need),
+            spec=_in_form(want.spec, want.memory, need, want.automatic),
             automatic=want.automatic,
             need=need,
             keep_alive_s=self._limits.keep_alive(asked, want.name),
@@ -95,6 +95,11 @@ class Fleet:
         runner.slots, runner.context_window = max(1, event.slots), event.context_window
         runner.measured_bytes = event.measured_bytes
         runner.ready_at = runner.last_used = now
+        runner.notices = ()
+        if event.device_error and runner.need.gpu_share:
+            runner.need = replace(runner.need, gpu_share=0.0)
+            text = f"the model was to use a GPU, but computes on the CPU: {event.device_error}"
+            runner.notices = (Notice("computes_on_cpu", text, {"reason": event.device_error}),)
         return runner
 
     def evict(self, runner_ids: Iterable[int], reason: str, *, in_favour_of: str) -> None:
@@ -145,19 +150,21 @@ class Fleet:
         return smaller if smaller != need or self.others_idle() else None
 
 
-def _in_form(spec: RunnerSpec, planned: MemoryEstimate, form: MemoryEstimate) -> RunnerSpec:
-    """The spec with what was lowered to fit."""
+def _in_form(spec: RunnerSpec, planned: MemoryEstimate, form: MemoryEstimate, automatic: frozenset[str]) -> RunnerSpec:
+    """The spec with what is ours to choose as the form has it."""
     if form.slots != planned.slots:
         spec = replace(spec, num_parallel=form.slots)
     if form.context_window != planned.context_window:
         spec = replace(spec, context_window=form.context_window)
+    if "n_gpu_layers" in automatic and form.gpu_share < 1.0:
+        spec = replace(spec, n_gpu_layers=form.device_layers)  # by itself the engine puts all of them on the GPUs
     return spec
 
 
-def lowered_notices(runner: Runner, waiter: Waiter) -> tuple[Notice, ...]:
-    """What the holder must be told: its window is smaller than planned."""
+def grant_notices(runner: Runner, waiter: Waiter) -> tuple[Notice, ...]:
+    """What the holder must be told: of its runner, and that its window is smaller than planned."""
     asked, got = waiter.want.spec.context_window, runner.spec.context_window
     if got >= asked:
-        return ()
+        return runner.notices
     text = f"num_ctx was lowered from {asked} to {got} to fit in memory"
-    return (Notice("num_ctx_lowered", text, {"planned": asked, "num_ctx": got}),)
+    return (*runner.notices, Notice("num_ctx_lowered", text, {"planned": asked, "num_ctx": got}))

@@ -86,7 +86,8 @@ class LiveRunner:
         info = self.handle.info
         memory = info.memory
         measured = memory.weights_bytes + memory.kv_cache_bytes + memory.compute_bytes
-        self._post(Loaded(self.id, info.slots, info.context_window, max(measured, memory.anonymous_bytes)))
+        held = max(measured, memory.anonymous_bytes)
+        self._post(Loaded(self.id, info.slots, info.context_window, held, info.device_error))
         await self.handle.closed.wait()
         return Died(self.id, RunnerDied(self.handle.exit_code, self.handle.last_lines))
 

@@ -180,6 +180,7 @@ class MemoryEstimate:
     context_window: int = 4096
     slots: int = 1
     gpu_share: float = 0.0
+    layers: int = 1  # of the model, the output layer too; unknown = one that cannot be divided
 
     @property
     def total_tokens(self) -> int:
@@ -217,6 +218,18 @@ class MemoryEstimate:
     def host_bytes(self) -> int:
         """The part of needed_bytes that lies in host memory."""
         return max(RUNNER_OVERHEAD_BYTES, self.needed_bytes - self.device_bytes)
+
+    @property
+    def device_layers(self) -> int:
+        """How many of the layers the devices' part of the memory is for."""
+        return int(self.gpu_share * self.layers + 1e-6)  # thirds and the like are not exact
+
+    def spilled(self, device_bytes: int) -> MemoryEstimate:
+        """With as many layers on the devices as fit there with one slot; the others on the host."""
+        whole = replace(self, gpu_share=1.0, slots=1).device_bytes
+        share = min(self.gpu_share, max(0, device_bytes) * _DEVICE_USE / whole) if whole else 0.0
+        fewer = replace(self, gpu_share=share)
+        return replace(fewer, gpu_share=fewer.device_layers / self.layers)
 
     def at(self, *, context_window: int | None = None, slots: int | None = None) -> MemoryEstimate:
         """The same model with another window or number of slots."""
@@ -260,6 +273,7 @@ def estimate(
         context_window=context_window,
         slots=slots,
         gpu_share=gpu_share,
+        layers=facts.block_count + 1,
     )
 
 
@@ -292,6 +306,7 @@ class HostFigures:
 
 
 SLOT_CHOICES = (4, 2, 1)
+_DEVICE_USE = 0.9  # of the free memory of the devices may be planned for: a driver's context takes some hundred MiB
 SMALL_WINDOWS = (32768, 4096)  # what an automatic window is lowered to (spec native-api 7.6)
 
 

@@ -8,7 +8,8 @@
    longest ago takes no more requests.
 3. The host's figures are not fresh: ask for them.
 4. It fits, with fewer slots where their number is ours to choose: load.
-5. It would not fit if all evictable runners were gone, even with a smaller window where that is ours: never.
+5. It would not fit if all evictable runners were gone, even with a smaller window where that is ours: the same again
+   with as many layers on the GPUs as fit there, where that is ours; else never.
 6. Others are about to go: wait for their memory.
 7. Evicting idle runners, longest unused first, makes room: do. Not enough of them idle: as in 2.
 8. Nothing is left to evict: load with a smaller window.
@@ -111,6 +112,9 @@ def _find_memory(
     others = [runner for runner in fleet if not runner.pinned]
     smallest = shrink(need, _enlarged(room, others), slots=slots, window=window)
     if smallest is None:
+        fewer = need.spilled(_enlarged(room, others).device_bytes or 0)
+        if "n_gpu_layers" in head.want.automatic and fewer.gpu_share < need.gpu_share:
+            return _find_memory(head, fewer, fleet, figures, limits, now)
         return Never(_too_big(head, need, _enlarged(room, others), slots))
     if any(runner.state == "stopping" for runner in fleet):
         return Wait()
@@ -166,6 +170,9 @@ def _enlarged(room: Room, gone: Iterable[Runner]) -> Room:
 
 
 def _too_big(head: Waiter, need: MemoryEstimate, room: Room, may_shrink: bool) -> NotEnoughMemory:
+    """Told of the memory that is short: the host's, or the devices'."""
     least = need.at(slots=1) if may_shrink else need
-    free_bytes = max(0, (room.host_bytes or 0) + (room.device_bytes or 0))
-    return NotEnoughMemory(head.want.name, least.needed_bytes, free_bytes, advise(least, free_bytes))
+    needed, free = least.host_bytes, room.host_bytes or 0
+    if room.device_bytes is not None and least.device_bytes > room.device_bytes:
+        needed, free = least.device_bytes, room.device_bytes
+    return NotEnoughMemory(head.want.name, needed, max(0, free), advise(least, max(0, free)))

@@ -22,7 +22,6 @@ attention without it is. Measured (SmolLM2, 2 cores, prompt of 2,900 tokens): AD
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,8 +125,9 @@ def plan(
         flash_attention=bool(flash),
         gpu_share=_device_share(options, facts) if on_device else 0.0,
     )
-    if on_device and int(options.get("num_gpu", -1)) < 0:
-        memory = replace(memory, gpu_share=_share_that_fits(memory, host))
+    layers_free = on_device and int(options.get("num_gpu", -1)) < 0
+    if layers_free:
+        memory = memory.spilled(host.device_total_bytes)  # if this were the only runner; the policy sees to the others
     if slots_free:
         memory = memory.at(slots=_slots_that_fit(memory, host))
     spec = RunnerSpec(
@@ -153,7 +153,8 @@ def plan(
         paced=not on_device and purpose is Purpose.COMPLETION,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projectors else 0,
     )
-    return LaunchPlan(spec, _automatic(explicit, settings, slots_free=slots_free), memory, tuple(notices))
+    automatic = _automatic(explicit, settings, slots_free=slots_free, layers_free=layers_free)
+    return LaunchPlan(spec, automatic, memory, tuple(notices))
 
 
 def _flash_attention(wanted: bool | None, batch: int, purpose: Purpose, *, on_device: bool) -> bool | None:
@@ -165,12 +166,13 @@ def _flash_attention(wanted: bool | None, batch: int, purpose: Purpose, *, on_de
     return wanted
 
 
-def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool) -> frozenset[str]:
+def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool, layers_free: bool) -> frozenset[str]:
     fields = {"num_batch": "n_batch", "use_mmap": "use_mmap", "num_thread": "n_threads", "num_ctx": "context_window"}
     chosen_by_us = {field for option, field in fields.items() if option not in explicit}
     if settings.context_length > 0:
         chosen_by_us.discard("context_window")
-    return frozenset(chosen_by_us | ({"num_parallel"} if slots_free else set()))
+    by_memory = {"num_parallel": slots_free, "n_gpu_layers": layers_free}
+    return frozenset(chosen_by_us | {field for field, is_free in by_memory.items() if is_free})
 
 
 def model_facts(model: Model) -> ModelFacts:
@@ -212,13 +214,6 @@ def _device_share(options: Mapping[str, Any], facts: ModelFacts) -> float:
     if layers < 0 or not facts.block_count:
         return 1.0 if layers else 0.0
     return min(1.0, layers / (facts.block_count + 1))
-
-
-def _share_that_fits(memory: MemoryEstimate, host: HostFigures) -> float:
-    """What the engine will put on the GPUs by itself: all of it, or as many layers as the devices hold."""
-    one = memory.at(slots=1) if memory.slots in SLOT_CHOICES else memory
-    room = host.device_total_bytes * _HOST_SHARE
-    return min(1.0, room / one.device_bytes) if one.device_bytes else 1.0
 
 
 def _cache_type(settings: Settings, notices: list[Notice]) -> tuple[str, bool | None]:

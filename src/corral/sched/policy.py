@@ -45,7 +45,7 @@ from corral.sched.events import (
     UnloadAsked,
 )
 from corral.sched.fairness import FairQueue
-from corral.sched.fleet import Fleet, lowered_notices
+from corral.sched.fleet import Fleet, grant_notices
 from corral.sched.memory import HostFigures, MemoryEstimate
 from corral.sched.state import Held, Limits, Runner, Waiter
 
@@ -265,7 +265,7 @@ class Policy:
             runner.keep_alive_s = self.limits.keep_alive(want.keep_alive_s, runner.name)
             runner.unload_asked = None
         self.holders[waiter.id] = runner.id
-        self._act(Grant(waiter.id, runner.id, slots, lowered_notices(runner, waiter)))
+        self._act(Grant(waiter.id, runner.id, slots, grant_notices(runner, waiter)))
 
     def _place_homeless(self, now: float) -> None:
         for head in self._heads(now):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from corral.config import Settings
+from corral.core import Notice
 from corral.names import ModelName
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import MemoryEstimate
@@ -96,6 +97,7 @@ class Runner:
 
     last_idle: when it last became idle (None = never was); unload_asked: when it was told to go once idle.
     displaced: another runner had to go for it. last_try: loaded with less after running out of memory.
+    notices: what everybody it serves must be told.
     renewal: on its way out to be loaded anew, or being loaded so: nobody waits for it, and yet it is wanted.
     """
 
@@ -121,6 +123,7 @@ class Runner:
     displaced: bool = False
     last_try: bool = False
     renewal: bool = False
+    notices: tuple[Notice, ...] = ()
     leases: dict[str, Held] = field(default_factory=dict)
 
     @property

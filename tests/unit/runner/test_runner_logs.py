@@ -57,3 +57,34 @@ def test_what_lies_on_a_gpu_is_told_from_what_the_host_keeps_for_it() -> None:
     memory = log.memory()
     assert memory.device_bytes == 103 * 2**20
     assert memory.weights_bytes + memory.kv_cache_bytes + memory.compute_bytes == 110 * 2**20
+    assert not log.device_error
+
+
+def test_with_every_layer_on_a_gpu_all_counts_as_the_gpus() -> None:
+    log = EngineLog()
+    log.feed(LOAD + b"0.1.1.2 I load_tensors: offloaded 31/31 layers to GPU\n")
+    memory = log.memory()
+    assert memory.device_bytes == memory.weights_bytes + memory.kv_cache_bytes + memory.compute_bytes
+
+
+def test_a_draft_on_the_gpu_is_not_the_model() -> None:
+    log = EngineLog()
+    log.feed(b"0.1.1.2 I load_tensors: offloaded 5/31 layers to GPU\n")
+    log.feed(LOAD + b"0.1.1.2 I load_tensors: offloaded 9/9 layers to GPU\n")
+    assert log.memory().device_bytes == 0
+
+
+def test_why_no_gpu_was_found_is_kept_and_what_went_wrong_while_loading_explains_no_later_death() -> None:
+    log = EngineLog()
+    log.feed(b"ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\n")
+    assert log.device_error == "failed to initialize CUDA: no CUDA-capable device is detected"
+    assert "CUDA" in log.tail()[-1]
+    log.loaded()
+    log.feed(b"serving\n")
+    assert log.tail()[-1] == "serving"
+
+
+def test_that_memory_ran_out_is_remembered_when_the_line_has_left_the_tail() -> None:
+    log = EngineLog()
+    log.feed(b"cudaMalloc failed: out of memory\n" + b"x\n" * 200)
+    assert log.ran_out_of_memory

@@ -189,7 +189,12 @@ def test_a_model_larger_than_the_gpu_is_planned_partly_on_it(model: Model) -> No
     memory = planned(model, {"num_ctx": 16384}, small).memory
     assert 0.0 < memory.gpu_share < 1.0
     assert memory.at(slots=1).device_bytes <= GIB
-    assert planned(model, {"num_ctx": 16384, "num_gpu": 33}, small).memory.gpu_share == 1.0
+    assert memory.gpu_share == pytest.approx(memory.device_layers / 33)
+    assert "n_gpu_layers" in planned(model, {"num_ctx": 16384}, small).automatic
+    asked = planned(model, {"num_ctx": 16384, "num_gpu": 33}, small)
+    assert asked.memory.gpu_share == 1.0
+    assert "n_gpu_layers" not in asked.automatic
+    assert "n_gpu_layers" not in planned(model).automatic
 
 
 def test_a_draft_model_drafts_four_tokens_unless_told(model: Model) -> None:

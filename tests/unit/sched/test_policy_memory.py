@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.unit.sched.world import ALL_AUTOMATIC, World
 
 from corral.errors import NotEnoughMemory, RunnerFailedToStart
+from corral.sched.events import Grant, Loaded
 
 # ---- memory
 
@@ -161,3 +162,77 @@ def test_automatic_fields_do_not_reload() -> None:
     world.serve(context_window=32768)
     world.ask("r", context_window=4096, n_batch=32)
     assert "r" in world.granted
+
+
+# ---- GPUs
+
+FREE_LAYERS = ALL_AUTOMATIC | {"n_gpu_layers"}
+
+
+def test_a_model_that_fits_on_the_gpu_is_left_to_the_engine() -> None:
+    world = World(gpu_gib=8.0)
+    world.ask("r", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
+    assert world.loads[-1].spec.n_gpu_layers == -1
+
+
+def test_as_many_layers_as_fit_go_to_the_gpu() -> None:
+    world = World(gpu_gib=2.0)
+    world.ask("r", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
+    assert world.loads[-1].spec.n_gpu_layers == 4  # of ten, with a tenth of the GPU's memory to spare
+    assert world.runner().need.gpu_share == 0.4
+    world.ready()
+    assert "r" in world.granted
+
+
+def test_a_full_gpu_leaves_the_model_to_the_cpu() -> None:
+    world = World(gpu_gib=0.0)
+    world.ask("r", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
+    assert world.loads[-1].spec.n_gpu_layers == 0
+
+
+def test_idle_models_leave_the_gpu_before_layers_do() -> None:
+    world = World(gpu_gib=8.0)
+    world.serve("a", gib=6.0, gpu=1.0, automatic=FREE_LAYERS)
+    world.now += 60.0
+    world.gpu_gib = 2.0
+    world.ask("r", key="b", gib=5.0, gpu=1.0, automatic=FREE_LAYERS)
+    assert world.stops == [("a", "evict")]
+    world.gpu_gib = 8.0
+    world.gone("a")
+    assert world.loads[-1].spec.n_gpu_layers == -1
+
+
+def test_layers_that_a_user_asked_for_are_not_taken_back() -> None:
+    world = World(gpu_gib=2.0)
+    world.ask("r", gib=4.0, gpu=1.0, n_gpu_layers=10)
+    error = world.failed["r"]
+    assert isinstance(error, NotEnoughMemory)
+    assert error.free_bytes == 2 * 2**30  # the GPU's, for that is what is short
+    assert world.loads == []
+
+
+def test_a_host_that_is_too_small_is_no_matter_of_layers() -> None:
+    world = World(free_gib=1.0, gpu_gib=4.0)
+    world.ask("r", gib=40.0, gpu=1.0, parallel=4, automatic=FREE_LAYERS)
+    error = world.failed["r"]
+    assert isinstance(error, NotEnoughMemory)
+    assert error.free_bytes == 2**30
+
+
+def test_whoever_is_served_by_the_cpu_instead_of_a_gpu_is_told() -> None:
+    world = World(gpu_gib=8.0)
+    world.ask("r", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
+    world.send(Loaded(world.runner().id, 1, 4096, 0, "failed to initialize CUDA: no driver"))
+    world.end("r")
+    world.ask("s", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
+    grants = [action for action in world.log if isinstance(action, Grant)]
+    assert [[notice.code for notice in grant.notices] for grant in grants] == [["computes_on_cpu"]] * 2
+    assert "no driver" in grants[0].notices[0].message
+    assert world.runner().need.gpu_share == 0.0
+
+
+def test_a_host_without_gpus_has_nothing_to_tell() -> None:
+    world = World()
+    world.ask("r")
+    world.send(Loaded(world.runner().id, 1, 4096, 0, "failed to initialize CUDA: no driver"))
+    assert [action.notices for action in world.log if isinstance(action, Grant)] == [()]

@@ -32,7 +32,7 @@ from corral.sched.events import (
     Ticked,
     UnloadAsked,
 )
-from corral.sched.memory import RUNNER_OVERHEAD_BYTES, HostFigures, MemoryEstimate
+from corral.sched.memory import RUNNER_OVERHEAD_BYTES, DeviceFigures, HostFigures, MemoryEstimate
 from corral.sched.policy import Policy
 from corral.sched.request import LeaseRequest
 from corral.sched.state import Limits, Runner
@@ -41,13 +41,17 @@ GIB = 2**30
 ALL_AUTOMATIC = frozenset({"context_window", "n_batch", "use_mmap", "num_parallel", "n_threads"})
 
 
-def size(gib: float, *, slots: int = 1, context_window: int = 4096, per_token: int = 0) -> MemoryEstimate:
-    """An estimate of a runner that needs `gib` besides its KV cache."""
+def size(
+    gib: float, *, slots: int = 1, context_window: int = 4096, per_token: int = 0, gpu: float = 0.0, layers: int = 10
+) -> MemoryEstimate:
+    """An estimate of a runner that needs `gib` besides its KV cache; gpu: the part of it on GPUs."""
     return MemoryEstimate(
         weights_bytes=int(gib * GIB) - RUNNER_OVERHEAD_BYTES,
         kv_bytes_per_token=per_token,
         context_window=context_window,
         slots=slots,
+        gpu_share=gpu,
+        layers=layers,
     )
 
 
@@ -62,6 +66,7 @@ def want(
     slots: int = 1,
     context_window: int = 4096,
     per_token: int = 0,
+    gpu: float = 0.0,
     automatic: frozenset[str] = ALL_AUTOMATIC,
     on_progress: Callable[[Progress], None] | None = None,
     request_id: str = "",
@@ -76,7 +81,7 @@ def want(
         automatic=automatic,
         keep_alive_s=keep_alive_s,
         caller=Caller(client, "/api/chat", priority),
-        memory=size(gib, slots=parallel, context_window=context_window, per_token=per_token),
+        memory=size(gib, slots=parallel, context_window=context_window, per_token=per_token, gpu=gpu),
         slots=slots,
         on_progress=on_progress,
         request_id=request_id,
@@ -86,10 +91,11 @@ def want(
 class World:
     """Feeds a policy and books its actions. Requests for memory figures are answered at once, from `free_gib`."""
 
-    def __init__(self, *, free_gib: float = 1000.0, **limits: Any) -> None:
+    def __init__(self, *, free_gib: float = 1000.0, gpu_gib: float | None = None, **limits: Any) -> None:
         self.policy = Policy(Limits(**limits))
         self.now = 0.0
         self.free_gib = free_gib
+        self.gpu_gib = gpu_gib  # free on the one GPU; None = there is none
         self.log: list[Action] = []
         self.granted: dict[str, int] = {}  # request -> runner, in order
         self.failed: dict[str, CorralError] = {}
@@ -104,7 +110,8 @@ class World:
         for action in actions:
             self._book(action)
         if any(isinstance(action, ReadMemory) for action in actions):
-            actions += self.send(MemoryRead(HostFigures(int(1e12), int(self.free_gib * GIB))))
+            cards = () if self.gpu_gib is None else (DeviceFigures(int(1e12), int(self.gpu_gib * GIB)),)
+            actions += self.send(MemoryRead(HostFigures(int(1e12), int(self.free_gib * GIB), cards)))
         self.log += actions
         return actions
 
