@@ -18,6 +18,7 @@ import re
 import shutil
 import struct
 import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,7 @@ class FakeRunner:
         self.last_lines: tuple[str, ...] = ()
         self.started = 0
         self.stopped = 0
-        self._dir = Path(tempfile.mkdtemp(prefix="fake-"))
+        self._dir = Path(tempfile.gettempdir()) / f"fake-{uuid.uuid4().hex[:12]}"  # made by start()
         self._server: web.AppRunner | None = None
         self._failure: CorralError | None = None
         self._hanging = asyncio.Event()
@@ -126,6 +127,7 @@ class FakeRunner:
             raise
         self._server = web.AppRunner(_application(self), handler_cancellation=True, shutdown_timeout=0.0)
         await self._server.setup()
+        self._dir.mkdir(mode=0o700)
         await web.UnixSite(self._server, str(self._dir / "s.sock")).start()
         self.state = State.READY
 
