@@ -50,6 +50,11 @@ class DeviceProbe:
         self._ask = ask or (lambda: _run(words, environ))
         self._known: tuple[Device, ...] | None = None
 
+    @property
+    def may_exist(self) -> bool:
+        """False once it is known that the engine can use none."""
+        return self._known != ()
+
     def read(self) -> tuple[Device, ...]:
         """The GPUs with what is free now; blocking, for PROBE_DEADLINE_S at most. None found: that is remembered.
 

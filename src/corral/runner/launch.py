@@ -70,7 +70,8 @@ class LocalLauncher:
         environ = {**self._options.environ, **tuning.environment()}
         if spec.n_gpu_layers == 0:
             environ |= _NO_GPU
-        options = replace(self._options, dir=self._runtime.next(), kv_dir=kv_dir, environ=environ)
+        gpus = spec.n_gpu_layers != 0 and self.devices.may_exist
+        options = replace(self._options, dir=self._runtime.next(), kv_dir=kv_dir, environ=environ, gpus=gpus)
         return RunnerHandle(spec, options)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ def plan(job: Job, *, external: bool = False) -> Plan:
     read += [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent, *_import_paths()]
     rules = dict.fromkeys(read, READ)
     rules[Path("/dev/null")] = READ | Access.WRITE_FILE
-    if job.spec.n_gpu_layers != 0:
+    if job.options.gpus:
         rules |= _gpu_rules(runner_environment())
     for path in job.spec.readable_paths:
         rules[path.resolve()] = Access.READ_FILE

@@ -82,6 +82,7 @@ class LaunchOptions:
     environ: Mapping[str, str] = field(default_factory=dict)  # all that the child sees of the environment
     kv_dir: Path | None = None  # where slots may be saved; None = nowhere
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
+    gpus: bool = True  # whether this runner may reach GPUs
     prompt_cache_mib: int = 1024  # the engine's own store of conversations that lost their slot, in RAM
     verbose: bool = False  # the engine's debug log; it contains prompts
 

@@ -85,6 +85,8 @@ class TuningService:
             if row is None or row.spec is None or not await self._has_room(self._launcher, row):
                 await self._scheduler.next_request()
                 continue
+            if self._scheduler.requests():  # come while we looked at the host
+                continue
             log.info("measuring %s while idle", row.name)
             if await self._until_request(self._launcher, row.spec) and not self._launcher.is_tuned(row.spec):
                 self._fruitless.add(row.key)

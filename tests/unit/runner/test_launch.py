@@ -26,6 +26,17 @@ async def test_a_runner_without_layers_on_a_gpu_does_not_see_one(launcher: Local
     assert (environ["CUDA_VISIBLE_DEVICES"], environ["HIP_VISIBLE_DEVICES"]) == ("", "")
 
 
+async def test_gpus_are_reached_only_where_the_engine_can_use_some(
+    launcher: LocalLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunnerSpec(tmp_path / "m.gguf")
+    assert launcher.create(spec).options.gpus  # not known yet
+    assert not launcher.create(replace(spec, n_gpu_layers=0)).options.gpus
+    monkeypatch.setattr(launcher.devices, "_ask", lambda: "[]")
+    launcher.devices.read()
+    assert not launcher.create(spec).options.gpus
+
+
 async def test_threads_are_the_users_and_waiting_is_short(launcher: LocalLauncher, tmp_path: Path) -> None:
     handle = launcher.create(RunnerSpec(tmp_path / "m.gguf"))
     assert handle.spec.n_threads == 2
