@@ -224,9 +224,9 @@ class MemoryEstimate:
         """How many of the layers the devices' part of the memory is for."""
         return int(self.gpu_share * self.layers + 1e-6)  # thirds and the like are not exact
 
-    def spilled(self, device_bytes: int) -> MemoryEstimate:
-        """With as many layers on the devices as fit there with one slot; the others on the host."""
-        whole = replace(self, gpu_share=1.0, slots=1).device_bytes
+    def spilled(self, device_bytes: int, *, slots: int) -> MemoryEstimate:
+        """With as many layers on the devices as fit there with this many slots; the others on the host."""
+        whole = replace(self, gpu_share=1.0, slots=slots).device_bytes
         share = min(self.gpu_share, max(0, device_bytes) * _DEVICE_USE / whole) if whole else 0.0
         fewer = replace(self, gpu_share=share)
         return replace(fewer, gpu_share=fewer.device_layers / self.layers)

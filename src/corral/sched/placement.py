@@ -112,7 +112,7 @@ def _find_memory(
     others = [runner for runner in fleet if not runner.pinned]
     smallest = shrink(need, _enlarged(room, others), slots=slots, window=window)
     if smallest is None:
-        fewer = need.spilled(_enlarged(room, others).device_bytes or 0)
+        fewer = need.spilled(_enlarged(room, others).device_bytes or 0, slots=1 if slots else need.slots)
         if "n_gpu_layers" in head.want.automatic and fewer.gpu_share < need.gpu_share:
             return _find_memory(head, fewer, fleet, figures, limits, now)
         return Never(_too_big(head, need, _enlarged(room, others), slots))

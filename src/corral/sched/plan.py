@@ -127,7 +127,8 @@ def plan(
     )
     layers_free = on_device and int(options.get("num_gpu", -1)) < 0
     if layers_free:
-        memory = memory.spilled(host.device_total_bytes)  # if this were the only runner; the policy sees to the others
+        # as if this were the only runner; the policy sees to the others
+        memory = memory.spilled(host.device_total_bytes, slots=1 if slots_free else slots)
     if slots_free:
         memory = memory.at(slots=_slots_that_fit(memory, host))
     spec = RunnerSpec(

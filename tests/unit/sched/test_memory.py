@@ -184,16 +184,16 @@ def test_device_figures_add_up() -> None:
 def test_layers_that_do_not_fit_on_the_devices_stay_on_the_host() -> None:
     whole = replace(sized(facts(), gpu_share=1.0), slots=1)
     layers = whole.layers
-    assert whole.spilled(2 * whole.device_bytes) == whole
-    half = whole.spilled(whole.device_bytes // 2)
+    assert whole.spilled(2 * whole.device_bytes, slots=1) == whole
+    half = whole.spilled(whole.device_bytes // 2, slots=1)
     assert 0 < half.device_layers < layers / 2  # the driver needs some, too
     assert half.gpu_share == pytest.approx(half.device_layers / layers)
     assert half.device_bytes <= whole.device_bytes // 2
-    assert half.spilled(10 * whole.device_bytes) == half  # never more than was planned
-    assert whole.spilled(0).device_layers == whole.spilled(-5).device_layers == 0
+    assert half.spilled(10 * whole.device_bytes, slots=1) == half  # never more than was planned
+    assert whole.spilled(0, slots=1).device_layers == whole.spilled(-5, slots=1).device_layers == 0
 
 
 def test_a_model_of_unknown_layers_is_on_the_devices_or_not() -> None:
     unknown = replace(MemoryEstimate(weights_bytes=1000), gpu_share=1.0)
-    assert unknown.spilled(10 * unknown.device_bytes).gpu_share == 1.0
-    assert unknown.spilled(unknown.device_bytes // 2).gpu_share == 0.0
+    assert unknown.spilled(10 * unknown.device_bytes, slots=1).gpu_share == 1.0
+    assert unknown.spilled(unknown.device_bytes // 2, slots=1).gpu_share == 0.0

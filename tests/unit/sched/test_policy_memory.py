@@ -184,6 +184,14 @@ def test_as_many_layers_as_fit_go_to_the_gpu() -> None:
     assert "r" in world.granted
 
 
+def test_slots_that_a_user_asked_for_cost_layers_before_the_load_is_refused() -> None:
+    automatic = FREE_LAYERS - {"num_parallel"}
+    world = World(gpu_gib=4.0)
+    world.ask("r", gib=1.0, gpu=1.0, parallel=8, per_token=2**18, automatic=automatic)  # 1 GiB a slot: 9 in all
+    assert world.failed == {}
+    assert (world.loads[-1].spec.num_parallel, world.loads[-1].spec.n_gpu_layers) == (8, 4)
+
+
 def test_a_full_gpu_leaves_the_model_to_the_cpu() -> None:
     world = World(gpu_gib=0.0)
     world.ask("r", gib=4.0, gpu=1.0, automatic=FREE_LAYERS)
