@@ -34,6 +34,7 @@ from corral.errors import CorralError, EngineError, RunnerDied, RunnerError, Run
 from corral.runner.client import RunnerClient
 from corral.runner.job import Job, read_message
 from corral.runner.logs import EngineLog
+from corral.runner.pipe import read_lines
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 from corral.runner.watch import Watchdog
 
@@ -234,17 +235,12 @@ class RunnerHandle:
             self._moved.set()
 
     async def _read_messages(self, fd: int) -> None:
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        pipe = os.fdopen(fd, "rb", 0)
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         try:
-            while line := await reader.readline():
-                self._messages.put_nowait(read_message(line))
+            async with contextlib.aclosing(read_lines(fd)) as lines:
+                async for line in lines:
+                    self._messages.put_nowait(read_message(line))
         except ValueError:
             _LOG.warning("runner %s sent a message that is none", self.pid)
-        finally:
-            transport.close()
 
     # ---- becoming ready
 
