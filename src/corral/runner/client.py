@@ -155,12 +155,14 @@ class RunnerClient:
         return answer
 
     async def health(self, timeout_s: float | None = None) -> bool:
-        """Whether the model is loaded; False while it loads."""
+        """Whether the model is loaded; False while it loads, does not listen yet, or says nothing in time."""
+        if self._closed:
+            return False
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:  # not _call: while it starts, a refused connection is no death to be explained (which waits for seconds)
             async with self._open_session().get("http://runner/health", timeout=timeout) as response:
                 return response.status == 200
-        except _BROKEN:
+        except (*_BROKEN, TimeoutError):
             return False
 
     async def save_slot(self, slot: int, filename: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.aio import run_blocking
-from corral.errors import CorralError, EngineError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
+from corral.errors import CorralError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
 from corral.runner.job import Job, read_message
 from corral.runner.logs import EngineLog
@@ -278,9 +278,8 @@ class RunnerHandle:
         """Look at /health after every log line, and now and then without one."""
         pause_s = _PROBE_S[0]
         while True:
-            with contextlib.suppress(RunnerDied, EngineError, TimeoutError):
-                if await self.client.health(timeout_s=1.0):
-                    return
+            if await self.client.health(timeout_s=1.0):
+                return
             self._check_alive()
             self._moved.clear()
             moved = asyncio.ensure_future(self._moved.wait())

@@ -22,6 +22,13 @@ async def test_an_engine_that_does_not_listen_yet_is_not_ready_and_not_dead(tmp_
     await client.close()
 
 
+async def test_a_closed_client_says_no_and_opens_nothing(tmp_path: Path) -> None:
+    client = RunnerClient(tmp_path / "s.sock", unwanted)
+    await client.close()
+    assert not await client.health(timeout_s=1.0)
+    assert client._session is None
+
+
 async def test_an_engine_that_answers_is_ready_unless_it_says_otherwise() -> None:
     engine = FakeEngine()
     runner = FakeLauncher(engine).create(RunnerSpec(Path("/m")))
