@@ -33,7 +33,7 @@ class EngineLog:
         self.last_error = ""
         self.bytes_by_part: dict[str, int] = {"weights": 0, "kv": 0, "compute": 0}
         self.device_bytes = 0
-        self.ran_out_of_memory = False
+        self.ran_out_of_memory = False  # the engine could not get the memory it wanted
         self.device_error = ""  # why the engine found no GPU
         self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
         self._hide = hide or {}
@@ -89,7 +89,7 @@ class EngineLog:
             self._all_offloaded = self._all_offloaded is not False and found["on_device"] == found["all"]
         if found := _NO_DEVICE.search(text):
             self.device_error = found["why"]
-        self.ran_out_of_memory = self.ran_out_of_memory or ran_out_of_memory([text])
+        self.ran_out_of_memory = self.ran_out_of_memory or contains(text.lower(), _MEMORY_WORDS)
         if tells_of_failure(text, match["level"] if match else ""):
             self.last_error = text
 
@@ -99,11 +99,6 @@ def tells_of_failure(text: str, level: str = "") -> bool:
     if any(part in text for part in _DULL):
         return False
     return level == "E" or (not level and contains(text.lower(), _ERROR_WORDS))
-
-
-def ran_out_of_memory(lines: Iterable[str]) -> bool:
-    """Whether the engine could not get the memory it wanted."""
-    return any(contains(line.lower(), _MEMORY_WORDS) for line in lines)
 
 
 def contains(text: str, words: Iterable[str]) -> bool:
