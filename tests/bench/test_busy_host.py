@@ -39,7 +39,8 @@ def busy_host() -> Iterator[None]:
 
 @pytest.fixture
 def fresh(tmp_path: Path, models_dir: Path) -> Iterator[ServerProcess]:
-    server = start_server(tmp_path, env={"CORRAL_THREADS": "0", "CORRAL_TUNE": "off"})
+    env = {"CORRAL_THREADS": "0", "CORRAL_TUNE": "off", "CORRAL_SAVED_CONVERSATIONS": "0"}
+    server = start_server(tmp_path, env=env)
     create_golden_models(server, models_dir, MODEL)
     yield server
     server.stop()
