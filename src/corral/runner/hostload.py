@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from corral.aio import run_blocking
 
-WINDOW_S = 30.0  # so much serving is remembered
+_WINDOW_S = 30.0  # so much serving is remembered
 _ENOUGH_S = 10.0  # and so much needed to say anything
 _STALE_S = 600.0
 _SHORTEST_S = 0.2  # the kernel counts in hundredths of a second: over less, nothing can be said
@@ -70,7 +70,7 @@ class HostLoad:
         if last is None:
             return
         self._stretches.append(_Stretch(now.at, now.at - last.at, now.others_since(last)))
-        while self._served_s() - self._stretches[0].lasted >= WINDOW_S:
+        while self._served_s() - self._stretches[0].lasted >= _WINDOW_S:
             self._stretches.popleft()
 
     def pause(self) -> None:
