@@ -1,4 +1,4 @@
-"""What a Go template's tree gives away about its model. Used by `store/` for capabilities and by `prompt/` to parse."""
+"""What a Go template's tree gives away about its model. Used by `store/` for capabilities and by `answer/` to parse."""
 
 from __future__ import annotations
 

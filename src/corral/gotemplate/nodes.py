@@ -1,6 +1,6 @@
 """The syntax tree of a Go template, and the walks over it that detection and cutting need.
 
-Made by `parser.py`, executed by `evaluator.py`, inspected by `prompt/` and `store/capabilities.py`. Nodes are
+Made by `parser.py`, executed by `evaluator.py`, inspected by `answer/` and `store/capabilities.py`. Nodes are
 immutable; `pos` is the offset of the node's first character in the source.
 """
 

@@ -1,6 +1,6 @@
 """Answering a conversation. Called by service.py.
 
-Whatever the way (paths.py): fit the messages to the window, show or run the prompt, read the answer.
+Whatever the way (preparing/way.py): fit the messages to the window, show or run the prompt, read the answer.
 Source: ollama server/routes.go ChatHandler, server/prompt.go, 2026-08.
 """
 
@@ -10,21 +10,21 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
-from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
-from corral.inference.conversation import Conversation, Way, full_history
 from corral.inference.generate import unload
-from corral.inference.images import prepare_message_images
-from corral.inference.leasing import Prepared, find_model, leased, prepare
-from corral.inference.nativechat import NativeChat
-from corral.inference.paths import is_rendered, path_notices
+from corral.inference.preparing.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.preparing.images import prepare_message_images
+from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
+from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.progress import Emit
-from corral.inference.rendered import window_of
-from corral.inference.renderedchat import RenderedChat
-from corral.inference.repeats import RepeatGuard
-from corral.inference.run import Run, watched
+from corral.inference.running.repeats import RepeatGuard
+from corral.inference.running.run import Run, watched
+from corral.inference.running.window import window_of
 from corral.inference.shared import Shared
-from corral.prompt.constraint import check_constraint
+from corral.inference.ways.conversation import Conversation, Way, full_history
+from corral.inference.ways.rendered import RenderedChat
+from corral.inference.ways.templated import TemplatedChat
 from corral.prompt.fit import IMAGE_TOKENS, fit_messages
 from corral.prompt.gorender import strip_old_thinking, thinks
 from corral.sched.request import Lease
@@ -109,7 +109,7 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     messages = await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think)
     settled = replace(request, messages=messages, tools=tools, generic_tools=generic, parameters=parameters)
-    return prepared, settled, [*prepared.notices, *path_notices(model), *notices]
+    return prepared, settled, [*prepared.notices, *way_notices(model), *notices]
 
 
 def _converse(lease: Lease, prepared: Prepared, request: ChatRequest) -> Conversation:
@@ -133,26 +133,26 @@ def _history(model: Model, request: ChatRequest) -> list[Message]:
 
 
 def _way(conversation: Conversation) -> Way:
-    """Native, unless Corral renders, or something is asked for that only /completion can do."""
+    """Templated by the engine, unless Corral renders, or something is asked for that only /completion can do."""
     constraint = conversation.parameters.constraint
     own_grammar = constraint is not None and constraint.kind in _OWN_GRAMMARS
     by_hand = conversation.generic_tools or (own_grammar and thinks(conversation.think) and not conversation.tools)
     rendered = is_rendered(conversation.model) or by_hand
-    return RenderedChat(conversation) if rendered else NativeChat(conversation)
+    return RenderedChat(conversation) if rendered else TemplatedChat(conversation)
 
 
 async def _fit(conversation: Conversation, way: Way) -> list[Message]:
     """The messages that fit the window, with a notice of those that do not; raises ContextOverflow if asked to."""
     refuses = conversation.prepared.choices.refuses_overflow
-    native = isinstance(way, NativeChat)
-    if not (conversation.parameters.truncate or refuses) or (native and len(conversation.messages) < 2):
+    templated = isinstance(way, TemplatedChat)
+    if not (conversation.parameters.truncate or refuses) or (templated and len(conversation.messages) < 2):
         return list(conversation.messages)
     fitted = await fit_messages(
         conversation.messages,
         way.count,
         window_of(conversation.lease),
         image_tokens=IMAGE_TOKENS if conversation.model.projectors else 0,
-        native=native,
+        templated=templated,
         on_overflow="error" if refuses else "drop",
     )
     conversation.notices.extend(fitted.notices)

@@ -20,7 +20,7 @@ from corral.aio import run_blocking
 from corral.core import Capability, Embeddings, EmbedRequest, Metrics, Notice
 from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
 from corral.gguf import GGUFHeader
-from corral.inference.leasing import Prepared, find_model, leased, prepare
+from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
 from corral.inference.shared import Shared
 from corral.inference.tokens import vocabulary_size
 from corral.sched.request import Lease

@@ -20,27 +20,30 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from corral.answer.harmony import PRESERVED_TOKENS
+from corral.answer.outputs import OutputParser
+from corral.answer.thinking import ThinkingParser, infer_tags
+from corral.constraint.checks import check_constraint
+from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
-from corral.inference.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
-from corral.inference.images import prepare_images
-from corral.inference.leasing import Prepared, find_model, leased, loaded_key, prepare
-from corral.inference.paths import is_rendered, path_notices
+from corral.inference.preparing.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.preparing.images import prepare_images
+from corral.inference.preparing.leasing import Prepared, find_model, leased, loaded_key, prepare
+from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.progress import Emit
-from corral.inference.prompts import EnginePrompts, HarmonyPrompts, Tags, end_tokens, special_tokens, tagged
-from corral.inference.rendered import fit_prompt, place_images, run_completion, window_of
-from corral.inference.repeats import RepeatGuard
-from corral.inference.run import Run, watched
-from corral.inference.sampling import completion_fields
+from corral.inference.running.completion import place_images, run_completion
+from corral.inference.running.repeats import RepeatGuard
+from corral.inference.running.run import Run, watched
+from corral.inference.running.sampling import completion_fields
+from corral.inference.running.specials import end_tokens, special_tokens
+from corral.inference.running.window import fit_prompt, window_of
 from corral.inference.shared import Shared
-from corral.inference.templates import go_template, model_template
 from corral.inference.tokens import check_ids
-from corral.prompt.constraint import Thinking, check_constraint, engine_fields, reopen
+from corral.inference.ways.prompts import EnginePrompts, HarmonyPrompts, Tags, tagged
+from corral.inference.ways.templates import go_template, model_template
 from corral.prompt.gorender import render_messages, render_suffix, tag_images, thinks
-from corral.prompt.harmony import PRESERVED_TOKENS
-from corral.prompt.outputs import OutputParser
-from corral.prompt.thinking import ThinkingParser, infer_tags
 from corral.sched.request import Lease
 from corral.store.models import Model
 
@@ -81,7 +84,7 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
     model = await find_model(shared, common, required=False)
     think, notices = _check(model, request)
     prepared = await prepare(shared, common, model, shift=parameters.shift)
-    notices = [*prepared.notices, *path_notices(model), *notices]
+    notices = [*prepared.notices, *way_notices(model), *notices]
     images = await prepare_images(request.images)
     async with leased(shared, prepared, emit) as lease:
         loaded = time.perf_counter_ns()

@@ -9,7 +9,7 @@ from typing import Any
 
 from corral.core import Common, Notice
 from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
-from corral.inference.leasing import find_model, leased, prepare
+from corral.inference.preparing.leasing import find_model, leased, prepare
 from corral.inference.shared import Shared
 
 

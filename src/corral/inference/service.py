@@ -12,7 +12,8 @@ from typing import Any
 
 from corral.config import Settings
 from corral.core import ChatRequest, Common, Embeddings, EmbedRequest, Event, GenerateRequest
-from corral.inference import chat, embed, generate, leasing, scores, tokens
+from corral.inference import chat, embed, generate, scores, tokens
+from corral.inference.preparing import leasing
 from corral.inference.progress import with_progress
 from corral.inference.scores import Ranking
 from corral.inference.shared import Shared

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from corral.core import Common
 from corral.errors import InvalidRequest
-from corral.inference.leasing import find_model, leased, prepare
+from corral.inference.preparing.leasing import find_model, leased, prepare
 from corral.inference.shared import Shared
 from corral.store.models import Model
 

@@ -33,20 +33,20 @@ async def fit_messages(
     context_window: int,
     *,
     image_tokens: int = 0,
-    native: bool = False,
+    templated: bool = False,
     on_overflow: OnOverflow = "drop",
 ) -> Fitted:
     """Drops the oldest messages until the rest fits; system messages and the last message always stay.
 
     `count` renders and tokenizes (no specials, no images); it is called some log2(n) + 1 times. `image_tokens` is
-    IMAGE_TOKENS for a model with a projector, else 0. `native`: images of kept system messages count too. Raises
-    ContextOverflow when something would have to be dropped and `on_overflow` is "error".
+    IMAGE_TOKENS for a model with a projector, else 0. `templated`, by the engine: images of kept system
+    messages count too. Raises ContextOverflow when something would have to be dropped and `on_overflow` is "error".
     """
     last = len(messages) - 1
 
     async def measure(start: int) -> int:
         candidate = _candidate(messages, start)
-        pictured = candidate if native else messages[start:]
+        pictured = candidate if templated else messages[start:]
         return await count(candidate) + image_tokens * sum(len(message.images) for message in pictured)
 
     whole = await measure(0) if messages else 0

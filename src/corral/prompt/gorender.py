@@ -1,4 +1,4 @@
-"""Renders conversations with a Go template, as Ollama does. `inference/` calls it on the rendered path.
+"""Renders conversations with a Go template, as Ollama does. `inference/` calls it for chats that are rendered here.
 
 Three modes (spec models §5.2): suffix (prompt and suffix), messages (the template names `.Messages`), legacy (one
 execution a turn, the last one cut behind `.Response`). Source: ollama template/template.go, server/prompt.go, 2026-08.

@@ -14,7 +14,7 @@ native-api 3.2, 3.4, 3.5, 7.2); where ours differ, docs/differences.md says so.
 
 The batch on CPU is what one engine step may take, and a cancel is noticed between steps. The engine has one batch size
 for its whole life (llama_n_batch of the context; no request field), so it is sized for a prompt that is alone: about
-half a second of work. Beside others, inference/prefill.py hands a prompt over in smaller pieces (`RunnerSpec.paced`).
+half a second of work. Beside others, inference/running/prefill.py hands it over in smaller pieces (`RunnerSpec.paced`).
 From 64 tokens on the engine computes flash attention in tiles, which makes it the faster choice at every depth; below,
 attention without it is. Measured (SmolLM2, 2 cores, prompt of 2,900 tokens): ADR 13.
 """

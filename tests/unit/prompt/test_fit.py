@@ -64,7 +64,7 @@ async def test_dropped_images_renumber_the_others() -> None:
 async def test_system_messages_stay_and_the_notice_names_what_went() -> None:
     messages = [Message("system", "sys"), Message("user", "old one two"), Message("assistant", "old answer is long")]
     last = Message("user", "new ask")
-    fitted = await fit_messages([*messages, last], _sum_of_words, 6, native=True)
+    fitted = await fit_messages([*messages, last], _sum_of_words, 6, templated=True)
     assert fitted.messages == (messages[0], last)
     assert fitted.dropped == (1, 2)
     (notice,) = fitted.notices

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from corral.answer.toolcalls import ToolCallParser, find_tag
 from corral.core import Message, Tool, ToolCall, ToolChoice
 from corral.gotemplate import parse
 from corral.prompt.generic_tools import generic_messages
 from corral.prompt.gorender import render_messages
-from corral.prompt.toolcalls import ToolCallParser, find_tag
 from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat, learn_format, sample_messages
 
 ADD = Tool("add", "Adds", {"type": "object", "properties": {"a": {"type": "integer"}}})

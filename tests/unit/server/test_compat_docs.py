@@ -10,7 +10,7 @@ import pytest
 from corral.api.anthropic import MessagesRequest
 from corral.api.openai import ChatCompletionRequest, CompletionRequest, EmbeddingRequest
 from corral.api.responses import ResponsesRequest
-from corral.server.openai.response_store import MAX_BYTES, MAX_RESPONSES
+from corral.server.openai.responses.store import MAX_BYTES, MAX_RESPONSES
 
 PAGE = Path(__file__).parents[3] / "docs" / "compatibility.md"
 

@@ -18,8 +18,8 @@ from corral.server.anthropic.messages import estimate_tokens, read_conversation,
 from corral.server.anthropic.replies import MessageEncoder, error_event, stop_of
 from corral.server.openai.chat import ChunkEncoder
 from corral.server.openai.merge import merge
-from corral.server.openai.response_events import ResponseEncoder
-from corral.server.openai.response_store import ResponseStore
+from corral.server.openai.responses.events import ResponseEncoder
+from corral.server.openai.responses.store import ResponseStore
 from corral.server.openai.wire import with_pings
 
 METRICS = Metrics(prompt_tokens=3, cached_tokens=1, eval_tokens=2)

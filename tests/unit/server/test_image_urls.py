@@ -16,7 +16,7 @@ from corral.server.anthropic.messages import read_conversation
 from corral.server.openai import images
 from corral.server.openai.images import fetch_images
 from corral.server.openai.messages import read_messages
-from corral.server.openai.response_items import read_input
+from corral.server.openai.responses.items import read_input
 
 PICTURE = b"\x89PNG and so on"
 

@@ -20,7 +20,7 @@ from corral.server.openai.messages import (
     read_tool_choice,
     read_tools,
 )
-from corral.server.openai.response_items import read_input, read_response_tools
+from corral.server.openai.responses.items import read_input, read_response_tools
 
 PIXEL = base64.b64encode(b"not really a png").decode()
 

@@ -13,7 +13,7 @@ from corral.server.openai.completions import completions
 from corral.server.openai.embeddings import embeddings
 from corral.server.openai.models import list_models, show_model
 from corral.server.openai.rerank import rerank, system_one
-from corral.server.openai.responses import create_response, kept_response
+from corral.server.openai.responses.handlers import create_response, kept_response
 from corral.server.openai.unsupported import unsupported
 from corral.server.openai.wire import refuse_early
 

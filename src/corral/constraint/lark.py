@@ -1,0 +1,97 @@
+"""Writes grammars in llguidance's lark dialect. Pure text; `fields.py` puts the pieces together.
+
+In lark, text never matches control tokens, so tags that are such tokens in the model's vocabulary are written as
+`<[id]>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_REGEX_SIGNS = re.compile(r"([\\.+*?()|\[\]{}^$#&\-~/])")  # not < and >: escaped they are word boundaries in Rust
+# Fixed separators: with free whitespace small models write blank lines for ever (seen with SmolLM2).
+_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
+
+
+@dataclass(slots=True)
+class Lark:
+    """A grammar under construction.
+
+    specials: control tokens by their text. ends: tokens that end a turn; the engine's own idea of them may be another
+    one than the model's, so they are written into the grammar.
+    """
+
+    specials: Mapping[str, int]
+    ends: Sequence[int] = ()
+    rules: list[str] = field(default_factory=list)
+    _made: int = 0
+
+    def rule(self, body: str, *, attributes: str = "", terminal: bool = False) -> str:
+        """Adds a rule and returns its name; terminals are upper-case."""
+        self._made += 1
+        name = f"T{self._made}" if terminal else f"r{self._made}"
+        self.rules.append(f"{name}{attributes}: {body}")
+        return name
+
+    def literal(self, text: str) -> str:
+        """An expression for exact text, control tokens included."""
+        return " ".join(
+            f"<[{self.specials[part]}]>" if part in self.specials else json.dumps(part, ensure_ascii=False)
+            for part in self._parts(text)
+        )
+
+    def json(self, schema: Any) -> str:
+        """A rule for JSON of a schema that schema.py has cleaned."""
+        if schema is True:
+            schema = {}
+        return self.rule("%json " + json.dumps({"x-guidance": _JSON_STYLE, **schema}))
+
+    def free_text(self) -> str:
+        """Any text; no control tokens."""
+        return self.rule("/(?s:.*)/", terminal=True)
+
+    def through(self, tag: str) -> str:
+        """Any text up to and with the first `tag`, which may have control tokens in it.
+
+        Lexemes are greedy: only a lazy one, or a control token behind the text, makes the tag reachable.
+        """
+        parts = self._parts(tag)
+        at = next((place for place, part in enumerate(parts) if part in self.specials), None)
+        if at is None:
+            return self.rule(f"/(?s:.*){escape_regex(tag)}/", attributes="[lazy]")
+        text = self.rule(f"/(?s:.*){escape_regex(parts[0])}/", terminal=True) if at else self.free_text()
+        return f"{text} {self.literal(''.join(parts[at:]))}"
+
+    def anything(self) -> str:
+        """A rule for the rest of the text: whatever, control tokens of `specials` included."""
+        text = self.rule("/(?s:.+)/", terminal=True)
+        tokens = "".join(f" | <[{token}]>" for token in self.specials.values())
+        return self.rule(f"({text}{tokens})*")
+
+    def _parts(self, text: str) -> list[str]:
+        """The text, cut before and behind every control token in it."""
+        if not self.specials:
+            return [text]
+        pattern = "|".join(re.escape(special) for special in sorted(self.specials, key=len, reverse=True))
+        return [part for part in re.split(f"({pattern})", text) if part]
+
+    def text(self, start: str) -> str:
+        """The finished grammar."""
+        if self.ends:
+            start = f"{self.rule(start)} (<[{','.join(map(str, self.ends))}]>)?"
+        return "%llguidance {}\nstart: " + start + "\n" + "\n".join(self.rules) + "\n"
+
+
+def escape_regex(text: str) -> str:
+    """Text as a regular expression between slashes."""
+    return _REGEX_SIGNS.sub(r"\\\1", text).replace("\n", "\\n").replace("\r", "\\r")
+
+
+def regex_between_slashes(pattern: str) -> str:
+    """A regular expression as a lark terminal."""
+    escaped = re.sub(r"\\.|/", lambda m: m.group() if len(m.group()) == 2 else "\\/", pattern, flags=re.DOTALL)
+    return "/" + escaped.replace("\n", "\\n") + "/"

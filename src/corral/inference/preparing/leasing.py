@@ -1,0 +1,161 @@
+"""From a request to a leased runner: find the model, merge the options, plan the load, hold the lease.
+
+Called by every use case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from corral.aio import run_blocking
+from corral.core import Capability, Common, Notice
+from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung
+from corral.goquote import quote
+from corral.inference.preparing.checks import check_makes_no_images
+from corral.inference.preparing.choices import Choices, choose
+from corral.inference.preparing.way import is_rendered
+from corral.inference.progress import Emit
+from corral.inference.shared import Shared
+from corral.names import ModelName, split_source
+from corral.sched.plan import LaunchPlan, Purpose, plan
+from corral.sched.request import Lease, LeaseRequest
+from corral.store.models import Model
+
+_NO_SHIFT_FAMILIES = frozenset({"deepseek2"})  # Source: ollama server/routes.go, 2026-08
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose model and options are known: what to load, and what has to be told so far."""
+
+    common: Common
+    model: Model
+    choices: Choices
+    launch: LaunchPlan
+    notices: tuple[Notice, ...]
+    slots: int = 1
+    llguidance: bool = True  # whether the engine has it; an external llama-server may not
+
+    @property
+    def window(self) -> int:
+        """Tokens per slot that were planned; a lease may have fewer."""
+        return self.launch.spec.context_window
+
+
+async def find_model(shared: Shared, common: Common, *, required: bool, pull_hint: bool = False) -> Model:
+    """The model that a request names.
+
+    required: an empty name is a bad request instead of an unknown model. pull_hint: the other wording for an unknown
+    one. Raises InvalidRequest, InvalidModelName, ModelNotFound, BlobMissing, CloudDisabled.
+    """
+    sent = common.model
+    if not sent.strip():
+        if required:
+            raise InvalidRequest("model is required", field="model")
+        raise ModelNotFound(sent)
+
+    def load() -> Model:
+        return shared.store.load(shared.store.resolve(sent))
+
+    try:
+        model = await run_blocking(load)
+    except ModelNotFound as error:
+        hint = f"model {quote(sent)} not found, try pulling it first" if pull_hint else ""
+        raise ModelNotFound(sent, hint) from error
+    check_makes_no_images(model)
+    if model.weights is None:
+        raise InvalidRequest(f"{model.name.short} has no GGUF weights, and Corral runs nothing else", field="model")
+    return model
+
+
+def loaded_key(shared: Shared, common: Common) -> str | None:
+    """The runner key of a loaded model that may have been deleted since; None when no runner has this name."""
+    name = ModelName.parse(split_source(common.model).name)
+    for row in shared.scheduler.loaded():
+        if row.name.lower() == name.short.lower():
+            return row.key
+    return None
+
+
+async def prepare(
+    shared: Shared, common: Common, model: Model, *, shift: bool | None = None, slots: int = 1
+) -> Prepared:
+    """Options merged and checked, and the load planned.
+
+    Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict.
+    """
+    host = await shared.scheduler.figures()
+    choices = choose(shared.settings, model.parameters, common.options, host)
+    purpose = purpose_of(model)
+
+    def make_plan() -> LaunchPlan:
+        return plan(
+            model,
+            choices.values,
+            shared.settings,
+            host,
+            explicit=choices.explicit,
+            purpose=purpose,
+            context_shift=model.family not in _NO_SHIFT_FAMILIES if shift is None else shift,
+            chat_template="chatml" if is_rendered(model) else None,
+        )
+
+    launch = await run_blocking(make_plan)
+    notices = (*common.notices, *choices.notices, *launch.notices)
+    if (common.strict or shared.settings.strict) and notices:
+        raise InvalidRequest(notices[0].message, field=str(notices[0].facts.get("parameter", "options")))
+    return Prepared(common, model, choices, launch, notices, slots, not shared.settings.llama_server)
+
+
+def purpose_of(model: Model) -> Purpose:
+    """What the model's runner is for."""
+    if Capability.EMBEDDING not in model.capabilities:
+        return Purpose.COMPLETION
+    header = model.header
+    is_ranker = header is not None and header.get("pooling_type") == _RANK_POOLING
+    return Purpose.RERANK if is_ranker else Purpose.EMBEDDING
+
+
+_RANK_POOLING = 4  # llama.cpp LLAMA_POOLING_TYPE_RANK
+
+
+@asynccontextmanager
+async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -> AsyncIterator[Lease]:
+    """The runner for a prepared request, loaded if need be; a runner that fails meanwhile is reported.
+
+    Raises what `Scheduler.lease` and the runner's calls raise.
+    """
+    model, launch = prepared.model, prepared.launch
+    want = LeaseRequest(
+        key=str(model.weights),
+        name=model.name.short,
+        digest=model.digest,
+        spec=launch.spec,
+        automatic=launch.automatic,
+        keep_alive_s=prepared.common.keep_alive_s,
+        caller=prepared.common.caller,
+        details=_details(model),
+        memory=launch.memory,
+        on_progress=emit,
+        slots=prepared.slots,
+    )
+    async with shared.scheduler.lease(want) as lease:
+        try:
+            yield lease
+        except (RunnerDied, RunnerHung) as error:
+            await shared.scheduler.report_failure(lease, error)
+            raise
+
+
+def _details(model: Model) -> dict[str, object]:
+    """`details` of /api/ps; the parent is never named there."""
+    return {
+        "parent_model": "",
+        "format": model.config.model_format,
+        "family": model.family,
+        "families": None if model.families is None else list(model.families),
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization_level,
+    }

@@ -1,0 +1,1 @@
+"""One run of the engine: sampling fields, prefill beside others, its events read, counted and ended."""

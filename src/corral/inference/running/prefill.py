@@ -1,0 +1,169 @@
+"""Chunked prefill: how a prompt gets into the engine when others are served by the same runner.
+
+The engine works in steps of up to `n_batch` prompt tokens, one size for its whole life. Large steps read fastest; but
+what it does for others, a token for a running answer or noticing that a client has left, happens between two steps.
+So a prompt that is alone is read by the call that answers it, in full steps. When others are there, that call is
+closed, and the prompt goes on in small calls, each with a piece more of it, until it is read or alone again; the engine
+finds what it has read already by its common prefix. Then the call is made anew, and answers.
+
+| the runner's other requests    | a piece is                                          |
+|--------------------------------|-----------------------------------------------------|
+| none                           | all of it                                           |
+| wait for their first token     | one full step, so that each gets every other step   |
+| at least one answers           | as many tokens as the engine reads in STEP_S        |
+
+Called by completion.py and enginechat.py around their calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from corral.errors import EngineError
+from corral.inference.running.run import Run
+from corral.sched.request import Lease
+
+_LOG = logging.getLogger(__name__)
+STEP_S = 0.12  # the longest that a running answer should wait for its next token: about eight tokens a second
+_FIRST_PIECE = 16  # tokens, until the engine's speed is known
+_SMALLEST_PIECE = 4
+_REST = 8  # tokens that are left to the call that answers
+_WORTHWHILE_STEPS = 1.5  # one step is under way already when the engine reports; less than half a step more is let be
+_LEAVE_S = 5.0  # an engine that takes longer to notice a closed call is not waited for
+_LOOK_S = 0.01
+
+Events = AsyncGenerator[dict[str, Any], None]
+PromptTokens = Callable[[], Awaitable[Sequence[int] | None]]
+
+
+async def engine_events(lease: Lease, call: Callable[[], Events], prompt_tokens: PromptTokens, run: Run) -> Events:
+    """The events of one engine call that answers, its `prompt_progress` among them.
+
+    call: makes the call, with `return_progress`; made again when the prompt had to go on in pieces. prompt_tokens: the
+    whole prompt as the engine reads it, or None when it cannot be cut (images). `run` is told what was read how.
+    """
+    prompt = _Prompt(lease, prompt_tokens, run)
+    with _counted(lease) as answers:
+        while True:
+            began = time.perf_counter()
+            async with aclosing(call()) as source:
+                async for event in source:
+                    report = event.get("prompt_progress")
+                    if report is None:
+                        answers()
+                    elif prompt.must_yield(report):
+                        break
+                    yield event
+                else:
+                    return
+            run.prefill_ms += (time.perf_counter() - began) * 1000
+            async for piece in prompt.in_pieces():
+                yield {"prompt_progress": piece}
+
+
+@contextlib.contextmanager
+def _counted(lease: Lease) -> Iterator[Callable[[], None]]:
+    """Count this request among those of its runner; the value, when called, counts it as answering."""
+    sharing = lease.runner.sharing
+    sharing.requests += 1
+    answering = False
+
+    def answers() -> None:
+        nonlocal answering
+        if not answering:
+            answering = True
+            sharing.answering += 1
+
+    try:
+        yield answers
+    finally:
+        sharing.requests -= 1
+        sharing.answering -= answering
+
+
+class _Prompt:
+    """One prompt on its way: how much of it is read, and whether it can be cut."""
+
+    def __init__(self, lease: Lease, tokens: PromptTokens, run: Run) -> None:
+        self._lease = lease
+        self._tokens = tokens
+        self._run = run
+        self._read = 0
+        self._handed_over = 0  # in pieces
+        self._is_whole = not lease.spec.paced  # not to be cut (again)
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._lease.runner.sharing.requests <= 1
+
+    def must_yield(self, report: dict[str, Any]) -> bool:
+        """Whether the engine's call has to end for others; the report is corrected to tell of the whole prompt."""
+        if self._run.cached_at_first is None:
+            self._run.cached_at_first = report["cache"]
+        elif report["cache"] < self._handed_over and not self._is_whole:
+            # another request with the same beginning took the slot between two pieces
+            text = "the engine found %d of %d tokens that it had read; the rest of the prompt is read whole"
+            _LOG.info(text, report["cache"], self._handed_over)
+            self._is_whole = True
+        report["cache"] = self._run.cached_at_first
+        self._read = report["processed"]
+        left = report["total"] - report["processed"]
+        return not (self._is_whole or self._is_alone) and left > _WORTHWHILE_STEPS * self._lease.spec.n_batch
+
+    async def in_pieces(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Read on in pieces, until the prompt is read or nobody else is there; a report after each."""
+        tokens = await self._tokens()
+        if tokens is None or len(tokens) <= self._read:
+            self._is_whole = True
+            return
+        await self._until_left()
+        size = _FIRST_PIECE
+        while not self._is_alone and (left := len(tokens) - self._read - _REST) > 0:
+            if not self._lease.runner.sharing.answering:
+                size = self._lease.spec.n_batch
+            self._read += min(size, left)
+            began = time.perf_counter()
+            size = _next_size(await self._call(tokens[: self._read]), self._lease.spec.n_batch)
+            self._run.prefill_ms += (time.perf_counter() - began) * 1000
+            self._handed_over = self._read
+            yield {"processed": self._read, "total": len(tokens), "cache": self._run.cached_at_first}
+
+    async def _call(self, tokens: Sequence[int]) -> Mapping[str, Any]:
+        """Have these tokens read; the engine's timings."""
+        body = {
+            "prompt": list(tokens),
+            "n_predict": 0,
+            "cache_prompt": True,
+            "response_fields": ["stop", "timings"],  # not the prompt, which would come back each time
+        }
+        timings: Mapping[str, Any] = {}
+        async with aclosing(self._lease.runner.completion(body)) as source:
+            async for event in source:
+                timings = event.get("timings", timings)
+        return timings
+
+    async def _until_left(self) -> None:
+        """Until the engine has noticed that the call was closed, which it does after the step under way.
+
+        A piece sent earlier would find its slot busy, and be read from its first token in another one. The engine has
+        no event for this, so it is asked; it answers during a step too. One that does not tell is not waited for.
+        """
+        runner = self._lease.runner
+        with contextlib.suppress(TimeoutError, EngineError):
+            async with asyncio.timeout(_LEAVE_S):
+                while sum(slot["is_processing"] for slot in await runner.slots()) >= runner.sharing.requests:  # noqa: ASYNC110  no event
+                    await asyncio.sleep(_LOOK_S)
+
+
+def _next_size(timings: Mapping[str, Any], step: int) -> int:
+    """Tokens that take STEP_S at the speed of the last piece."""
+    read, took_ms = timings.get("prompt_n", 0), timings.get("prompt_ms", 0.0)
+    if not read or took_ms <= 0:
+        return _FIRST_PIECE
+    return max(_SMALLEST_PIECE, min(step, int(read * STEP_S * 1000 / took_ms)))

@@ -1,0 +1,133 @@
+"""Reading one engine run: pieces through the output parser, counts and times, the end and its reason.
+
+`Run` collects what the end of an answer needs; `completion.py` and `enginechat.py` feed it the
+engine's events, each in its own form. The per-token path: one decoded event, one parser step, one Delta.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from corral.constraint.checks import check_answer
+from corral.core import Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
+from corral.inference.running.repeats import RepeatGuard
+from corral.inference.shared import Shared
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one generation. started_ns: perf_counter when the request came; guard: None under a constraint."""
+
+    started_ns: int
+    load_duration_ns: int
+    guard: RepeatGuard | None
+    max_tokens: int  # 0: nothing the engine makes is passed on
+    want_top: int  # alternatives to report with each token's logprob
+    notices: list[Notice] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)  # raw output
+    content: list[str] = field(default_factory=list)  # the answer's text as passed on
+    events: int = 0  # pieces the engine sent, which is tokens but for held-back ones
+    thinking_tokens: int = 0
+    first_token_ns: int = 0
+    reason: str = ""
+    stop_sequence: str | None = None
+    timings: Mapping[str, Any] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    cached_at_first: int | None = None  # prompt tokens the engine had when the request came; None = as timings say
+    prefill_ms: float = 0.0  # reading the prompt before the call that timings tell of
+
+    def take_piece(self, piece: str) -> bool:
+        """Note a piece of raw output; False when the run must stop here because it only repeats itself."""
+        if not self.events:
+            self.first_token_ns = time.perf_counter_ns()
+        self.events += 1
+        self.pieces.append(piece)
+        if self.guard is not None and self.guard.trips(piece):
+            self.notices.append(self.guard.notice())
+            self.reason = "stop"
+            return False
+        return True
+
+    @property
+    def text(self) -> str:
+        """All raw output so far."""
+        return "".join(self.pieces)
+
+    def check(self, constraint: Constraint | None) -> None:
+        """After an answer that ended by itself: note when it is not what was promised."""
+        if constraint is not None and self.reason == "stop" and self.max_tokens:
+            notice = check_answer(constraint, "".join(self.content))
+            self.notices.extend([notice] if notice else [])
+
+    def window_is_full(self, window: int) -> bool:
+        """Whether prompt and answer together reached the context window."""
+        parts = ("cache_n", "prompt_n", "predicted_n")
+        return sum(int(self.timings.get(part, 0)) for part in parts) >= window
+
+    def done(self, context: tuple[int, ...] | None = None) -> Done:
+        """The end event."""
+        return Done(
+            reason="length" if self.max_tokens == 0 else self.reason or "stop",
+            metrics=self.metrics(),
+            context=context,
+            notices=tuple(self.notices),
+            stop_sequence=self.stop_sequence,
+            thinking_tokens=self.thinking_tokens,
+        )
+
+    def metrics(self) -> Metrics:
+        """Counts and times by the engine's clock; by ours when it was stopped before it could tell."""
+        now = time.perf_counter_ns()
+        found = int(self.timings.get("cache_n", 0))  # what earlier calls of this request read is among it
+        told = "predicted_n" in self.timings
+        return Metrics(
+            total_duration_ns=now - self.started_ns,
+            load_duration_ns=self.load_duration_ns,
+            prompt_tokens=found + int(self.timings["prompt_n"]) if told else self.prompt_tokens,
+            cached_tokens=found if self.cached_at_first is None else min(found, self.cached_at_first),
+            prompt_duration_ns=_nanoseconds(self.prefill_ms + self.timings.get("prompt_ms", 0.0)),
+            eval_tokens=0 if self.max_tokens == 0 else int(self.timings["predicted_n"]) if told else self.events,
+            eval_duration_ns=_nanoseconds(self.timings["predicted_ms"]) if told else max(0, now - self.first_token_ns),
+        )
+
+
+async def watched(shared: Shared, run: Run, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """The events, with the first one timed and the content kept for the check at the end."""
+    first = True
+    async with aclosing(cast("AsyncGenerator[Event, None]", events)) as source:
+        async for event in source:
+            if isinstance(event, Delta):
+                if first:
+                    first = False
+                    shared.telemetry.first_token((time.perf_counter_ns() - run.started_ns) / 1e9)
+                run.content.append(event.content)
+            yield event
+
+
+def _nanoseconds(milliseconds: float) -> int:
+    return round(milliseconds * 1000) * 1000
+
+
+def progress_of(report: Mapping[str, Any]) -> Progress:
+    """The engine's `prompt_progress` as an event."""
+    return Progress("prompt", processed=report["processed"], total=report["total"], cached=report["cache"])
+
+
+def logprobs_of(entries: Iterable[Mapping[str, Any]], want_top: int) -> tuple[TokenLogprob, ...]:
+    """The engine's probabilities of generated tokens; `want_top` alternatives each."""
+    return tuple(
+        TokenLogprob(
+            entry["token"],
+            entry["logprob"],
+            entry["token"].encode(),
+            tuple(
+                TokenProb(top["token"], top["logprob"], top["token"].encode())
+                for top in entry.get("top_logprobs", ())[:want_top]
+            ),
+        )
+        for entry in entries
+    )

@@ -1,0 +1,60 @@
+"""Options as the engine's request fields. Pure; called by generate.py and by both ways of chatting.
+
+Source: ollama llm/llama_server.go completionRequest, chatRequest; llama.cpp tools/server/server-schema.cpp, 2026-08.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corral.core import GenerationParameters
+from corral.inference.preparing.choices import Choices
+
+_SAME_NAME = (
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "temperature",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_SEED_MASK = 2**32 - 1  # the engine's seeds have 32 bits; all ones means random
+
+
+def sampling_fields(choices: Choices, parameters: GenerationParameters, window: int) -> dict[str, Any]:
+    """Fields that /completion and /v1/chat/completions share, with llama.cpp's names; `window` in tokens per slot."""
+    values = choices.values
+    fields: dict[str, Any] = {name: values[name] for name in _SAME_NAME}
+    last_n = values["repeat_last_n"]
+    seed = values["seed"]
+    fields |= {
+        "n_predict": max(1, choices.num_predict(window)),  # 0 still makes a token, which is not passed on
+        "n_keep": values["num_keep"],
+        "seed": _SEED_MASK if seed < 0 else seed % _SEED_MASK,
+        "repeat_last_n": window if last_n < 0 else last_n,
+        "cache_prompt": True,
+        "return_progress": parameters.progress,
+    }
+    if values.get("stop"):
+        fields["stop"] = values["stop"]
+    if parameters.logit_bias:
+        fields["logit_bias"] = [[token, bias] for token, bias in parameters.logit_bias.items()]
+    return fields
+
+
+def completion_fields(choices: Choices, parameters: GenerationParameters, window: int) -> dict[str, Any]:
+    """Fields of /completion besides the prompt and the constraint."""
+    fields = sampling_fields(choices, parameters, window)
+    if parameters.logprobs:
+        fields["n_probs"] = max(parameters.top_logprobs, 1)
+    return fields
+
+
+def chat_fields(choices: Choices, parameters: GenerationParameters, window: int) -> dict[str, Any]:
+    """Fields of /v1/chat/completions besides messages, tools and the constraint."""
+    fields = sampling_fields(choices, parameters, window)
+    if parameters.logprobs:
+        fields |= {"logprobs": True, "top_logprobs": max(parameters.top_logprobs, 1)}
+    return fields

@@ -1,0 +1,69 @@
+"""The context window of a lease: how large it is, a prompt fitted into it, the notice that it ran full.
+
+Called by generate.py, by both ways of chatting and by what runs them. Source of the cutting rules: ollama
+llm/llama_server.go completionPromptForRequest, 2026-08.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from corral.core import GenerationParameters, Notice
+from corral.errors import ContextOverflow
+from corral.inference.preparing.leasing import Prepared
+from corral.prompt.fit import cut_prompt, needs_cut
+from corral.sched.request import Lease
+
+TOO_LONG_WITHOUT_SHIFT = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
+
+
+def window_of(lease: Lease) -> int:
+    """Tokens per slot that the request may count on; the engine may have rounded them up."""
+    return min(lease.spec.context_window, lease.context_window)
+
+
+async def fit_prompt(
+    lease: Lease, prepared: Prepared, text: str, parameters: GenerationParameters, notices: list[Notice]
+) -> str | list[int]:
+    """The prompt as the engine takes it: the text, or its tokens with the middle cut out, and a notice of that.
+
+    Raises ContextOverflow when cutting is not allowed.
+    """
+    window = window_of(lease)
+    refuses = prepared.choices.refuses_overflow
+    if not (parameters.truncate or refuses) or window <= 1 or len(text.encode()) < window:
+        return text
+    tokens = await lease.runner.tokenize(text, add_special=True)
+    if not needs_cut(len(tokens), window):
+        return tokens
+    if not lease.spec.context_shift and not refuses:
+        raise ContextOverflow(len(tokens), window, TOO_LONG_WITHOUT_SHIFT)
+    keep = int(prepared.choices.values["num_keep"])
+    kept, cut = cut_prompt(
+        tokens,
+        window,
+        keep,
+        adds_bos=_adds_bos(prepared, tokens),
+        on_overflow="error" if refuses else "drop",
+    )
+    notices.extend(cut)
+    return kept
+
+
+def _adds_bos(prepared: Prepared, tokens: Sequence[int]) -> bool:
+    header = prepared.model.header
+    bos = header.get("tokenizer.ggml.bos_token_id") if header else None
+    adds = header.get("tokenizer.ggml.add_bos_token", True) if header else False
+    return bool(adds) and bool(tokens) and tokens[0] == bos
+
+
+def overflow_notice(lease: Lease) -> Notice:
+    """The window ran full while the answer was written."""
+    window = window_of(lease)
+    if lease.spec.context_shift:
+        text = f"the context window of {window} tokens ran full; the oldest tokens were dropped to go on"
+        return Notice("context_shifted", text, {"context_window": window})
+    return Notice("context_full", f"the context window of {window} tokens ran full", {"context_window": window})

@@ -1,0 +1,204 @@
+"""Chunked prefill: who is alone reads in one call, who is not goes on in pieces and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from corral.errors import EngineError
+from corral.inference.running.prefill import STEP_S, Events, engine_events
+from corral.inference.running.run import Run
+from corral.runner.client import Sharing
+from corral.runner.spec import RunnerSpec
+from corral.sched.request import Lease
+
+PROMPT = list(range(1000))
+STEP = 64
+
+
+class Slot:
+    """One slot of an engine that reads STEP tokens a step, at `ms_per_token`. `others`: sharing by step number."""
+
+    def __init__(self, ms_per_token: float = 6.0) -> None:
+        self.sharing = Sharing()
+        self.ms_per_token = ms_per_token
+        self.tokens: list[int] = []
+        self.calls: list[tuple[int, int, int]] = []  # (prompt tokens, found, read) of every call
+        self.steps = 0
+        self.before_step: dict[int, Any] = {}
+        self.busy = 0
+        self.forgetful = False
+
+    def read(self, prompt: Sequence[int]) -> Iterator[dict[str, int]]:
+        found = 0 if self.forgetful else min(len(self.tokens), len(prompt) - 1)
+        assert self.tokens[:found] == list(prompt[:found])
+        call = len(self.calls)
+        self.calls.append((len(prompt), found, 0))
+        self.tokens = list(prompt[:found])
+        yield {"processed": found, "total": len(prompt), "cache": found, "time_ms": 0}
+        while len(self.tokens) < len(prompt):
+            self.steps += 1
+            self.before_step.get(self.steps, lambda: None)()
+            self.tokens = list(prompt[: len(self.tokens) + STEP])
+            self.calls[call] = (len(prompt), found, len(self.tokens) - found)
+            yield {"processed": len(self.tokens), "total": len(prompt), "cache": found, "time_ms": 0}
+
+    async def completion(self, body: dict[str, Any]) -> Events:
+        found = 0
+        self.busy += 1
+        try:
+            for report in self.read(body["prompt"]):
+                found = report["cache"]
+                await asyncio.sleep(0)
+                if body.get("return_progress"):
+                    yield {"prompt_progress": report}
+            read = len(body["prompt"]) - found
+            if body["n_predict"]:
+                yield {"content": "word", "stop": False}
+            timings = {"cache_n": found, "prompt_n": read, "prompt_ms": read * self.ms_per_token, "predicted_n": 1}
+            yield {"content": "", "stop": True, "timings": timings | {"predicted_ms": 1.0}}
+        finally:
+            self.busy -= 1
+
+    async def slots(self) -> list[dict[str, Any]]:
+        return [{"is_processing": number < self.busy} for number in range(4)]
+
+
+def run_of() -> Run:
+    return Run(started_ns=0, load_duration_ns=0, guard=None, max_tokens=8, want_top=0)
+
+
+async def ask(slot: Slot, run: Run, *, paced: bool = True, cuttable: bool = True) -> list[dict[str, Any]]:
+    spec = RunnerSpec(cast("Any", "/m"), n_batch=STEP, paced=paced)
+    lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec))
+
+    async def tokens() -> list[int] | None:
+        return PROMPT if cuttable else None
+
+    def call() -> Events:
+        return slot.completion({"prompt": PROMPT, "n_predict": 8, "return_progress": True})
+
+    async with aclosing(engine_events(lease, call, tokens, run)) as events:
+        got = [event async for event in events]
+    run.timings = got[-1]["timings"]
+    return got
+
+
+async def test_a_prompt_that_is_alone_is_read_by_one_call() -> None:
+    slot = Slot()
+    events = await ask(slot, run_of())
+    assert slot.calls == [(1000, 0, 1000)]
+    assert [event["content"] for event in events[-2:]] == ["word", ""]
+
+
+async def test_beside_an_answer_it_goes_in_pieces_of_what_a_step_may_take() -> None:
+    slot = Slot(ms_per_token=6.0)
+    slot.sharing = Sharing(requests=1, answering=1)
+    run = run_of()
+    events = await ask(slot, run)
+    first, *pieces, last = slot.calls
+    assert first[:2] == (1000, 0)
+    assert first[2] <= STEP  # one step is under way when the call is closed
+    sizes = [size for _, _, size in pieces]
+    assert sizes[0] == 16
+    assert set(sizes[1:-1]) == {int(STEP_S * 1000 / 6)}
+    assert last[2] <= 8 + 1
+    assert sum(read for _, _, read in slot.calls) == 1000  # no token is read twice
+    assert (slot.sharing.requests, slot.sharing.answering) == (1, 1)
+    progress = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert [p["processed"] for p in progress] == sorted(p["processed"] for p in progress)
+    assert {(p["total"], p["cache"]) for p in progress} == {(1000, 0)}
+    metrics = run.metrics()
+    assert (metrics.prompt_tokens, metrics.cached_tokens) == (1000, 0)
+
+
+async def test_beside_requests_that_wait_it_takes_every_other_full_step() -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=1)
+    await ask(slot, run_of())
+    assert {read for _, _, read in slot.calls[1:-2]} == {STEP}
+
+
+async def test_somebody_comes_and_goes_while_the_prompt_is_read() -> None:
+    slot = Slot()
+
+    def comes() -> None:
+        slot.sharing.requests, slot.sharing.answering = 2, 1
+
+    def goes() -> None:
+        slot.sharing.requests, slot.sharing.answering = 1, 0
+
+    slot.before_step = {3: comes, 8: goes}
+    await ask(slot, run_of())
+    whole = [call for call in slot.calls if call[0] == 1000]
+    assert len(whole) == 2  # before and after
+    assert whole[1][2] > 3 * STEP
+    assert len(slot.calls) > 4
+    assert slot.sharing.requests == 0
+
+
+async def test_what_the_cache_had_is_told_as_cached_and_what_pieces_read_is_not() -> None:
+    slot = Slot()
+    slot.tokens = PROMPT[:600]
+    slot.sharing = Sharing(requests=1, answering=1)
+    run = run_of()
+    await ask(slot, run)
+    metrics = run.metrics()
+    assert (metrics.prompt_tokens, metrics.cached_tokens) == (1000, 600)
+    assert metrics.prompt_duration_ns > 0
+
+
+@pytest.mark.parametrize("left", [STEP, 96])
+async def test_a_rest_of_little_more_than_a_step_is_let_be(left: int) -> None:
+    slot = Slot()
+    slot.tokens = PROMPT[: 1000 - left]
+    slot.sharing = Sharing(requests=1, answering=1)
+    await ask(slot, run_of())
+    assert slot.calls == [(1000, 1000 - left, left)]
+
+
+@pytest.mark.parametrize("how", [{"paced": False}, {"cuttable": False}])
+async def test_what_cannot_be_cut_is_read_whole(how: dict[str, bool]) -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=1, answering=1)
+    events = await ask(slot, run_of(), **how)
+    assert slot.calls[-1][0] == 1000
+    assert all(total == 1000 for total, _, _ in slot.calls)
+    assert events[-2]["content"] == "word"
+
+
+async def test_an_engine_that_forgets_is_asked_for_all_of_it_once() -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=1, answering=1)
+    slot.forgetful = True
+    events = await ask(slot, run_of())
+    assert events[-2]["content"] == "word"
+    assert [total for total, _, _ in slot.calls].count(1000) == 2
+
+
+async def test_an_engine_that_does_not_tell_of_its_slots_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(self: Slot) -> list[dict[str, Any]]:
+        raise EngineError(501, "This server does not support slots endpoint.")
+
+    monkeypatch.setattr(Slot, "slots", refuse)
+    slot = Slot()
+    slot.sharing = Sharing(requests=1, answering=1)
+    await ask(slot, run_of())
+    assert sum(read for _, _, read in slot.calls) == 1000
+
+
+async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=1, answering=1)
+    task = asyncio.create_task(ask(slot, run_of()))
+    while len(slot.calls) < 4:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (slot.busy, slot.sharing.requests) == (0, 1)
