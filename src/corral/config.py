@@ -215,7 +215,7 @@ class Settings:
         "truncate", "ON_OVERFLOW", _choice("truncate", "error"), "a prompt over the context window", "truncate or error"
     )
     strict: bool = setting(False, "STRICT", _read_bool, "refuse unknown or unsupported parameters")
-    generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models without native ones")
+    generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models that have none")
     fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL")
     limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
     mirrors: tuple[str, ...] = setting((), "MIRRORS", _read_list, "registry mirrors to try first, in order")

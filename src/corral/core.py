@@ -164,7 +164,7 @@ class ChatRequest:
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
-    generic_tools: bool = False  # prompted, grammar-bound tools for a model without native ones
+    generic_tools: bool = False  # prompted, grammar-bound tools for a model that has none
     drop_unsupported_think: bool = False
     parameters: GenerationParameters = field(default_factory=GenerationParameters)
 

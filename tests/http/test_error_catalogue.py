@@ -356,7 +356,7 @@ async def test_an_overlong_prompt_without_shift(server: RunningServer, route: st
     await expect(server, route, {**body, **long[route]}, 400, text)
 
 
-async def test_an_overlong_prompt_on_the_native_path(server: RunningServer) -> None:
+async def test_an_overlong_prompt_of_a_templated_chat(server: RunningServer) -> None:
     text = "request (99 tokens) exceeds the available context size (32 tokens), try increasing it"
     server.engine.error = (400, text, "exceed_context_size_error")
     await expect(server, "/api/chat", {"model": "jinja", "messages": USER, "truncate": False}, 400, text)

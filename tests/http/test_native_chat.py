@@ -97,7 +97,7 @@ async def test_the_models_system_and_messages_come_first(server: RunningServer) 
     assert [m["content"] for m in _body(server, "/v1/chat/completions")["messages"]] == ["before", "mine", "hi"]
 
 
-async def test_native_tool_calls_come_whole_with_parsed_arguments(server: RunningServer) -> None:
+async def test_tool_calls_of_a_templated_chat_come_whole_with_parsed_arguments(server: RunningServer) -> None:
     server.add("tools", jinja=TOOLS_JINJA)
     first = {"index": 0, "id": "x1", "function": {"name": "get_weather", "arguments": '{"ci'}}
     rest = {"index": 0, "function": {"arguments": 'ty": "Paris"}'}}
@@ -120,7 +120,7 @@ async def test_a_call_with_broken_arguments_is_content_with_a_warning(server: Ru
     assert [warning["code"] for warning in reply["warnings"]] == ["tool_call_unparsed"]
 
 
-async def test_tool_calls_in_text_are_found_on_the_rendered_path(server: RunningServer) -> None:
+async def test_tool_calls_in_text_are_found_in_a_rendered_chat(server: RunningServer) -> None:
     server.add("gotools", texts={"template": GO_TOOLS})
     server.engine.reply = 'Let me see. <call>{"name": "get_weather", "arguments": {"city": "Paris"}}'
     _, reply = await server.post("/api/chat", {"model": "gotools", "messages": USER, "tools": [WEATHER]})
@@ -130,7 +130,7 @@ async def test_tool_calls_in_text_are_found_on_the_rendered_path(server: Running
     assert reply["message"]["content"].strip() == "Let me see."
 
 
-async def test_native_thinking_is_apart_from_content(server: RunningServer) -> None:
+async def test_thinking_of_a_templated_chat_is_apart_from_content(server: RunningServer) -> None:
     server.add("thinker", jinja=THINKING_JINJA)
     server.engine.chat_deltas = [{"reasoning_content": "hmm"}, {"content": "yes"}]
     lines = await server.lines("/api/chat", {"model": "thinker", "messages": USER})
@@ -151,7 +151,7 @@ async def test_think_false_and_levels_reach_the_template(server: RunningServer) 
     assert kwargs == {"enable_thinking": True, "reasoning_effort": "high"}
 
 
-async def test_thinking_tags_are_split_on_the_rendered_path(server: RunningServer) -> None:
+async def test_thinking_tags_are_split_in_a_rendered_chat(server: RunningServer) -> None:
     server.add("gothinker", texts={"template": GO_THINKING})
     server.engine.reply = "<think> deep </think> answer"
     _, reply = await server.post("/api/chat", {"model": "gothinker", "messages": USER})

@@ -273,7 +273,7 @@ async def test_a_disk_that_fills_up_on_the_way_is_left_as_it_was(
     assert not blob_names(store)
 
 
-async def test_native_tensor_models_are_refused(registry: Registry, fake: FakeRegistry) -> None:
+async def test_tensor_models_are_refused(registry: Registry, fake: FakeRegistry) -> None:
     fake.add_model("library/mlx", "latest", {media.TENSOR: b"x"})
     with pytest.raises(RegistryError, match="this model requires MLX support, but the MLX runtime is not available"):
         await pull(registry, f"{fake.host}/library/mlx")
