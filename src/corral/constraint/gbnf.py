@@ -1,4 +1,4 @@
-"""Writes GBNF: around a grammar that a client brought, and for engines without llguidance. Pure; `fields.py` calls it."""
+"""Writes GBNF: around a grammar that a client brought, and for engines without llguidance. `fields.py` calls it."""
 
 from __future__ import annotations
 
