@@ -6,7 +6,6 @@ are quantized on a small thread pool while earlier ones are written.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from corral.create.mixture import FILE_TYPE_NUMBERS, FLOAT_TYPES, ModelShape, choose_types, in_layer_order
-from corral.create.rewrite import Sink, SourceTensor, copy_tensor, rewrite, tensor_bytes, tensors_of
+from corral.create.rewrite import Sink, SourceTensor, copy_tensor, rewrite, tensors_of
 from corral.errors import QuantizationError
+from corral.gguf.decoding import decode
+from corral.gguf.encoding import tensor_bytes
 from corral.gguf.header import GGUFHeader
 
 _PIECE_ELEMENTS = 4 * 2**20  # 16 MiB of float32
@@ -122,18 +123,8 @@ def _encode(tensor: SourceTensor, data: bytes, type_name: str) -> bytes:
 
 
 def _as_float32(tensor: SourceTensor, data: bytes) -> npt.NDArray[np.float32]:
-    name, width = tensor.info.type_name, tensor.info.shape[0]
-    if name == "F32":
-        return np.frombuffer(data, "<f4").reshape(-1, width)
-    if name == "F16":
-        return np.frombuffer(data, "<f2").reshape(-1, width).astype(np.float32)
-    if name == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(-1, width)
     try:
-        rows = len(data) // math.ceil(tensor_bytes((width,), name))
-        decoded = libgguf.dequantize_rows(
-            np.frombuffer(data, np.uint8).reshape(rows, -1), gguf.GGMLQuantizationType[name], width
-        )
-    except (KeyError, ValueError) as error:
-        raise QuantizationError(f"tensor {tensor.info.name} has type {name}, which cannot be requantized") from error
-    return np.asarray(decoded, np.float32)
+        return decode(data, tensor.info.type_name, tensor.info.shape[0])
+    except ValueError as error:
+        name, kind = tensor.info.name, tensor.info.type_name
+        raise QuantizationError(f"tensor {name} has type {kind}, which cannot be requantized") from error

@@ -6,24 +6,16 @@ one tensor, whatever the model's size. Callers: `finish.py`, `quantize.py`.
 
 from __future__ import annotations
 
-import os
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from corral.gguf.cursor import Cursor
+from corral.gguf.encoding import encode_preamble, encode_scalar, encode_tensors, encode_text, tensor_bytes
 from corral.gguf.header import GGUFHeader, TensorInfo
-from corral.gguf.reader import MAGIC
-from corral.gguf.types import SCALAR_FORMATS, TENSOR_TYPES, ValueType
+from corral.gguf.types import ValueType
 
 PIECE_BYTES = 8 * 2**20
-_VERSION = 3
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
-_TYPE_IDS = {name: number for number, (name, _, _) in TENSOR_TYPES.items()}
-_TYPE_SIZES = {name: (elements, size) for name, elements, size in TENSOR_TYPES.values()}
 
 
 class Sink(Protocol):
@@ -72,11 +64,12 @@ def rewrite(
     `put` sets keys, `drop` leaves keys out. Raises OSError (NotEnoughSpace from a BlobWriter), and what `read` raises.
     """
     put = dict(put or {})
-    kept = [pair for pair in _metadata(base.path) if pair.key not in put and pair.key not in drop]
-    sink.write(MAGIC + _U32.pack(_VERSION) + _U64.pack(len(tensors)) + _U64.pack(len(kept) + len(put)))
-    written = 24 + _copy_metadata(sink, base.path, kept)
+    kept = [key for key in base.spans if key not in put and key not in drop]
+    head = encode_preamble(len(tensors), len(kept) + len(put))
+    sink.write(head)
+    written = len(head) + _copy_metadata(sink, base, kept)
     table = b"".join(_encode_pair(key, value) for key, value in put.items())
-    table += _tensor_table(tensors, base.alignment)
+    table += encode_tensors([(tensor.info.name, tensor.info.shape, kind) for tensor, kind in tensors], base.alignment)
     written += len(table)
     sink.write(table + bytes(-written % base.alignment))
     done = 0
@@ -92,58 +85,17 @@ def rewrite(
         yield done
 
 
-def tensor_bytes(shape: Sequence[int], type_name: str) -> int:
-    """Bytes of a tensor of this shape (fastest dimension first) in this type."""
-    elements, size = _TYPE_SIZES[type_name]
-    count = 1
-    for extent in shape:
-        count *= extent
-    return count // elements * size
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """A metadata entry as a range of its file's bytes, key and value together."""
-
-    key: str
-    start: int
-    end: int
-
-
-def _metadata(path: Path) -> list[_Pair]:
-    pairs = []
-    with path.open("rb", buffering=0) as file:
-        cursor = Cursor(file.fileno(), os.fstat(file.fileno()).st_size, 16)
-        for _ in range(cursor.number(_U64, "the number of keys")):
-            start = cursor.position
-            key = cursor.string("a key")
-            _skip_value(cursor, ValueType(cursor.number(_U32, key)), key)
-            pairs.append(_Pair(key, start, cursor.position))
-    return pairs
-
-
-def _skip_value(cursor: Cursor, kind: ValueType, key: str) -> None:
-    if kind is ValueType.STRING:
-        cursor.skip_strings(1, key)
-    elif kind is ValueType.ARRAY:
-        element = ValueType(cursor.number(_U32, key))
-        length = cursor.number(_U64, key)
-        if element is ValueType.STRING:
-            cursor.skip_strings(length, key)
-        else:
-            cursor.skip(length * struct.calcsize(f"<{SCALAR_FORMATS[element]}"), key)
-    else:
-        cursor.skip(struct.calcsize(f"<{SCALAR_FORMATS[kind]}"), key)
-
-
-def _copy_metadata(sink: Sink, path: Path, pairs: Sequence[_Pair]) -> int:
+def _copy_metadata(sink: Sink, base: GGUFHeader, keys: Sequence[str]) -> int:
     written = 0
-    with path.open("rb") as file:
-        for pair in pairs:
-            file.seek(pair.start)
-            for piece in _pieces(file, pair.end - pair.start):
+    with base.path.open("rb") as file:
+        for key in keys:
+            start, end = base.spans[key]
+            name = encode_text(key)
+            sink.write(name)
+            file.seek(start)
+            for piece in _pieces(file, end - start):
                 sink.write(piece)
-                written += len(piece)
+            written += len(name) + end - start
     return written
 
 
@@ -157,28 +109,6 @@ def _pieces(file: BinaryIO, size_bytes: int) -> Iterator[bytes]:
         yield piece
 
 
-def _encode_text(text: str) -> bytes:
-    data = text.encode()
-    return _U64.pack(len(data)) + data
-
-
 def _encode_pair(key: str, value: MetadataValue) -> bytes:
-    if isinstance(value, str):
-        return _encode_text(key) + _U32.pack(ValueType.STRING) + _encode_text(value)
-    return _encode_text(key) + _U32.pack(ValueType.UINT32) + _U32.pack(value)
-
-
-def _tensor_table(tensors: Sequence[tuple[SourceTensor, str]], alignment: int) -> bytes:
-    entries, offset = [], 0
-    for tensor, type_name in tensors:
-        shape = tensor.info.shape
-        entries.append(
-            _encode_text(tensor.info.name)
-            + _U32.pack(len(shape))
-            + struct.pack(f"<{len(shape)}Q", *shape)
-            + _U32.pack(_TYPE_IDS[type_name])
-            + _U64.pack(offset)
-        )
-        size = tensor_bytes(shape, type_name)
-        offset += size + -size % alignment
-    return b"".join(entries)
+    kind = ValueType.STRING if isinstance(value, str) else ValueType.UINT32
+    return encode_text(key) + encode_scalar(kind, value)

@@ -83,6 +83,7 @@ class GGUFHeader:
     file_size: int
     metadata: Mapping[str, GGUFValue]
     tensors: tuple[TensorInfo, ...]
+    spans: Mapping[str, tuple[int, int]]  # where each key's value is in the file, its type included: start, end
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value by Ollama's rule: `general.` and `tokenizer.` keys as they are, others below the architecture.

@@ -60,18 +60,23 @@ class _HeaderReader:
         tensor_count = self._count("tensors", MAX_TENSORS, _SMALLEST_TENSOR_BYTES)
         key_count = self._count("keys", MAX_KEYS, _SMALLEST_KEY_BYTES)
         metadata: dict[str, GGUFValue] = {}
+        spans: dict[str, tuple[int, int]] = {}
         for _ in range(key_count):
             key = self._text("a key")
             if key in metadata:
                 raise InvalidGGUF(f"key {key!r} is there twice", cursor.position)
+            start = cursor.position
             metadata[key] = self._value(key)
+            spans[key] = (start, cursor.position)
         alignment = self._alignment(metadata)
         entries = [self._tensor() for _ in range(tensor_count)]
         data_start = -(-cursor.position // alignment) * alignment
         tensors = tuple(self._place(entry, data_start, alignment) for entry in entries)
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise InvalidGGUF("two tensors have the same name")
-        return GGUFHeader(self._path, version, alignment, cursor.size, MappingProxyType(metadata), tensors)
+        return GGUFHeader(
+            self._path, version, alignment, cursor.size, MappingProxyType(metadata), tensors, MappingProxyType(spans)
+        )
 
     def _read_preamble(self) -> int:
         magic = self._cursor.take(len(MAGIC), "the magic")
