@@ -13,6 +13,7 @@ CorralError
 ├── ModelDamaged              a manifest or a layer on disk is not what it should be
 ├── DigestMismatch
 ├── InvalidGGUF
+├── UntranslatableModel       a file in Ollama's layout that cannot be written anew for the engine
 ├── QuantizationError
 ├── NotEnoughSpace / NotEnoughMemory
 ├── QueueFull
@@ -157,6 +158,15 @@ class InvalidGGUF(CorralError):
         super().__init__(f"invalid GGUF: {why}" + (f" (at byte {offset})" if offset else ""))
         self.why = why
         self.offset = offset
+
+
+class UntranslatableModel(CorralError):
+    """A file in one of Ollama's own layouts whose parts do not fit that layout; `part` names the tensor or key."""
+
+    def __init__(self, part: str, why: str) -> None:
+        super().__init__(f"the model cannot be brought into the engine's layout: {part}: {why}")
+        self.part = part
+        self.why = why
 
 
 class QuantizationError(CorralError):
