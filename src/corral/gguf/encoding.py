@@ -43,7 +43,10 @@ def encode_array_head(kind: ValueType, length: int) -> bytes:
 
 def encode_array(kind: ValueType, values: Sequence[Scalar]) -> bytes:
     """A whole array with its type before it."""
-    return encode_array_head(kind, len(values)) + b"".join(_element(kind, value) for value in values)
+    head = encode_array_head(kind, len(values))
+    if kind is ValueType.STRING:
+        return head + b"".join(encode_text(str(value)) for value in values)
+    return head + struct.pack(f"<{len(values)}{SCALAR_FORMATS[kind]}", *values)
 
 
 def encode_tensors(tensors: Iterable[tuple[str, Sequence[int], str]], alignment: int) -> bytes:

@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from corral.errors import UntranslatableModel
 from corral.gguf import GGUFArray, GGUFHeader, TensorInfo
 from corral.gguf.cursor import Cursor
-from corral.gguf.encoding import Scalar
+from corral.gguf.encoding import Scalar, encode_array_head
 from corral.gguf.types import SCALAR_FORMATS, ValueType
 from corral.translate.content import Span
 from corral.translate.recipes import Recipe, passed, renamed
 from corral.translate.translation import MetadataValue, Translation
 
 MAX_NAME_BYTES = 63  # of a tensor: GGML_MAX_NAME less its final zero
+MAX_LAYERS = 4096  # what an array with an element a layer may have; the engine's bound is 512
+MEDIA_TENSORS = ("v.", "mm.", "a.", "s.", "model.vision_tower.")  # encoders and projectors inside a text model's file
+_MEDIA_KEYS = ("vision", "audio", "mm", "sam")
 _ARCHITECTURE = "general.architecture"
+_INTEGERS = {kind for kind, letter in SCALAR_FORMATS.items() if letter in "bBhHiIqQ"}
 
 
 class View:
@@ -52,6 +56,18 @@ class View:
         if value is not None and not isinstance(value, GGUFArray):
             raise UntranslatableModel(f"key {key!r}", "is no array")
         return value
+
+    def integers(self, key: str, limit: int = MAX_LAYERS) -> list[int]:
+        """The elements of an array of whole numbers, none when there is no such key; raises when it is another thing.
+
+        `limit` bounds the length: by default as many as a model can have layers.
+        """
+        array = self.array(key)
+        if array is None:
+            return []
+        if array.type not in _INTEGERS or array.length > limit:
+            raise UntranslatableModel(f"key {key!r}", f"is no array of up to {limit} whole numbers")
+        return array.read()
 
     def source(self, name: str) -> TensorInfo | None:
         """A tensor of the source."""
@@ -108,6 +124,10 @@ class View:
             start, end = self.header.spans[key]
             self._metadata[to] = MetadataValue(b"", Span(start, end - start))
 
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Set an array of UINT8, whatever the key was."""
+        self._metadata[key] = MetadataValue(encode_array_head(ValueType.UINT8, len(data)) + data)
+
     def rename(self, names: Mapping[str, str]) -> None:
         """Rename keys of the new file that are there; one of that name that is there already stays."""
         for key, to in names.items():
@@ -137,10 +157,22 @@ class View:
         """Leave out all tensors whose names begin so."""
         self._recipes = {name: one for name, one in self._recipes.items() if not name.startswith(prefixes)}
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Leave out the tensors of these names."""
+        gone = set(names)
+        self._recipes = {name: one for name, one in self._recipes.items() if name not in gone}
+
     def add(self, *recipes: Recipe) -> None:
         """Put tensors in, in place of those of the same names."""
         for recipe in recipes:
             self._recipes[recipe.name] = recipe
+
+    def text_only(self) -> None:
+        """Leave out what is for eyes and ears, tensors and keys."""
+        self.leave_out(*MEDIA_TENSORS)
+        self.drop(
+            *(f"{name}.{part}." for name in (self.header.architecture, self.architecture) for part in _MEDIA_KEYS)
+        )
 
     def take(self, *prefixes: str) -> None:
         """Put the source's tensors in whose names begin so."""
@@ -152,19 +184,32 @@ class View:
         if recipe is not None:
             self._recipes[name] = change(recipe)
 
+    def rename_tensor(self, old: str, new: str) -> None:
+        """Rename one tensor, if it is there; raises UntranslatableModel when the new name is taken."""
+        if old in self._recipes:
+            self._rename_all({old: new})
+
     def rename_tensors(self, parts: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         """Replace parts of names, one rule after the other; a rule applies to the first place in a name.
 
         Raises UntranslatableModel when two tensors end up with one name.
         """
         for old, new in parts.items() if isinstance(parts, Mapping) else parts:
-            after: dict[str, Recipe] = {}
-            for name, recipe in self._recipes.items():
-                to = name.replace(old, new, 1)
-                if to in after or (to != name and to in self._recipes):
-                    raise UntranslatableModel(f"tensor {name!r}", f"there is a {to!r} already")
-                after[to] = renamed(recipe, to) if to != name else recipe
-            self._recipes = after
+            self._rename_all({name: name.replace(old, new, 1) for name in self._recipes if old in name})
+
+    def rename_ends(self, ends: Mapping[str, str]) -> None:
+        """Replace the ends of names; raises as `rename_tensors` does."""
+        for old, new in ends.items():
+            self._rename_all({name: name[: -len(old)] + new for name in self._recipes if name.endswith(old)})
+
+    def _rename_all(self, names: Mapping[str, str]) -> None:
+        after: dict[str, Recipe] = {}
+        for name, recipe in self._recipes.items():
+            to = names.get(name, name)
+            if to in after or (to != name and to in self._recipes):
+                raise UntranslatableModel(f"tensor {name!r}", f"there is a {to!r} already")
+            after[to] = renamed(recipe, to) if to != name else recipe
+        self._recipes = after
 
     def finish(self) -> Translation:
         """The file as it is by now; raises UntranslatableModel for names that the engine cannot hold."""

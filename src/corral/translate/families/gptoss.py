@@ -7,7 +7,8 @@ from corral.gguf.types import ValueType
 from corral.translate.family import Family
 from corral.translate.view import View
 
-_TENSORS = {".attn_out.": ".attn_output.", ".attn_sinks": ".attn_sinks.weight", ".ffn_norm.": ".post_attention_norm."}
+_TENSORS = {".attn_out.": ".attn_output.", ".ffn_norm.": ".post_attention_norm."}
+_ENDS = {".attn_sinks": ".attn_sinks.weight"}
 
 
 def _recognizes(_header: GGUFHeader) -> bool:
@@ -24,6 +25,7 @@ def _text(view: View) -> None:
         )
     view.put("tokenizer.ggml.pre", ValueType.STRING, "gpt-4o")  # the files say default, which splits otherwise
     view.rename_tensors(_TENSORS)
+    view.rename_ends(_ENDS)
 
 
 FAMILY = Family("gptoss", ("gptoss",), _recognizes, _text)
