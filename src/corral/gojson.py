@@ -17,11 +17,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character; Go's decoder mad
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def encode(value: Any, *, sort_keys: bool = False, html: bool = True, spaced: bool = False) -> str:
-    """JSON text of plain data; `spaced` puts a blank after commas and colons (Go templates of tools need it not)."""
-    item, colon = (", ", ": ") if spaced else (",", ":")
+def encode(value: Any, *, sort_keys: bool = False, html: bool = True, spaced: bool = False, indent: int = 0) -> str:
+    """JSON text of plain data; `spaced` puts a blank after commas and colons (Go templates of tools need it not).
 
-    def write(node: Any) -> str:
+    `indent`: blanks a level, a line an item, as json.MarshalIndent.
+    """
+    colon = ": " if spaced or indent else ":"
+
+    def write(node: Any, level: int) -> str:
         if isinstance(node, str):
             return _string(node, html=html)
         if node is None or isinstance(node, bool):
@@ -32,10 +35,17 @@ def encode(value: Any, *, sort_keys: bool = False, html: bool = True, spaced: bo
             return format_float(node)
         if isinstance(node, dict):
             pairs = sorted(node.items()) if sort_keys else node.items()
-            return "{" + item.join(_string(str(k), html=html) + colon + write(v) for k, v in pairs) + "}"
-        return "[" + item.join(write(child) for child in node) + "]"
+            items = [_string(str(key), html=html) + colon + write(child, level + 1) for key, child in pairs]
+            return "{" + join(items, level) + "}"
+        return "[" + join([write(child, level + 1) for child in node], level) + "]"
 
-    return write(value)
+    def join(items: list[str], level: int) -> str:
+        if not indent or not items:
+            return (", " if spaced else ",").join(items)
+        margin = "\n" + " " * indent * (level + 1)
+        return margin + ("," + margin).join(items) + "\n" + " " * indent * level
+
+    return write(value, 0)
 
 
 def encode_blob(value: Any, *, sort_keys: bool = False) -> bytes:
