@@ -12,11 +12,11 @@ from typing import Any
 
 from corral.core import Message, Notice, Think, Tool, ToolCall
 from corral.gotemplate import JSONList, JSONMap, NilJSONList, NilList, Struct, Template, TypeNames, parse
+from corral.prompt.govalues import as_floats
 
 DEFAULT_TEMPLATE = parse("{{ .Prompt }}")  # what a model without a template layer has
 _OUTPUT_BASE = 16 * 1024 * 1024  # characters; the tools' JSON and a template's own text fit in it many times
 _OUTPUT_FACTOR = 8  # a template repeats its input at most this often
-_EXACT = 2**53  # whole numbers up to here are exact as floats
 _PARAMETER_KEYS = frozenset(("type", "$defs", "items", "required", "properties"))
 _PROPERTY_KEYS = frozenset(("anyOf", "type", "items", "description", "enum", "properties", "required"))
 _ANNOTATIONS = frozenset(("title", "$schema", "$id", "$comment", "default", "examples", "additionalProperties"))
@@ -174,25 +174,10 @@ def _message(message: Message) -> Struct:
 
 
 def _tool_call(call: ToolCall) -> Struct:
-    arguments = JSONMap((name, _floats(value)) for name, value in call.arguments.items())
+    arguments = JSONMap((name, as_floats(value)) for name, value in call.arguments.items())
     fields = {"Index": call.index, "Name": call.name, "Arguments": arguments}
     function = Struct("template.templateToolCallFunction", fields)
     return Struct("template.templateToolCall", {"ID": call.id, "Function": function})
-
-
-def _floats(value: Any) -> Any:
-    """JSON data as Go decodes it: every number is a float64. Whole numbers that would lose digits stay as they are."""
-    match value:
-        case bool():
-            return value
-        case int():
-            return float(value) if abs(value) <= _EXACT else value
-        case dict():
-            return {key: _floats(item) for key, item in value.items()}
-        case list():
-            return [_floats(item) for item in value]
-        case _:
-            return value
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -210,7 +195,7 @@ def _type_names(value: Any) -> TypeNames:
 
 def _tool(tool: Tool) -> Struct:
     """A tool as templates see it. Keywords outside of Ollama's subset are not shown: `schema_notices` says so."""
-    schema = _floats(tool.parameters)
+    schema = as_floats(tool.parameters)
     properties = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
     required = schema.get("required")
     required = [str(name) for name in required] if isinstance(required, list) else []
