@@ -53,10 +53,10 @@ class Layout:
 
 def recognize(header: GGUFHeader) -> Layout | None:
     """The layout of a file; None when llama.cpp loads it as it is, or nobody knows it. Reads nothing but the header."""
+    projector = PROJECTORS.get(header.architecture)
     for family in FAMILIES.get(header.architecture, ()):
         if family.recognizes(header):
-            return Layout(family.name, header, family, PROJECTORS.get(family.name))
-    alone = PROJECTORS.get(header.architecture)  # a file that is nothing but a projector
-    if alone is not None and alone.recognizes(header):
-        return Layout(header.architecture, header, None, alone)
+            return Layout(family.name, header, family, projector)
+    if projector is not None and projector.recognizes(header):  # a file that is nothing but a projector
+        return Layout(header.architecture, header, None, projector)
     return None

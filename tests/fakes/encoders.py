@@ -1,0 +1,96 @@
+"""Files in Ollama's monolithic layouts with the encoder of a family in them, tiny; and the projector made of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from corral.gguf import GGUFHeader, read_header
+from corral.translate import write
+from corral.translate.projectors import PROJECTORS
+from corral.translate.view import View
+
+WIDTH, HEADS, BLOCKS, FEED, TEXT = 8, 2, 2, 12, 16
+Arrays = dict[str, np.ndarray[Any, Any]]
+Shapes = Mapping[str, Sequence[int]]  # in numpy's order
+
+
+def encoder_file(
+    path: Path, architecture: str, keys: Mapping[str, Any], shapes: Shapes, types: Mapping[str, str] | None = None
+) -> GGUFHeader:
+    """A file with these keys (below the architecture) and tensors of random values, float32 where `types` is silent."""
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in keys.items():
+        _add(
+            writer, key if "." in key and key.split(".")[0] in {"tokenizer", "clip"} else f"{architecture}.{key}", value
+        )
+    random = np.random.default_rng(7)
+    for name, shape in shapes.items():
+        kind = gguf.GGMLQuantizationType[(types or {}).get(name, "F32")]
+        array = random.normal(size=tuple(shape)).astype(np.float32)
+        raw = kind is not gguf.GGMLQuantizationType.F32
+        writer.add_tensor(name, gguf.quants.quantize(array, kind) if raw else array, raw_dtype=kind if raw else None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return read_header(path)
+
+
+def projector_of(header: GGUFHeader) -> tuple[GGUFHeader, Arrays]:
+    """The projector's file that is made of this one: its header and its tensors, decoded, in numpy's order."""
+    view = View(header, empty=True)
+    PROJECTORS[header.architecture].plan(view)
+    plan = view.finish()
+    path = header.path.with_suffix(".mmproj")
+    with path.open("wb") as file:
+        write(header.path, plan, file)
+    assert path.stat().st_size == plan.size_bytes
+    return read_header(path), arrays_of(path)
+
+
+def arrays_of(path: Path) -> Arrays:
+    """All tensors of a file, decoded, in numpy's order."""
+    return {
+        tensor.name: np.array(
+            gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape.tolist()[::-1])
+        )
+        for tensor in gguf.GGUFReader(path).tensors
+    }
+
+
+def vision_keys(**more: Any) -> dict[str, Any]:
+    """What all families say of their eyes."""
+    return {
+        "embedding_length": TEXT,
+        "vision.block_count": BLOCKS,
+        "vision.embedding_length": WIDTH,
+        "vision.feed_forward_length": FEED,
+        "vision.attention.head_count": HEADS,
+        "vision.attention.layer_norm_epsilon": 1e-6,
+        "vision.patch_size": 4,
+        "vision.image_size": 16,
+        **more,
+    }
+
+
+def in_blocks(shapes: Shapes, prefix: str = "v") -> dict[str, Sequence[int]]:
+    """These tensors in every block."""
+    return {f"{prefix}.blk.{block}.{name}": shape for block in range(BLOCKS) for name, shape in shapes.items()}
+
+
+def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
