@@ -46,7 +46,7 @@ TOKENS = ["<s>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
 
 
 def made(
-    tmp_path: Path, tokens: list[str], shapes: dict[str, Any] | None = None, **types: str
+    tmp_path: Path, tokens: list[str], shapes: dict[str, Any] | None = None, types: dict[str, str] | None = None
 ) -> tuple[Arrays, Arrays, dict[str, str]]:
     """(the file's tensors, the projector's, the projector's types)."""
     keys = vision_keys(**{"embedding_length": 32, "spatial_merge_size": 2, "tokenizer.ggml.tokens": tokens})
@@ -63,7 +63,7 @@ def llama_order(rows: Any) -> Any:
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
 def test_q_and_k_are_reordered_whatever_their_type_and_v_is_not(tmp_path: Path, kind: str) -> None:
     wide = {f"v.blk.{block}.attn_{part}.weight": (WIDTH, 32) for block in range(BLOCKS) for part in "qk"}
-    before, after, types = made(tmp_path, TOKENS, wide, **dict.fromkeys(wide, kind))
+    before, after, types = made(tmp_path, TOKENS, wide, dict.fromkeys(wide, kind))
     for name in wide:
         assert np.array_equal(after[name], llama_order(before[name]))
         assert types[name] == kind
@@ -72,7 +72,7 @@ def test_q_and_k_are_reordered_whatever_their_type_and_v_is_not(tmp_path: Path, 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0"])
 def test_a_line_of_patches_ends_with_the_embedding_of_its_token(tmp_path: Path, kind: str) -> None:
-    before, after, types = made(tmp_path, TOKENS, **{"token_embd.weight": kind})
+    before, after, types = made(tmp_path, TOKENS, types={"token_embd.weight": kind})
     assert np.array_equal(after["v.token_embd.img_break"], before["token_embd.weight"][2])
     assert types["v.token_embd.img_break"] == "F32"
 

@@ -32,7 +32,7 @@ SHAPES: dict[str, Any] = {
 }
 
 
-def model(tmp_path: Path, shapes: dict[str, Any] | None = None, **types: str) -> Any:
+def model(tmp_path: Path, shapes: dict[str, Any] | None = None, types: dict[str, str] | None = None) -> Any:
     return encoder_file(tmp_path / "m.gguf", "nemotron_h_omni", vision_keys(), {**SHAPES, **(shapes or {})}, types)
 
 
@@ -49,7 +49,7 @@ def test_resampling_keeps_the_corners_and_is_linear_between() -> None:
 @pytest.mark.parametrize("kind", ["F32", "F16"])
 @pytest.mark.parametrize("shape", [(36, WIDTH), (WIDTH, 36), (1, 36, WIDTH)])
 def test_positions_fit_the_picture_however_they_lie(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
-    header = model(tmp_path, {"v.position_embd": shape}, **{"v.position_embd": kind})
+    header = model(tmp_path, {"v.position_embd": shape}, {"v.position_embd": kind})
     before = arrays_of(header.path)["v.position_embd"]
     rows = before.reshape(36, WIDTH) if shape[-1] == WIDTH else before.reshape(WIDTH, 36).T
     made, after = projector_of(header)
@@ -59,7 +59,7 @@ def test_positions_fit_the_picture_however_they_lie(tmp_path: Path, shape: tuple
 
 
 def test_the_kernel_and_the_registers_are_float32_as_the_engine_reads_them(tmp_path: Path) -> None:
-    header = model(tmp_path, **dict.fromkeys(("v.cls_embd", "v.patch_embd.weight"), "F16"))
+    header = model(tmp_path, types=dict.fromkeys(("v.cls_embd", "v.patch_embd.weight"), "F16"))
     before, (made, after) = arrays_of(header.path), projector_of(header)
     assert np.array_equal(after["v.patch_embd.weight"], before["v.patch_embd.weight"].reshape(WIDTH, 3, 4, 4))
     assert np.array_equal(after["v.class_embd"], before["v.cls_embd"])
