@@ -6,6 +6,7 @@ those of the kit's checker: the first token's five best within 0.4, every token'
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from corral.translate import recognize, write
 GOLDEN = Path(__file__).parents[1] / "golden" / "library"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "library"
 _FIRST_TOLERANCE, _LATER_TOLERANCE, _SMALLEST_COSINE = 0.4, 0.5, 0.999
-_MODEL = "application/vnd.ollama.image.model"
+_NEAR_TIE = 0.25  # between a step's two best: either may be drawn, and all that follows differs
+_MODEL, _PROJECTOR = "application/vnd.ollama.image.model", "application/vnd.ollama.image.projector"
 
 Answer = dict[str, Any]
 
@@ -45,9 +47,12 @@ class KitModel:
     @property
     def weights(self) -> Path:
         """The blob with the text model."""
-        layers = json.loads((self.folder / "models" / self.name / "manifest.json").read_text())["layers"]
-        digest: str = next(layer["digest"] for layer in layers if layer["mediaType"] == _MODEL)
-        return self.folder / "models" / self.name / digest.replace(":", "-")
+        return self._blobs(_MODEL)[0]
+
+    @property
+    def projectors(self) -> list[Path]:
+        """The blobs of projectors of their own."""
+        return self._blobs(_PROJECTOR)
 
     @property
     def reference(self) -> Answer:
@@ -56,6 +61,15 @@ class KitModel:
         alternative = reference.get("alt") or {}
         return reference | {key: value for key, value in alternative.items() if key not in ("why", "api")}
 
+    def _blobs(self, media_type: str) -> list[Path]:
+        folder = self.folder / "models" / self.name
+        layers = json.loads((folder / "manifest.json").read_text())["layers"]
+        return [folder / layer["digest"].replace(":", "-") for layer in layers if layer["mediaType"] == media_type]
+
+    def medium(self, name: str) -> str:
+        """One of the kit's pictures or sounds, in base64."""
+        return base64.b64encode((self.folder / "images" / name).read_bytes()).decode()
+
 
 def translated(source: Path, target: Path) -> Path:
     """The text model of a library file as the engine loads it: a new file at `target`, or the source itself."""
@@ -63,6 +77,18 @@ def translated(source: Path, target: Path) -> Path:
     plan = layout.text_plan() if layout is not None else None
     if plan is None:
         return source
+    with target.open("wb") as file:
+        write(source, plan, file)
+    assert target.stat().st_size == plan.size_bytes
+    return target
+
+
+def translated_projector(source: Path, target: Path) -> Path | None:
+    """The projector that is in a library file, at `target`; None where the engine can use none."""
+    layout = recognize(read_header(source))
+    plan = layout.projector_plan() if layout is not None else None
+    if plan is None:
+        return None
     with target.open("wb") as file:
         write(source, plan, file)
     assert target.stat().st_size == plan.size_bytes
@@ -90,6 +116,33 @@ async def differing_completions(client: RunnerClient, reference: Answer) -> list
     return differing
 
 
+async def differing_media(client: RunnerClient, model: KitModel, kind: str) -> list[str]:
+    """The pictures (`images`) or sounds (`sounds`) that the engine describes otherwise, greedily."""
+    marker = str((await client.props())["media_marker"])
+    differing = []
+    for entry in model.reference.get(kind, []):
+        prompt = {
+            "prompt_string": entry["prompt"].replace("<__media__>", marker),
+            "multimodal_data": [model.medium(entry["image"])],
+        }
+        clear = _clear_steps(entry)
+        why = _difference(
+            (await _continue(client, prompt, len(entry["ids"])))[:clear],
+            entry | {"ids": entry["ids"][:clear], "steps": entry["steps"][:clear]},
+        )
+        if why:
+            differing.append(f"{entry['image']}: {why}")
+    return differing
+
+
+def _clear_steps(entry: Answer) -> int:
+    """How many steps have one best token; at least one."""
+    for index, step in enumerate(entry["steps"]):
+        if index and step[0][1] - step[1][1] < _NEAR_TIE:
+            return index
+    return len(entry["steps"])
+
+
 async def differing_embeddings(client: RunnerClient, reference: Answer) -> list[str]:
     """The texts of which the engine makes other vectors."""
     differing = []
@@ -101,7 +154,9 @@ async def differing_embeddings(client: RunnerClient, reference: Answer) -> list[
     return differing
 
 
-async def _continue(client: RunnerClient, prompt: list[int], count: int) -> list[tuple[int, dict[int, float]]]:
+async def _continue(
+    client: RunnerClient, prompt: list[int] | dict[str, Any], count: int
+) -> list[tuple[int, dict[int, float]]]:
     """The drawn token and the logprobs of the five best, step by step."""
     body = {"prompt": prompt, "n_predict": count, "n_probs": 5, "temperature": 0, "top_k": 1, "cache_prompt": False}
     steps: list[tuple[int, dict[int, float]]] = []
