@@ -23,6 +23,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BLOCK_PREFIX = {"vision": "v", "audio": "a"}
 _BLOCK_LEAVES = ("attn_out", "ffn_up", "ffn_down")  # weights that the engine wants of every block
+_MERGED, _APART = ("attn_qkv",), ("attn_q", "attn_k", "attn_v")  # and one of these
 
 
 def has_eyes(header: GGUFHeader) -> bool:
@@ -98,14 +99,19 @@ class Encoder:
                 raise UntranslatableModel(f"key {self._source(key)!r}", f"has {len(values)} values for three colours")
             self._view.put_array(self._target(key), ValueType.FLOAT32, values)
 
-    def finish(self, *float32: str) -> None:
-        """Widen vectors and the tensors that end so; raises UntranslatableModel for a block without its weights."""
+    def finish(self, *float32: str, leaves: Sequence[str] = ()) -> None:
+        """Widen vectors and the tensors that end so; raises UntranslatableModel for a block without its weights.
+
+        `leaves`: weights of every block that the engine wants besides those of all encoders.
+        """
         tensors = self._view.tensors
         for name, recipe in list(tensors.items()):
             if len(recipe.shape) < 2 or name.endswith(float32):
                 self._view.change(name, widened)
-        prefix = _BLOCK_PREFIX[self._modality]
-        need(self._view, *(f"{prefix}.blk.{n}.{leaf}.weight" for n in range(self._blocks) for leaf in _BLOCK_LEAVES))
+        for block in range(self._blocks):
+            place = f"{_BLOCK_PREFIX[self._modality]}.blk.{block}"
+            attention = _MERGED if f"{place}.attn_qkv.weight" in tensors else _APART
+            need(self._view, *(f"{place}.{leaf}.weight" for leaf in (*attention, *_BLOCK_LEAVES, *leaves)))
 
     def _source(self, key: str) -> str:
         """A key's full name in the source; one that begins with a dot stands outside the encoder."""

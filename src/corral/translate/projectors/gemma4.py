@@ -23,6 +23,17 @@ _SOUND_TENSORS = (
     (".layer_pre_norm.", ".ln2."),
     (".linear_pos.", ".attn_k_rel."),
 )
+_SOUND_LEAVES = (
+    "attn_k_rel",
+    "conv_dw",
+    "conv_norm",
+    "conv_pw1",
+    "conv_pw2",
+    "ffn_norm",
+    "ffn_norm_1",
+    "ffn_up_1",
+    "ffn_down_1",
+)
 
 
 def _plan(view: View) -> None:
@@ -42,7 +53,7 @@ def _add_ears(view: View) -> None:
     ears.integer("projection_dim", ".embedding_length")
     ears.number("attention.layer_norm_epsilon", default=_EPSILON)
     view.rename_tensors(_SOUND_TENSORS)
-    ears.finish(".conv_dw.weight", "a.conv1d.0.weight", "a.conv1d.1.weight")
+    ears.finish(".conv_dw.weight", "a.conv1d.0.weight", "a.conv1d.1.weight", leaves=_SOUND_LEAVES)
     need(view, "a.conv1d.0.weight", "a.conv1d.1.weight", "a.input_projection.weight", "mm.a.input_projection.weight")
 
 

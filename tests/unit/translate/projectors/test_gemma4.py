@@ -47,6 +47,13 @@ EARS: dict[str, Any] = {
             "layer_pre_norm.weight": (WIDTH,),
             "linear_pos.weight": (WIDTH, WIDTH),
             "conv_dw.weight": (WIDTH, 5),
+            "conv_norm.weight": (WIDTH,),
+            "conv_pw1.weight": (2 * WIDTH, WIDTH),
+            "conv_pw2.weight": (WIDTH, WIDTH),
+            "ffn_norm.weight": (WIDTH,),
+            "ffn_norm_1.weight": (WIDTH,),
+            "ffn_up_1.weight": (FEED, WIDTH),
+            "ffn_down_1.weight": (WIDTH, FEED),
             "ffn_up.weight": (FEED, WIDTH),
             "ffn_down.weight": (WIDTH, FEED),
         },
@@ -121,8 +128,19 @@ def test_kernels_and_bounds_are_float32_and_matrices_stay(tmp_path: Path) -> Non
     assert kinds["a.blk.0.attn_q.weight"] == "BF16"
 
 
-@pytest.mark.parametrize("name", ["a.conv1d.1.weight", "mm.a.input_projection.weight", "v.position_embd.weight"])
-def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("a.conv1d.1.weight", "a.conv1d.1.weight"),
+        ("mm.a.input_projection.weight", "mm.a.input_projection.weight"),
+        ("v.position_embd.weight", "v.position_embd.weight"),
+        ("v.blk.1.attn_k.weight", "v.blk.1.attn_k.weight"),
+        # without these the engine starts, and dies of the first sound
+        ("a.blk.1.linear_pos.weight", "a.blk.1.attn_k_rel.weight"),
+        ("a.blk.0.conv_pw2.weight", "a.blk.0.conv_pw2.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(tmp_path: Path, name: str, named: str) -> None:
     shapes = {key: shape for key, shape in {**EYES, **EARS}.items() if key != name}
-    with pytest.raises(UntranslatableModel, match=f"tensor '{name}': is not there"):
+    with pytest.raises(UntranslatableModel, match=f"tensor '{named}': is not there"):
         projector_of(model(tmp_path, shapes))
