@@ -100,18 +100,51 @@ class Rearranged:
 
     def pieces(self, source: Source) -> Iterator[Span | bytes]:
         """Many groups at once where they are small, unit by unit where a group is larger than a piece."""
+        if not self.size_bytes:
+            return
         group_bytes = self.unit_bytes * self.group
         if group_bytes > PIECE_BYTES:
             for number in range(self.groups):
                 for index in self.order:
                     yield Span(self.offset + number * group_bytes + index * self.unit_bytes, self.unit_bytes)
             return
-        at_once = max(1, PIECE_BYTES // max(1, group_bytes))
+        at_once = PIECE_BYTES // group_bytes
         for first in range(0, self.groups, at_once):
             count = min(at_once, self.groups - first)
             data = source.read(Span(self.offset + first * group_bytes, count * group_bytes))
             units = np.frombuffer(data, np.uint8).reshape(count, self.group, self.unit_bytes)
             yield units[:, list(self.order)].tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Alternating:
+    """Equally many units of several runs, a unit of each in turn: the gate and the up matrix, expert by expert."""
+
+    offsets: tuple[int, ...]  # of the runs
+    unit_bytes: tuple[int, ...]  # in each run
+    units: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all runs."""
+        return sum(self.unit_bytes) * self.units
+
+    def pieces(self, source: Source) -> Iterator[Span | bytes]:
+        """Many turns at once where units are small, unit by unit where a turn is larger than a piece."""
+        if not self.size_bytes:
+            return
+        at_once = PIECE_BYTES // sum(self.unit_bytes)
+        for first in range(0, self.units, max(1, at_once)):
+            spans = [
+                Span(offset + first * size, min(max(1, at_once), self.units - first) * size)
+                for offset, size in zip(self.offsets, self.unit_bytes, strict=True)
+            ]
+            if at_once:
+                runs = [np.frombuffer(source.read(span), np.uint8) for span in spans]
+                rows = [run.reshape(-1, size) for run, size in zip(runs, self.unit_bytes, strict=True) if size]
+                yield np.concatenate(rows, axis=1).tobytes()
+            else:
+                yield from spans
 
 
 @dataclass(frozen=True, slots=True)

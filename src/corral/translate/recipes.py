@@ -16,6 +16,7 @@ from corral.errors import UntranslatableModel
 from corral.gguf.encoding import block_of, tensor_bytes
 from corral.gguf.header import TensorInfo
 from corral.translate.content import (
+    Alternating,
     Computed,
     Constant,
     Content,
@@ -71,8 +72,8 @@ def cut(info: TensorInfo, rows: int, name: str = "", first: int = 0) -> Recipe:
 def merged(name: str, infos: Sequence[TensorInfo]) -> Recipe:
     """Tensors one after the other along their slowest dimension; types that differ become float32."""
     first = infos[0]
-    for info in infos[1:]:
-        if info.shape[:-1] != first.shape[:-1]:
+    for info in infos:
+        if not info.shape or info.shape[:-1] != first.shape[:-1]:
             raise _unlike(info, first)
     shape = (*first.shape[:-1], sum(info.shape[-1] for info in infos))
     if len({info.type_name for info in infos}) == 1:
@@ -97,13 +98,11 @@ def interleaved(name: str, infos: Sequence[TensorInfo]) -> Recipe:
             raise _unlike(info, first)
         if info.type_name != first.type_name:
             raise _unlike(info, first)
-    parts = []
-    for number in range(first.shape[2]):
-        for info in infos:
-            size = info.size_bytes // info.shape[2]
-            parts.append(Copied(Span(info.offset + number * size, size)))
-    shape = (first.shape[0], sum(info.shape[1] for info in infos), first.shape[2])
-    return Recipe(name, shape, first.type_name, Joined(tuple(parts)))
+    units = first.shape[2]
+    unit_bytes = tuple(info.size_bytes // units if units else 0 for info in infos)
+    shape = (first.shape[0], sum(info.shape[1] for info in infos), units)
+    content = Alternating(tuple(info.offset for info in infos), unit_bytes, units)
+    return Recipe(name, shape, first.type_name, content)
 
 
 def permuted(info: TensorInfo, order: Sequence[int], name: str = "") -> Recipe:
