@@ -6,7 +6,9 @@ With a directory of all-MiniLM-L6-v2, also makes tests/golden/minilm.json: ten s
 """
 
 import json
+import struct
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.fakes.checkpoints import VOCAB_SIZE, weights
+from tests.fakes.checkpoints import VOCAB_SIZE, weights, write_checkpoint
 
 HERE = Path(__file__).resolve().parent
 PROMPT = [65, 66, 258, 32, 104, 105, 260, 46, 90, 261, 100, 101]
@@ -35,16 +37,113 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+}
+MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
+LINEAR: dict[str, Any] = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_conv_kernel_dim": 4,
+    "num_hidden_layers": 4,
+    "head_dim": 32,
+    "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+}
+SECTIONS: dict[str, Any] = {**LINEAR["rope_parameters"], "mrope_section": [2, 1, 1]}
+SHARED: dict[str, Any] = {"num_experts": 4, **MOE, "shared_expert_intermediate_size": 32}
+LATENT = {
+    "kv_lora_rank": 32,
+    "q_lora_rank": 24,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.8,
+    "num_key_value_heads": 4,
+}
+SHORT = {"conv_L_cache": 3, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {**KV, "tie_word_embeddings": False}),
     "llama3": ("Llama", {**KV, "tie_word_embeddings": True, "rope_parameters": LLAMA3}),
     "mistral": ("Mistral", {**KV, "head_dim": 16, "sliding_window": None}),
+    "mixtral": ("Mixtral", {**KV, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}),
+    "ministral3": (
+        "Ministral3",
+        {
+            **KV,
+            "head_dim": 16,
+            "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.1, "mscale": 1.0, "mscale_all_dim": 1.0},
+        },
+    ),
     "qwen2": ("Qwen2", {**KV}),
     "qwen3": ("Qwen3", {**KV, "head_dim": 32}),
+    "qwen3-moe": ("Qwen3Moe", {**KV, "head_dim": 32, "num_experts": 4, **MOE}),
+    "qwen3-next": ("Qwen3Next", {**KV, **LINEAR, **SHARED}),
+    "qwen3.5": ("Qwen3_5", {**KV, **LINEAR, "rope_parameters": SECTIONS}),
+    "qwen3.5-moe": ("Qwen3_5Moe", {**KV, **LINEAR, **SHARED, "rope_parameters": SECTIONS}),
     "gemma2": ("Gemma2", {**KV, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
     "gemma3": ("Gemma3", {**KV, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
     "phi3": ("Phi3", {**KV, "sliding_window": None, "original_max_position_embeddings": 256}),
+    "gpt-oss": (
+        "GptOss",
+        {
+            **KV,
+            "head_dim": 32,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 8,
+            "rope_parameters": {**YARN, "truncate": True},
+        },
+    ),
+    "llama4": (
+        "Llama4",
+        {
+            **KV,
+            "head_dim": 32,
+            "intermediate_size_mlp": 128,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "num_hidden_layers": 4,
+            "interleave_moe_layer_step": 2,
+            "attention_chunk_size": 8192,
+        },
+    ),
+    "olmo2": ("Olmo2", {**KV}),
+    "olmo3": ("Olmo3", {**KV, "sliding_window": 8, "num_hidden_layers": 4}),
+    "lfm2": ("Lfm2", {**KV, **SHORT, "block_multiple_of": 32}),
+    "lfm2-moe": ("Lfm2Moe", {**KV, **SHORT, **MOE, "num_experts": 4, "num_dense_layers": 1}),
+    "deepseek-v3": (
+        "DeepseekV3",
+        {**KV, **LATENT, **MOE, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
+    ),
+    "glm4-moe-lite": ("Glm4MoeLite", {**KV, **LATENT, **MOE}),
 }
+_TEXT_CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_5Moe": "Qwen3_5MoeTextConfig"}
+_TEXT_CONFIGS |= {"Llama4": "Llama4TextConfig"}
+
+
+def saved_shapes(model: Any) -> dict[str, list[int]]:
+    """The tensors of a checkpoint as the class saves it: hub names, experts apart where the hub keeps them so."""
+    shapes: dict[str, list[int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        for path in sorted(Path(folder).glob("*.safetensors")):
+            data = path.read_bytes()
+            table = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+            shapes |= {name: entry["shape"] for name, entry in table.items() if name != "__metadata__"}
+    return shapes
 
 
 def fill(model: Any) -> dict[str, list[int]]:
@@ -61,13 +160,16 @@ def fill(model: Any) -> dict[str, list[int]]:
 
 def decoder(kind: str, extra: dict[str, Any]) -> dict[str, Any]:
     """Config, shapes and log-probabilities after PROMPT of one decoder family."""
-    config_class = getattr(transformers, "Gemma3TextConfig" if kind == "Gemma3" else f"{kind}Config")
-    config = config_class(**SIZES, **extra, attn_implementation="eager")
-    model = getattr(transformers, f"{kind}ForCausalLM")(config).float().eval()
-    shapes = fill(model)
+    config_class = getattr(transformers, _TEXT_CONFIGS.get(kind, f"{kind}Config"))
+    config = config_class(**{**SIZES, **extra}, attn_implementation="eager")
+    model_class = getattr(transformers, f"{kind}ForCausalLM")
+    shapes = saved_shapes(model_class(config).float())
+    saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": [f"{kind}ForCausalLM"]}
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder), saved, shapes)
+        model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         logits = model(torch.tensor([PROMPT])).logits[0, -1]
-    saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": [f"{kind}ForCausalLM"]}
     logprobs = torch.log_softmax(logits.double(), -1)
     return {"config": saved, "shapes": shapes, "prompt": PROMPT, "logprobs": [round(float(x), 5) for x in logprobs]}
 

@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families import interleave_rotary
+from corral.convert.rotary import interleave_rotary
 from corral.errors import InvalidRequest
 
 _PREFIX = re.compile(r"^(base_model\.model\.)?")

@@ -1,199 +1,213 @@
-"""A safetensors checkpoint to one GGUF file, a tensor at a time."""
+"""A safetensors checkpoint to one GGUF file, or to two: the text and its eyes. `plan_conversion` is the entry.
+
+Everything that can be wrong with a checkpoint's lists, shapes and configs is found while planning, which reads no
+weights; writing then reads them a piece at a time.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 
-from corral.convert.checkpoint import Array, Checkpoint, CheckpointTensor
-from corral.convert.families import Family, config_of, find_family
-from corral.convert.vocabulary import SPECIAL_KEYS, Vocabulary, read_vocabulary
+from corral.convert.checkpoint import Checkpoint
+from corral.convert.families import find_family
+from corral.convert.family import Family, Projector, Rule, Value
+from corral.convert.ggufplan import GGUFPlan
+from corral.convert.hubconfig import HubConfig
+from corral.convert.outputs import Output
+from corral.convert.quantized import dequantized
+from corral.convert.vocabulary import Vocabulary, read_vocabulary
+from corral.convert.weights import Weight, stacked
 from corral.core import Notice
 from corral.errors import InvalidRequest
 
-logger = logging.getLogger(__name__)
-_BLOCK = re.compile(r"blk\.(\d+)\.")
-_FILE_TYPE_F16 = 1
-_QUANTIZATION_VERSION = 2
+_OUTER = re.compile(r"^model\.(?=(visual|vision_tower|vision_model|multi_modal_projector|audio_tower)\.)")
+_ENCODER = re.compile(
+    r"^(visual|vision_tower|vision_model|multi_modal_projector|audio_tower|model\.embed_(vision|audio))\."
+)
+_EXPERT = re.compile(r"^(.*\.experts)\.(\d{1,5})\.(.+)$")
+_OWN_NAMES = re.compile(r"^(blk\.\d+|v|mm)\.")  # GGUF's, which rules may give where the library's table has none
+_UNUSED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")
+_BIAS = (".weight", ".bias")
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedModel:
-    """What came out: the file, GGUF's architecture name, and what the caller must be told."""
+    """What came out: the files, GGUF's architecture name, and what the caller must be told."""
 
     path: Path
     architecture: str
     notices: tuple[Notice, ...] = ()
+    projector: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
-    """A tensor to write: where it comes from and the type it is stored as."""
+class Conversion:
+    """A planned conversion."""
 
-    name: str
-    shape: tuple[int, ...]
-    kind: Any  # gguf.GGMLQuantizationType
-    source: CheckpointTensor | Array
-    change: Callable[[Array], Array] | None = None
+    text: GGUFPlan
+    projector: GGUFPlan | None
+    notices: tuple[Notice, ...]
 
     @property
     def size_bytes(self) -> int:
-        width = 4 if self.kind == gguf.GGMLQuantizationType.F32 else 2
-        return int(np.prod(self.shape, dtype=np.int64)) * width
+        """Bytes of all tensors to be written."""
+        return self.text.size_bytes + (self.projector.size_bytes if self.projector else 0)
 
-    def values(self) -> Array:
-        """The tensor's values as stored; bfloat16 as its raw bits."""
-        raw = self.source.read() if isinstance(self.source, CheckpointTensor) else self.source
-        if self.kind == gguf.GGMLQuantizationType.BF16 and self.change is None:
-            return np.ascontiguousarray(raw).view(np.uint8)
-        floats = self.source.read_float32() if isinstance(self.source, CheckpointTensor) else raw
-        floats = self.change(floats) if self.change else floats
-        if self.kind == gguf.GGMLQuantizationType.F32:
-            return np.ascontiguousarray(floats, np.float32)
-        if self.kind == gguf.GGMLQuantizationType.BF16:
-            bits = np.ascontiguousarray(floats, np.float32).view(np.uint32)
-            return (bits >> 16).astype(np.uint16).view(np.uint8)
-        return np.ascontiguousarray(floats, np.float16)
+    def write(self, out: Path, projector: Path, progress: Callable[[int, int], None] | None = None) -> ConvertedModel:
+        """Write the text to `out` and the eyes, if there are any, to `projector`, as GGUF v3.
+
+        `progress(done_bytes, total_bytes)` is called after each piece. What is half-written when this fails is the
+        caller's to remove.
+        """
+        total, done = self.size_bytes, 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        self.text.write(out, advance)
+        if self.projector is not None:
+            self.projector.write(projector, advance)
+        path = projector if self.projector is not None else None
+        return ConvertedModel(out, self.text.architecture, self.notices, path)
+
+
+def plan_conversion(files: Mapping[str, Path]) -> Conversion:
+    """How the checkpoint in `files` (relative slash path → local file) becomes GGUF.
+
+    Raises InvalidRequest naming the file or tensor and what is wrong.
+    """
+    checkpoint = Checkpoint(files)
+    family = find_family(checkpoint)
+    whole = HubConfig(checkpoint.config)
+    config = whole.text_model()
+    read = {name: tensor.weight() for name, tensor in checkpoint.tensors().items()}
+    weights, eight_bit = dequantized(read, {**config.values, **whole.values})
+    named = {_OUTER.sub("", name): weight for name, weight in weights.items() if not name.endswith(_UNUSED)}
+    eyes = {name: weight for name, weight in named.items() if _ENCODER.match(name)}
+    outputs = _text_outputs(checkpoint, family, config, {n: w for n, w in named.items() if n not in eyes})
+    vocabulary = read_vocabulary(checkpoint)
+    notices = _fit(vocabulary, family, config, outputs)
+    metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
+    if eight_bit:
+        metadata |= {"source_quantization": "hf_fp8", "source_fp8_tensors": eight_bit}
+    text = GGUFPlan(family.name, metadata, outputs, {}, vocabulary)
+    projector = None
+    if eyes and family.projector:
+        projector = _projector_plan(checkpoint, family.projector, whole, eyes, weights)
+    elif eyes:
+        message = f"the model's encoder of pictures or sound is left out: it cannot be imported for {family.name}"
+        notices.append(Notice("encoder_dropped", message, {"architecture": family.name, "tensors": len(eyes)}))
+    return Conversion(text, projector, tuple(notices))
 
 
 def convert_directory(
     files: Mapping[str, Path], out: Path, progress: Callable[[int, int], None] | None = None
 ) -> ConvertedModel:
-    """Write the checkpoint in `files` (relative slash path → local file) to `out` as GGUF v3.
-
-    `progress(done_bytes, total_bytes)` is called after each tensor. Raises InvalidRequest naming the file and what is
-    wrong; `out` may then be half-written and is the caller's to remove.
-    """
-    checkpoint = Checkpoint(files)
-    family = find_family(checkpoint)
-    config = config_of(checkpoint)
-    vocabulary = read_vocabulary(checkpoint)
-    outputs = _plan_tensors(checkpoint, family, config)
-    notices = _fit_vocabulary(vocabulary, outputs)
-    writer = gguf.GGUFWriter(None, family.name)
-    _add_metadata(writer, family.name, family.metadata(checkpoint, config))
-    _add_vocabulary(writer, vocabulary, config if family.embedding else {})
-    for output in outputs:
-        raw = output.kind if output.kind == gguf.GGMLQuantizationType.BF16 else None
-        shape = (*output.shape[:-1], output.shape[-1] * 2) if raw else output.shape  # raw types are counted in bytes
-        dtype = np.dtype(np.float32 if output.kind == gguf.GGMLQuantizationType.F32 else np.float16)
-        writer.add_tensor_info(
-            output.name, shape, np.dtype(np.uint8) if raw else dtype, output.size_bytes, raw_dtype=raw
-        )
-    _write(writer, out, outputs, progress)
-    return ConvertedModel(out, family.name, tuple(notices))
+    """Plan and write at once; the eyes go beside `out`, with `.projector` added to its name."""
+    return plan_conversion(files).write(out, out.with_name(f"{out.name}.projector"), progress)
 
 
-def _write(writer: Any, out: Path, outputs: list[_Output], progress: Callable[[int, int], None] | None) -> None:
-    total, done = sum(output.size_bytes for output in outputs), 0
-    writer.write_header_to_file(out)
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    try:
-        for output in outputs:
-            writer.write_tensor_data(output.values())
-            done += output.size_bytes
-            if progress is not None:
-                progress(done, total)
-    finally:
-        writer.close()
+def _text_outputs(
+    checkpoint: Checkpoint, family: Family, config: HubConfig, weights: Mapping[str, Weight]
+) -> list[Output]:
+    plain = {_renamed(name.replace("language_model.", ""), family): weight for name, weight in weights.items()}
+    gathered = family.gather(_experts_together(plain, config), config)
+    blocks = family.blocks(config, checkpoint)
+    found = _apply(gathered, family.rules, config, gguf.get_tensor_name_map(family.arch, blocks), family.name)
+    found |= family.more_tensors(config, checkpoint)
+    if config.flag("tie_word_embeddings", default=False) and "token_embd.weight" in found:
+        found.pop("output.weight", None)
+    outputs = [Output(name, weight) for name, weight in found.items()]
+    present = {output.block for output in outputs}
+    missing = [number for number in range(blocks) if number not in present]
+    if missing:
+        raise InvalidRequest(f"the checkpoint has no tensors of layer {missing[0]} of {blocks}", field="files")
+    return sorted(outputs, key=lambda output: (output.block, output.name))
 
 
-def _plan_tensors(checkpoint: Checkpoint, family: Family, config: Mapping[str, Any]) -> list[_Output]:
-    blocks = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)
-    names = gguf.get_tensor_name_map(family.arch, blocks)
-    outputs = []
-    for tensor in checkpoint.tensors().values():
-        plain = _strip(tensor.name, family.prefixes)
-        if plain is None or plain.startswith(family.drops or ("\0",)) or plain.endswith(".rotary_emb.inv_freq"):
-            continue
-        name = names.get_name(plain, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise InvalidRequest(f"tensor {tensor.name!r} is not one of {family.name}'s", field="files")
-        outputs.append(_output(name, plain, tensor, family, config))
-    tied = config.get("tie_word_embeddings")
-    if tied and any(output.name == "token_embd.weight" for output in outputs):
-        outputs = [output for output in outputs if output.name != "output.weight"]
-    float32 = gguf.GGMLQuantizationType.F32
-    outputs += [_Output(name, values.shape, float32, values) for name, values in family.more_tensors(config).items()]
-    return sorted(outputs, key=lambda output: _order(output.name))
-
-
-def _strip(name: str, prefixes: tuple[str, ...]) -> str | None:
-    """A name without outer module names; None for the vision half of a multimodal checkpoint."""
-    if name.startswith(
-        ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
-    ):
-        return None
-    for prefix in prefixes:
-        name = name.removeprefix(prefix)
-        name = name.replace(f"model.{prefix}", "model.", 1)
+def _renamed(name: str, family: Family) -> str:
+    for pattern, replacement in family.renames:
+        name = re.sub(pattern, replacement, name)
     return name
 
 
-def _output(name: str, plain: str, tensor: CheckpointTensor, family: Family, config: Mapping[str, Any]) -> _Output:
-    kinds = gguf.GGMLQuantizationType
-    kind = kinds.BF16 if tensor.dtype == "BF16" else kinds.F16
-    if len(tensor.shape) <= 1 or name.endswith(".bias") or name == "token_types.weight":
-        kind = kinds.F32
-    change = (lambda values: family.change(plain, values, config)) if family.changes(plain) else None
-    return _Output(name, tensor.shape, kind, tensor, change)
-
-
-def _order(name: str) -> tuple[int, str]:
-    match = _BLOCK.match(name)
-    return (int(match.group(1)) if match else -1, name)
-
-
-def _fit_vocabulary(vocabulary: Vocabulary, outputs: list[_Output]) -> list[Notice]:
-    """Pad the vocabulary to the embedding's rows, which the engine demands to be equal."""
-    rows = next((output.shape[0] for output in outputs if output.name == "token_embd.weight"), 0)
-    if len(vocabulary.tokens) > rows:
-        raise InvalidRequest(f"the tokenizer has {len(vocabulary.tokens)} tokens, the model only {rows}", field="files")
-    vocabulary.pad_to(rows)
-    if vocabulary.pre_is_known:
-        return []
-    message = "the tokenizer's splitting rule is not known; the default one is used, which may cost quality"
-    return [Notice("pre_tokenizer_unknown", message)]
-
-
-def _add_metadata(writer: Any, arch: str, metadata: Mapping[str, Any]) -> None:
-    writer.add_file_type(_FILE_TYPE_F16)
-    writer.add_quantization_version(_QUANTIZATION_VERSION)
-    for key, value in sorted(metadata.items()):
-        name = f"{arch}.{key}"
-        if isinstance(value, bool):
-            writer.add_bool(name, value)
-        elif isinstance(value, str):
-            writer.add_string(name, value)
-        elif isinstance(value, float):
-            writer.add_float32(name, value)
+def _experts_together(weights: Mapping[str, Weight], config: HubConfig) -> dict[str, Weight]:
+    """Experts that lie apart as stacks, which are read an expert at a time. Raises InvalidRequest for a gap."""
+    found: dict[str, Weight] = {}
+    stacks: dict[str, dict[int, Weight]] = {}
+    for name, weight in weights.items():
+        match = _EXPERT.match(name)
+        if match:
+            stacks.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = weight
         else:
-            writer.add_uint32(name, int(value))
+            found[name] = weight
+    for name, members in stacks.items():
+        count = config.count("num_local_experts", "num_experts", "n_routed_experts", default=len(members))
+        missing = next((number for number in range(count) if number not in members), None)
+        if missing is not None:
+            lost = name.replace(".experts.", f".experts.{missing}.")
+            raise InvalidRequest(f"tensor {lost!r} is missing: config.json speaks of {count} experts", field="files")
+        if len(members) > count:
+            raise members[max(members)].wrong_shape(f"{count} experts")
+        found[name] = stacked([members[number] for number in range(count)])
+    return found
 
 
-def _add_vocabulary(writer: Any, vocabulary: Vocabulary, embedding_config: Mapping[str, Any]) -> None:
-    writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_scores(vocabulary.scores)
-    writer.add_token_types(vocabulary.types)
-    if vocabulary.merges:
-        writer.add_token_merges(vocabulary.merges)
-    if embedding_config:
-        writer.add_token_type_count(int(embedding_config.get("type_vocab_size") or 1))
-    for kind, number in vocabulary.special.items():
-        writer.add_uint32(f"tokenizer.ggml.{SPECIAL_KEYS.get(kind, kind)}_token_id", number)
-    for kind, wanted in vocabulary.add.items():
-        writer.add_bool(f"tokenizer.ggml.add_{kind}_token", wanted)
-    if len(vocabulary.end_ids) > 1:
-        writer.add_array("tokenizer.ggml.eos_token_ids", list(vocabulary.end_ids))
-    if vocabulary.chat_template:
-        writer.add_chat_template(vocabulary.chat_template)
+def _apply(
+    weights: Mapping[str, Weight], rules: Sequence[Rule], config: HubConfig, names: Any, label: str
+) -> dict[str, Weight]:
+    found: dict[str, Weight] = {}
+    for name, weight in weights.items():
+        action = next((rule.action for rule in rules if rule.pattern.search(name)), None)
+        for plain, made in action(name, weight, config) if action else [(name, weight)]:
+            own = plain if _OWN_NAMES.match(plain) else names.get_name(plain, try_suffixes=_BIAS)
+            if own is None:
+                raise InvalidRequest(f"tensor {weight.name!r} is not one of {label}'s", field="files")
+            if own in found:
+                raise InvalidRequest(f"tensor {weight.name!r} is there twice, as {own}", field="files")
+            found[own] = made
+    return found
+
+
+def _projector_plan(
+    checkpoint: Checkpoint,
+    projector: Projector,
+    config: HubConfig,
+    eyes: Mapping[str, Weight],
+    weights: Mapping[str, Weight],
+) -> GGUFPlan:
+    metadata = projector.metadata(config, checkpoint)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, int(str(metadata["vision.block_count"])))
+    found = _apply(eyes, projector.rules, config, names, "the projector")
+    found |= projector.more_tensors(config, checkpoint, weights)
+    outputs = sorted((Output(name, weight) for name, weight in found.items()), key=lambda output: output.name)
+    return GGUFPlan("clip", metadata, outputs, {"general.type": "mmproj"})
+
+
+def _fit(vocabulary: Vocabulary, family: Family, config: HubConfig, outputs: Sequence[Output]) -> list[Notice]:
+    """Make the vocabulary and the model fit each other, which the engine demands to have one size."""
+    rows = next((output.weight.shape[0] for output in outputs if output.name == "token_embd.weight"), None)
+    if rows is None:
+        raise InvalidRequest("the checkpoint has no token embedding", field="files")
+    vocabulary.fit_to(rows)
+    if family.embedding:
+        vocabulary.token_kinds = config.count("type_vocab_size", default=1)
+    for kind, text in family.turn_ends.items():
+        number = vocabulary.find(text)
+        if number is not None:
+            vocabulary.special[kind] = number
+    if vocabulary.model == "gpt2" and family.pre:
+        vocabulary.pre = family.pre
+    elif not vocabulary.pre_is_known:
+        message = "the tokenizer's splitting rule is not known; the default one is used, which may cost quality"
+        return [Notice("pre_tokenizer_unknown", message)]
+    return []

@@ -10,28 +10,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from corral.convert.checkpoint import Checkpoint
+from corral.convert.pretokenizers import pre_tokenizer
+from corral.convert.sentencepieces import adds_space
 from corral.errors import InvalidRequest
 
+_MOST_TOKENS = 2**22
 SPACE = "\u2581"
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # How llama.cpp spells the keys; "seperator" is the format's own misspelling.
 SPECIAL_KEYS = {"unk": "unknown", "sep": "seperator", "pad": "padding"}
-
-# sha256 of the Split regexes in order. Source: ollama convert/tokenizer.go, 2026-08.
-_PRE_TOKENIZERS = {
-    "d98f9631be1e9607a9848c26c1f9eac1aa9fc21ac6ba82a2fc0741af9780a48f": "llama-bpe",
-    "03df5c5863ad70781dcfdef491ead25140f895fe8010964be0daefe27be32b02": "deepseek-llm",
-    "21cde974d587f0d54dc8d56b183cc1e6239600172035c68fbd6d4b9f8da0576e": "deepseek-coder",
-    "1ff7f41064896984db5d1bb6ff64fa4bc29007d08c1b439e505b7392777a319e": "qwen2",
-    "00431aed57e696b747435f734d1e3b9b1bfd931a121fb5cac7129e97c181e9ba": "qwen35",
-}
 
 
 class TokenType(IntEnum):
@@ -60,11 +53,31 @@ class Vocabulary:
     end_ids: tuple[int, ...] = ()  # further end-of-turn tokens of generation_config.json
     chat_template: str = ""
     pre_is_known: bool = True
+    token_kinds: int = 0  # of an encoder: how many segments it tells apart
+    add_space_prefix: bool | None = None  # of a SentencePiece vocabulary: whether text begins with a blank
+
+    def fit_to(self, rows: int) -> None:
+        """As many tokens as the embedding has rows: unused ones added, added ones that have no row left out.
+
+        Raises InvalidRequest when the model lacks rows for tokens of the vocabulary proper.
+        """
+        surplus = self.types[rows:]
+        if TokenType.NORMAL in surplus or TokenType.BYTE in surplus:
+            raise InvalidRequest(f"the tokenizer has {len(self.tokens)} tokens, the model only {rows}", field="files")
+        del self.tokens[rows:], self.scores[rows:], self.types[rows:]
+        self.special = {kind: number for kind, number in self.special.items() if number < rows}
+        self.end_ids = tuple(number for number in self.end_ids if number < rows)
+        self.pad_to(rows)
 
     def pad_to(self, size: int) -> None:
-        """Grow to the embedding's row count with unused tokens."""
+        """Grow to a number of tokens with unused ones."""
+        _check_size(size)
         for number in range(len(self.tokens), size):
             self._append(f"[PAD{number}]", -1000.0, TokenType.UNUSED)
+
+    def find(self, text: str) -> int | None:
+        """The number of a token."""
+        return self.tokens.index(text) if text in self.tokens else None
 
     def _append(self, text: str, score: float, kind: TokenType) -> None:
         self.tokens.append(text)
@@ -72,17 +85,30 @@ class Vocabulary:
         self.types.append(kind)
 
 
+def _check_size(size: int) -> None:
+    if size > _MOST_TOKENS:
+        raise InvalidRequest(f"the tokenizer has a token {size - 1}, more than any has", field="files")
+
+
 def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     """The vocabulary with special tokens and chat template; raises InvalidRequest `unknown tokenizer format`."""
+    try:
+        return _read_vocabulary(checkpoint)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # JSON of another form
+        raise InvalidRequest(f"the tokenizer's files are damaged: {error!r:.100}", field="files") from error
+
+
+def _read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     tokenizer = checkpoint.json("tokenizer.json")
     if "tokenizer.model" in checkpoint.files:
         vocabulary = _from_sentencepiece(checkpoint)
+        vocabulary.add_space_prefix = adds_space(tokenizer, checkpoint.files["tokenizer.model"])
     elif tokenizer:
         vocabulary = _from_tokenizer_json(tokenizer)
     else:
         raise InvalidRequest("unknown tokenizer format", field="files")
     _read_special_tokens(checkpoint, tokenizer, vocabulary)
-    vocabulary.chat_template = _chat_template(checkpoint)
+    vocabulary.chat_template = chat_template(checkpoint)
     return vocabulary
 
 
@@ -94,7 +120,9 @@ def _from_tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
     added = {int(entry["id"]): entry for entry in tokenizer.get("added_tokens") or []}
     vocabulary = Vocabulary("gpt2", [], [], [])
     merges = [" ".join(pair) if isinstance(pair, list) else str(pair) for pair in model.get("merges") or []]
-    for number in range(max([*pieces, *added], default=-1) + 1):
+    size = max([*pieces, *added], default=-1) + 1
+    _check_size(size)
+    for number in range(size):
         entry = added.get(number)
         text = entry["content"] if entry else pieces.get(number, f"[PAD{number}]")
         kind = TokenType.NORMAL if number in pieces else TokenType.UNUSED
@@ -106,9 +134,10 @@ def _from_tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
     if kind_of_model == "WordPiece":
         return _as_wordpiece(vocabulary)
     if model.get("byte_fallback"):
+        vocabulary.add_space_prefix = adds_space(tokenizer)
         return _as_sentencepiece(vocabulary, merges)
     vocabulary.merges = merges
-    vocabulary.pre, vocabulary.pre_is_known = _pre_tokenizer(tokenizer.get("pre_tokenizer") or {})
+    vocabulary.pre, vocabulary.pre_is_known = pre_tokenizer(tokenizer.get("pre_tokenizer"))
     return vocabulary
 
 
@@ -182,22 +211,6 @@ def _looks_special(text: str) -> bool:
     return any(text.startswith(a) and text.endswith(b) for a, b in (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">")))
 
 
-def _pre_tokenizer(spec: Mapping[str, Any]) -> tuple[str, bool]:
-    """llama.cpp's name of a pre-tokenizer, and whether it was recognised."""
-    parts = spec.get("pretokenizers") or [spec]
-    kinds = [part.get("type") for part in parts]
-    digest = hashlib.sha256()
-    for part in parts:
-        if part.get("type") == "Split":
-            digest.update(str((part.get("pattern") or {}).get("Regex") or "").encode())
-    if "Split" in kinds:
-        name = _PRE_TOKENIZERS.get(digest.hexdigest())
-        return name or "default", name is not None
-    if kinds[:1] == ["Digits"] and "ByteLevel" in kinds:
-        return "smollm", True
-    return ("gpt-2" if kinds == ["ByteLevel"] else "default"), True
-
-
 def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], vocabulary: Vocabulary) -> None:
     config = checkpoint.json("tokenizer_config.json")
     named = {**checkpoint.json("special_tokens_map.json"), **config}
@@ -220,13 +233,16 @@ def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], v
         vocabulary.special.setdefault("eos", vocabulary.end_ids[0])
 
 
-def _chat_template(checkpoint: Checkpoint) -> str:
-    template = checkpoint.json("tokenizer_config.json").get("chat_template")
-    if isinstance(template, str):
-        return template
+def chat_template(checkpoint: Checkpoint) -> str:
+    """The default chat template: a file of its own before the processor's and the tokenizer's, as `transformers`."""
+    text = checkpoint.text("chat_template.jinja")
+    configs = ("chat_template.json", "tokenizer_config.json")
+    found = (_default_template(checkpoint.json(name).get("chat_template")) for name in configs)
+    return text or next(filter(None, found), "")
+
+
+def _default_template(template: Any) -> str:
     if isinstance(template, list):
-        for entry in template:
-            if isinstance(entry, dict) and entry.get("name") == "default":
-                return str(entry.get("template", ""))
-    path = checkpoint.files.get("chat_template.jinja")
-    return path.read_text(encoding="utf-8") if path else ""
+        named = (entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default")
+        template = next(named, {}).get("template")
+    return template if isinstance(template, str) else ""

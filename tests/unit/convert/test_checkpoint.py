@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from corral.convert.checkpoint import Checkpoint, read_safetensors, widen_bfloat16
+from corral.convert.checkpoint import Checkpoint, read_safetensors
+from corral.convert.weights import widen_bfloat16
 from corral.errors import InvalidRequest
 
 
@@ -76,11 +77,49 @@ def test_no_bytes_raise_anything_but_invalid_request(tmp_path: Path, data: bytes
         list(read_safetensors(path))
 
 
-def test_an_unknown_type_is_named_when_it_is_read(tmp_path: Path) -> None:
-    raw_file(tmp_path / "m.safetensors", {"w": {"dtype": "F8_E4M3", "shape": [16], "data_offsets": [0, 16]}}, bytes(16))
+def test_an_unknown_type_is_named_before_anything_is_read(tmp_path: Path) -> None:
+    raw_file(tmp_path / "m.safetensors", {"w": {"dtype": "F4", "shape": [32], "data_offsets": [0, 16]}}, bytes(16))
     (tensor,) = read_safetensors(tmp_path / "m.safetensors")
-    with pytest.raises(InvalidRequest, match="'w' has type F8_E4M3"):
-        tensor.read()
+    with pytest.raises(InvalidRequest, match="'w' has type F4"):
+        tensor.weight()
+
+
+def shards(folder: Path, *names: str) -> Checkpoint:
+    for name in names:
+        save_file({name: np.zeros(2, np.float32)}, folder / name)
+    return Checkpoint({path.name: path for path in folder.iterdir()})
+
+
+def test_a_shard_that_the_index_lists_is_named_when_it_is_missing(tmp_path: Path) -> None:
+    names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    checkpoint = shards(tmp_path, names["a"])
+    with pytest.raises(InvalidRequest, match=r"model-00002-of-00002\.safetensors is missing, which .* lists"):
+        checkpoint.tensors()
+
+
+def test_a_missing_shard_is_noticed_without_an_index(tmp_path: Path) -> None:
+    checkpoint = shards(tmp_path, "model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors")
+    with pytest.raises(InvalidRequest, match=r"model-00002-of-00003\.safetensors is missing"):
+        checkpoint.tensors()
+
+
+def test_a_tensor_that_the_index_lists_is_named_when_its_shard_lacks_it(tmp_path: Path) -> None:
+    index = {"weight_map": {"model.safetensors": "model.safetensors", "lost": "model.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidRequest, match=r"model\.safetensors: tensor 'lost' is missing"):
+        shards(tmp_path, "model.safetensors").tensors()
+
+
+@pytest.mark.parametrize("index", [[], {"weight_map": []}, {"weight_map": {"a": 7}}])
+def test_an_index_of_another_form_is_named(tmp_path: Path, index: object) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidRequest, match=r"model\.safetensors\.index\.json"):
+        shards(tmp_path, "model.safetensors").tensors()
+
+
+def test_the_makers_own_format_beside_the_hubs_is_left_alone(tmp_path: Path) -> None:
+    assert set(shards(tmp_path, "consolidated.safetensors", "model.safetensors").tensors()) == {"model.safetensors"}
 
 
 def test_configs_with_nan_and_a_bom_are_read_and_broken_ones_named(tmp_path: Path) -> None:

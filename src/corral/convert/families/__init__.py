@@ -1,0 +1,35 @@
+"""The model families that can be imported, by the class that config.json names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from corral.convert.checkpoint import Checkpoint
+from corral.convert.families import bert, deepseek, gemma, gptoss, lfm2, llama, llama4, olmo, phi, qwen, qwennext
+from corral.convert.family import Family
+from corral.errors import InvalidRequest
+
+FAMILIES: Mapping[str, Family] = {
+    **llama.FAMILIES,
+    **qwen.FAMILIES,
+    **qwennext.FAMILIES,
+    **gemma.FAMILIES,
+    **llama4.FAMILIES,
+    **gptoss.FAMILIES,
+    **olmo.FAMILIES,
+    **lfm2.FAMILIES,
+    **deepseek.FAMILIES,
+    **phi.FAMILIES,
+    **bert.FAMILIES,
+}
+
+
+def find_family(checkpoint: Checkpoint) -> Family:
+    """The family of `architectures[0]`; raises InvalidRequest `unsupported architecture "X"`."""
+    architectures = checkpoint.config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise InvalidRequest("unknown architecture", field="files")
+    family = FAMILIES.get(str(architectures[0]))
+    if family is None:
+        raise InvalidRequest(f'unsupported architecture "{architectures[0]}"', field="files")
+    return family

@@ -1,0 +1,68 @@
+"""LFM 2 and its mixture of experts: short convolutions between layers of attention.
+
+Facts: llama.cpp conversion/lfm2.py, b11549; transformers Lfm2MLP.
+"""
+
+from __future__ import annotations
+
+import gguf
+
+from corral.convert.checkpoint import Checkpoint
+from corral.convert.families.decoder import decoder
+from corral.convert.family import Family, Metadata, change, rename, squeezed
+from corral.convert.hubconfig import HubConfig
+
+_SIGMOID = 2
+
+
+def _short_convolutions(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
+    kinds = config.texts("layer_types")
+    if len(kinds) != config.layers():
+        raise config.refuse("layer_types", f"{config.layers()} entries")
+    heads = config.count("num_key_value_heads")
+    return {
+        **decoder(config, checkpoint),
+        "attention.head_count_kv": [heads if kind == "full_attention" else 0 for kind in kinds],
+        "shortconv.l_cache": config.count("conv_L_cache"),
+    }
+
+
+def _lfm2(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
+    data = _short_convolutions(config, checkpoint)
+    data["feed_forward_length"] = _width(config)
+    return data
+
+
+def _width(config: HubConfig) -> int:
+    """Width of the feed-forward layers, which the config gives before an adjustment."""
+    width = config.count("block_ff_dim", "intermediate_size")
+    if not config.flag("block_auto_adjust_ff_dim", default=True):
+        return width
+    width = int(2 * width / 3)
+    if config.has("block_ffn_dim_multiplier"):
+        width = int(config.number("block_ffn_dim_multiplier") * width)
+    unit = config.count("block_multiple_of", default=256)
+    return -(-width // unit) * unit
+
+
+def _lfm2moe(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
+    return {
+        **_short_convolutions(config, checkpoint),
+        "expert_feed_forward_length": config.count("moe_intermediate_size"),
+        "leading_dense_block_count": config.integer("num_dense_layers"),
+        "expert_gating_func": _SIGMOID,
+    }
+
+
+_RULES = (
+    change(r"\.conv\.conv\.weight$", squeezed),
+    rename(r"model\.layers\.(\d+)\.feed_forward\.expert_bias$", r"blk.\1.exp_probs_b.bias"),
+    rename(r"\.experts\.w1\.weight$", ".experts.gate_proj.weight"),
+    rename(r"\.experts\.w2\.weight$", ".experts.down_proj.weight"),
+    rename(r"\.experts\.w3\.weight$", ".experts.up_proj.weight"),
+)
+
+FAMILIES = {
+    "Lfm2ForCausalLM": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, pre="lfm2"),
+    "Lfm2MoeForCausalLM": Family(gguf.MODEL_ARCH.LFM2MOE, _lfm2moe, _RULES, pre="lfm2"),
+}

@@ -1,0 +1,74 @@
+"""Whether a SentencePiece vocabulary puts a blank before a text: told by tokenizer.json, else by tokenizer.model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_NORMALIZER_SPEC = 3  # field numbers. Source: sentencepiece_model.proto, 2026-08
+_ADD_DUMMY_PREFIX = 3
+
+
+def adds_space(tokenizer: Mapping[str, Any], model: Path | None = None) -> bool:
+    """True for a vocabulary that turns "x" into "▁x"."""
+    if tokenizer:
+        return any(_prepends(part) for key in ("normalizer", "pre_tokenizer") for part in _flat(tokenizer.get(key)))
+    return model is None or _says_so(model.read_bytes())
+
+
+def _prepends(part: Mapping[str, Any]) -> bool:
+    if part.get("type") == "Prepend":
+        return True
+    scheme = part.get("prepend_scheme", "always" if part.get("add_prefix_space", True) else "never")
+    return part.get("type") == "Metaspace" and scheme != "never"
+
+
+def _flat(spec: Any) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(spec, dict):
+        return
+    yield spec
+    for key in ("normalizers", "pretokenizers"):
+        for part in spec.get(key) or ():
+            if isinstance(part, dict):
+                yield part
+
+
+def _says_so(model: bytes) -> bool:
+    """`add_dummy_prefix` of the model's normalizer, which is on unless it says otherwise."""
+    for field, value in _fields(model):
+        if field == _NORMALIZER_SPEC and isinstance(value, bytes):
+            for inner, flag in _fields(value):
+                if inner == _ADD_DUMMY_PREFIX:
+                    return bool(flag)
+    return True
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protocol buffer message, until its end or its first damage."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+        elif kind == 2:
+            length, at = _varint(data, at)
+            yield tag >> 3, data[at : at + length]
+            at += length
+        elif kind in {1, 5}:
+            at += 8 if kind == 1 else 4
+        else:
+            return
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    return value, at
