@@ -3,6 +3,7 @@
 CorralError
 ├── InvalidRequest            the caller's input is wrong
 │   ├── InvalidModelName
+│   ├── PickleRefused
 │   ├── UnsupportedCapability
 │   ├── ModelfileError
 │   ├── TemplateError
@@ -47,6 +48,18 @@ class InvalidRequest(CorralError):
         super().__init__(why)
         self.why = why
         self.field = field
+
+
+class PickleRefused(InvalidRequest):
+    """A PyTorch file among the files of a model: opening it could run code."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is a PyTorch file, which can run code when it is opened and so never is: save the model as "
+            "safetensors (in transformers: model.save_pretrained(folder)), or import a GGUF of it",
+            field="files",
+        )
+        self.name = name
 
 
 class InvalidModelName(InvalidRequest):

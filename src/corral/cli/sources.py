@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from corral.cli.content_type import BINARY, SNIFF_BYTES, TEXT, ZIP, detect
-from corral.errors import CorralError
+from corral.errors import CorralError, PickleRefused
 
 # The first pattern with matches of the right type gives the weights; "" = any type.
 _WEIGHTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -21,6 +21,7 @@ _WEIGHTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("*.gguf",), BINARY),
     (("*.bin",), BINARY),
 )
+_PICKLES = (".bin", ".pth")
 _TEXT_FILES = ("*.json", "*/*.json", "chat_template.jinja")
 _TOKENIZERS = ("tokenizer.model", "*/tokenizer.model")
 
@@ -64,6 +65,8 @@ def _folder_files(root: Path) -> list[Path]:
     weights = next((found for patterns, kind in _WEIGHTS if (found := _weights(root, patterns, kind))), None)
     if weights is None:
         raise SourceError("no Modelfile or safetensors files found")
+    if weights[0].suffix in _PICKLES and _type_of(weights[0]) == ZIP:
+        raise SourceError(str(PickleRefused(weights[0].name)))  # before gigabytes are sent to be refused
     if weights[0].suffix == ".gguf":
         return weights  # a GGUF is complete; the server would refuse a config.json beside it
     files = list(weights)

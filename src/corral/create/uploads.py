@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from corral.convert import convert_adapter, convert_directory
+from corral.convert import Conversion, convert_adapter, plan_conversion
 from corral.core import Notice, TransferStatus
 from corral.create.background import Background
 from corral.create.drafts import LayerDraft, Steps, existing, layer_status
-from corral.errors import InvalidGGUF, InvalidRequest
+from corral.errors import InvalidGGUF, InvalidRequest, PickleRefused
 from corral.gguf import GGUFHeader
 from corral.gguf.reader import is_gguf
 from corral.names import Digest
@@ -30,6 +30,7 @@ from corral.store.models import ModelStore
 Kind = Literal["gguf", "safetensors"]
 Role = Literal["files", "adapters", "draft_files"]
 
+_PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 _SHARD_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf\Z")
 _HASH_PIECE_BYTES = 64 * 2**20
 
@@ -41,6 +42,7 @@ class Uploads:
         self._store = store
         self.made: list[Digest] = []
         self.notices: list[Notice] = []
+        self._plan: Conversion | None = None  # made by the checks: what is wrong with a checkpoint is told before work
 
     def kind(self, files: Mapping[str, str]) -> Kind:
         """What a set of files is, by names, else by magic. Raises InvalidRequest `unknown type`."""
@@ -50,6 +52,9 @@ class Uploads:
             path = self._path(digest)
             if name.endswith(".gguf") or (path.is_file() and is_gguf(path)):
                 return "gguf"
+        pickle = next((name for name in sorted(files) if name.lower().endswith(_PICKLES)), None)
+        if pickle is not None:
+            raise PickleRefused(pickle)
         raise InvalidRequest("unknown type", field="files")
 
     def check(self, files: Mapping[str, str], role: Role) -> None:
@@ -63,6 +68,8 @@ class Uploads:
                 raise InvalidRequest(f"blob {Digest.parse(digest)} was not uploaded", field=role)
             if kind == "gguf" and is_gguf(path) and "general.architecture" not in self._store.header(path).metadata:
                 raise InvalidGGUF("general.architecture is missing")
+        if kind == "safetensors" and role == "files":
+            self._plan = plan_conversion({name: self._path(digest) for name, digest in files.items()})
 
     def read(self, files: Mapping[str, str], role: Role, base: Sequence[LayerDraft] = ()) -> Steps[list[LayerDraft]]:
         """The layers that `files` are; `base`: the model's own layers, for adapters. Raises InvalidRequest."""
@@ -103,14 +110,16 @@ class Uploads:
 
     def _convert_model(self, files: Mapping[str, str]) -> Steps[list[LayerDraft]]:
         yield TransferStatus("converting model")
-        paths = {name: self._path(digest) for name, digest in files.items()}
-        need = sum(path.stat().st_size for name, path in paths.items() if name.endswith(".safetensors"))
-        self._store.blobs.check_space(need)
-        with self._temporary(need) as out:
-            work = Background(lambda progress: convert_directory(paths, out, progress))
+        plan = self._plan or plan_conversion({name: self._path(digest) for name, digest in files.items()})
+        self.notices += plan.notices
+        self._store.blobs.check_space(plan.size_bytes)
+        with self._temporary(plan.size_bytes) as out, self._temporary(0) as eyes:
+            work = Background(lambda progress: plan.write(out, eyes, progress))
             converted = yield from work.steps("converting model")
-            self.notices += converted.notices
-            return [(yield from self._keep(out, media.MODEL, "converting model"))]
+            drafts = [(yield from self._keep(out, media.MODEL, "converting model"))]
+            if converted.projector is not None:
+                drafts.append((yield from self._keep(eyes, media.PROJECTOR, "converting model")))
+            return drafts
 
     def _convert_adapter(self, files: Mapping[str, str], base: GGUFHeader) -> Steps[list[LayerDraft]]:
         yield TransferStatus("converting adapter")

@@ -84,6 +84,13 @@ def test_weights_of_the_wrong_type_are_passed_over() -> None:
     assert names("m") == ["model.gguf"]
 
 
+def test_a_pytorch_file_is_refused_by_name_before_it_is_sent() -> None:
+    write("m/pytorch_model.bin", b"PK\x03\x04" + bytes(60))
+    write("m/config.json", "{}")
+    with pytest.raises(SourceError, match=r"pytorch_model\.bin is a PyTorch file.*safetensors"):
+        model_files(Path("m"))
+
+
 def test_a_gguf_goes_without_the_json_beside_it() -> None:
     write("m/model.gguf", GGUF)
     write("m/config.json", "{}")

@@ -18,6 +18,7 @@ from corral.errors import (
     InvalidGGUF,
     InvalidModelName,
     InvalidRequest,
+    PickleRefused,
     QuantizationError,
     RegistryError,
 )
@@ -257,6 +258,14 @@ async def test_errors_come_before_any_line_and_leave_nothing(
     assert str(caught.value) == text
     assert bench.blob_files() == before
     assert ModelName.parse("made") not in bench.store.manifests.names()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.PT"])
+async def test_a_pytorch_file_is_refused_by_name_and_told_what_to_do(bench: Bench, name: str) -> None:
+    files = {name: bench.upload(b"PK\x03\x04"), "config.json": bench.upload(b"{}")}
+    with pytest.raises(PickleRefused, match="save the model as safetensors") as caught:
+        await anext(aiter(bench.creator.create(CreateRequest(name=ModelName.parse("made"), files=files))))
+    assert caught.value.name == name
 
 
 async def test_a_gguf_that_cannot_be_read_says_what_is_wrong_with_it(bench: Bench) -> None:
