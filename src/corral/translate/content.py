@@ -194,6 +194,27 @@ class Widened:
 
 
 @dataclass(frozen=True, slots=True)
+class Repacked:
+    """Blocks of MXFP4 whose 32 nibbles lie in order, two a byte, as ggml has them: the second half above the first."""
+
+    part: Content
+
+    @property
+    def size_bytes(self) -> int:
+        """The part's."""
+        return self.part.size_bytes
+
+    def pieces(self, source: Source) -> Iterator[Span | bytes]:
+        """Blocks of a scale and 16 bytes."""
+        size = block_of("MXFP4")[1]
+        for data in _in_blocks(self.part, source, size, PIECE_BYTES // size):
+            blocks = np.frombuffer(data, np.uint8).reshape(-1, size)
+            values = np.stack([blocks[:, 1:] & 15, blocks[:, 1:] >> 4], axis=2).reshape(len(blocks), -1)  # in order
+            first, second = np.split(values, 2, axis=1)
+            yield np.concatenate([blocks[:, :1], first | second << 4], axis=1).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """Bytes that stand in no file."""
 

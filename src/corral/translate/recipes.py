@@ -24,6 +24,7 @@ from corral.translate.content import (
     Floats,
     Joined,
     Rearranged,
+    Repacked,
     Span,
     Widened,
     row_bytes,
@@ -135,6 +136,13 @@ def widened(recipe: Recipe, shift: float = 0.0) -> Recipe:
         return recipe
     content = Widened(recipe.content, recipe.type_name, recipe.name, shift)
     return Recipe(recipe.name, recipe.shape, "F32", content)
+
+
+def repacked(recipe: Recipe) -> Recipe:
+    """What a recipe makes of early MXFP4, as the engine's MXFP4."""
+    if recipe.type_name != "MXFP4_EARLY":
+        return recipe
+    return Recipe(recipe.name, recipe.shape, "MXFP4", Repacked(recipe.content))
 
 
 def constant(name: str, values: Floats) -> Recipe:

@@ -154,6 +154,13 @@ class View:
         """The new file's tensors by now."""
         return self._recipes
 
+    def must_have(self, name: str) -> Recipe:
+        """A tensor of the new file that has to be there; raises UntranslatableModel."""
+        recipe = self._recipes.get(name)
+        if recipe is None:
+            raise UntranslatableModel(f"tensor {name!r}", "is not there")
+        return recipe
+
     def leave_out(self, *prefixes: str) -> None:
         """Leave out all tensors whose names begin so."""
         self._recipes = {name: one for name, one in self._recipes.items() if not name.startswith(prefixes)}
