@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.errors import UntranslatableModel
-from corral.gguf import GGUFHeader
+from corral.gguf import GGUFArray, GGUFHeader
 from corral.gguf.types import ValueType
 from corral.translate.view import View
 
@@ -21,6 +21,13 @@ def lacks_pre(header: GGUFHeader) -> bool:
 def adds_blank(header: GGUFHeader) -> bool:
     """Whether the engine would put a blank before each piece of text only because the file does not forbid it."""
     return header.metadata.get(_MODEL) == "llama" and _SPACE_PREFIX not in header.metadata
+
+
+def has_spare_tokens(header: GGUFHeader, embedding: str) -> bool:
+    """Whether the vocabulary has more tokens than the embedding has rows."""
+    tokens = header.metadata.get(_PER_TOKEN[0])
+    rows = next((tensor.shape[-1] for tensor in header.tensors if tensor.name == embedding and tensor.shape), None)
+    return isinstance(tokens, GGUFArray) and rows is not None and tokens.length > rows
 
 
 def set_pre(view: View, name: str) -> None:

@@ -11,15 +11,8 @@ from corral.gguf import GGUFHeader
 from corral.gguf.types import ValueType
 from corral.translate.family import Family, has_tensor
 from corral.translate.view import View
-from corral.translate.vocabulary import adds_blank, cut_vocabulary, forbid_blank
+from corral.translate.vocabulary import adds_blank, cut_vocabulary, forbid_blank, has_spare_tokens
 
-_MARKS = (
-    "gemma3.mm.tokens_per_image",
-    "gemma3.rope.global.freq_base",
-    "gemma3.rope.local.freq_base",
-    "tokenizer.ggml.add_padding_token",
-    "tokenizer.ggml.add_unknown_token",
-)
 _KEYS = {
     "gemma3.rope.global.freq_base": "gemma3.rope.freq_base",
     "gemma3.rope.local.freq_base": "gemma3.rope.freq_base_swa",
@@ -39,8 +32,9 @@ def _is_embedding(header: GGUFHeader) -> bool:
 
 
 def _is_chat(header: GGUFHeader) -> bool:
-    marked = any(key in header.metadata for key in _MARKS) or has_tensor(header, "v.", "mm.")
-    return marked or adds_blank(header) or "gemma3.attention.layer_norm_rms_epsilon" not in header.metadata
+    otherwise_named = any(key in header.metadata for key in _KEYS) or has_tensor(header, "v.", "mm.")
+    lacks_epsilon = "gemma3.attention.layer_norm_rms_epsilon" not in header.metadata
+    return otherwise_named or lacks_epsilon or adds_blank(header) or has_spare_tokens(header, "token_embd.weight")
 
 
 def _defaults(view: View) -> None:
