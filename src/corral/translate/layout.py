@@ -52,7 +52,11 @@ class Layout:
 
 
 def recognize(header: GGUFHeader) -> Layout | None:
-    """The layout of a file; None when llama.cpp loads it as it is, or nobody knows it. Reads nothing but the header."""
+    """The layout of a file; None when llama.cpp loads it as it is, or nobody knows it.
+
+    Reads nothing but the header; only a llama without a pre-tokenizer is asked for the token by which Llama 3 is known,
+    which raises OSError and InvalidGGUF.
+    """
     projector = PROJECTORS.get(header.architecture)
     for family in FAMILIES.get(header.architecture, ()):
         if family.recognizes(header):

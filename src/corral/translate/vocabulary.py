@@ -10,6 +10,7 @@ from corral.translate.view import View
 MAX_TOKENS = 2**21  # the largest vocabularies have a quarter of a million
 _PER_TOKEN = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 _MODEL, _PRE = "tokenizer.ggml.model", "tokenizer.ggml.pre"
+_FURTHER_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # of the turn, of the message
 _SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
 
 
@@ -38,6 +39,14 @@ def set_pre(view: View, name: str) -> None:
 def forbid_blank(view: View) -> None:
     """The models' own tokenizers put no blank before a text, unless the file says otherwise."""
     view.default(_SPACE_PREFIX, ValueType.BOOL, False)
+
+
+def name_ends(view: View) -> list[int]:
+    """Give the second and third token of those that end an answer the names by which the engine knows them."""
+    ends = view.integers("tokenizer.ggml.eos_token_ids")
+    for key, token in zip(_FURTHER_ENDS, ends[1:], strict=False):
+        view.default(key, ValueType.UINT32, token)
+    return ends
 
 
 def cut_vocabulary(view: View, rows: int) -> None:

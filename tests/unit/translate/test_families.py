@@ -284,6 +284,7 @@ def test_glm_flash_without_its_sizes_says_which_key_is_missing(tmp_path: Path) -
 
 def test_glm_ocr_becomes_glm4_with_one_matrix_for_gate_and_up(tmp_path: Path) -> None:
     keys = {"glmocr.rope.mrope_section": [16, 24, 24], "glmocr.attention.key_length": 128}
+    keys |= {"tokenizer.ggml.eos_token_ids": [5, 6]}
     shapes = {"blk.0.ffn_gate.weight": [3, 4], "blk.0.ffn_up.weight": [3, 4], "blk.0.attn_out.weight": [4, 4]}
     shapes |= {"blk.0.post_attn_norm.weight": [4], "blk.0.post_ffn_norm.weight": [4], "v.x": [2]}
     made = translate(tmp_path, "glmocr", keys, shapes)
@@ -291,6 +292,7 @@ def test_glm_ocr_becomes_glm4_with_one_matrix_for_gate_and_up(tmp_path: Path) ->
     assert made.keys["glm4.rope.dimension_sections"] == [16, 24, 24, 0]
     assert made.keys["glm4.rope.dimension_count"] == 128
     assert made.keys["tokenizer.ggml.pre"] == "chatglm-bpe"
+    assert made.keys["tokenizer.ggml.eot_token_id"] == 6
     assert made.shapes == {
         "blk.0.ffn_up.weight": (6, 4),
         "blk.0.attn_output.weight": (4, 4),
@@ -346,10 +348,12 @@ def test_lfm2_names_its_last_norm_and_counts_its_width_by_its_shape(tmp_path: Pa
 
 
 def test_early_laguna_files(tmp_path: Path) -> None:
-    keys = {"laguna.rope.swa.dimension_count": 64, "laguna.rope.swa.freq_base": 10000.0}
-    made = translate(
-        tmp_path, "laguna", keys | {"laguna.rope.scaling.attn_factor": 1.3}, {"blk.0.attn_g.weight": [2, 4]}
-    )
+    keys: dict[str, Any] = {"laguna.rope.swa.dimension_count": 64, "laguna.rope.swa.freq_base": 10000.0}
+    keys |= {"laguna.rope.scaling.attn_factor": 1.3, "tokenizer.ggml.eos_token_ids": [2, 3]}
+    keys |= {"tokenizer.ggml.token_type": [1, 1, 3, 4]}
+    made = translate(tmp_path, "laguna", keys, {"blk.0.attn_g.weight": [2, 4]})
+    assert made.keys["tokenizer.ggml.eot_token_id"] == 3
+    assert made.keys["tokenizer.ggml.token_type"] == [1, 1, 3, 3]
     assert made.keys["laguna.rope.dimension_count_swa"] == 64
     assert made.keys["laguna.rope.freq_base_swa"] == 10000.0
     assert made.keys["laguna.rope.scaling.yarn_attn_factor"] == 1.3

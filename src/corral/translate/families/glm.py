@@ -13,7 +13,7 @@ from corral.translate.family import Family
 from corral.translate.recipes import merged
 from corral.translate.rope import set_sections
 from corral.translate.view import View
-from corral.translate.vocabulary import set_pre
+from corral.translate.vocabulary import name_ends, set_pre
 
 _GATE = re.compile(r"(blk\.\d+\.)ffn_gate\.weight")
 _OCR_TENSORS = {
@@ -21,7 +21,6 @@ _OCR_TENSORS = {
     ".post_attn_norm.": ".post_attention_norm.",
     ".post_ffn_norm.": ".post_ffw_norm.",
 }
-_ENDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")  # what the second and third end token are
 
 
 def _always(_header: GGUFHeader) -> bool:
@@ -40,8 +39,7 @@ def _flash(view: View) -> None:
     for key in ("expert_group_count", "expert_group_used_count"):
         view.default(f"deepseek2.{key}", ValueType.UINT32, 1)
     set_pre(view, "glm4")
-    for key, token in zip(_ENDS, view.integers("tokenizer.ggml.eos_token_ids")[1:], strict=False):
-        view.default(key, ValueType.UINT32, token)
+    name_ends(view)
 
 
 def _ocr(view: View) -> None:
@@ -49,6 +47,7 @@ def _ocr(view: View) -> None:
     set_sections(view, "glmocr.rope.mrope_section", "glmocr.rope.dimension_sections")
     view.copy("glmocr.attention.key_length", "glm4.rope.dimension_count")
     set_pre(view, "chatglm-bpe")
+    name_ends(view)
     view.rename_tensors(_OCR_TENSORS)
     gates = []
     for info in view.header.tensors:

@@ -1,7 +1,8 @@
 """laguna, early files.
 
 Source: ollama llama/compat/llama-ollama-compat.cpp handle_laguna, convert/convert_laguna.go, 2026-08.
-As with olmo3, YaRN's attention factor has to be under the name by which the engine does not apply it twice.
+As with olmo3, YaRN's attention factor has to be under the name by which the engine does not apply it twice. As in the
+makers' converter, the token that ends a turn ends the answer and is no text.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from corral.gguf import GGUFHeader
 from corral.translate.family import Family
 from corral.translate.view import View
+from corral.translate.vocabulary import name_ends, set_token_types, token_types
 
 _KEYS = {
     "laguna.rope.swa.dimension_count": "laguna.rope.dimension_count_swa",
@@ -17,6 +19,7 @@ _KEYS = {
     "laguna.rope.scaling.beta_fast": "laguna.rope.scaling.yarn_beta_fast",
     "laguna.rope.scaling.beta_slow": "laguna.rope.scaling.yarn_beta_slow",
 }
+_CONTROL = 3  # a type of tokens
 _MARKS = ("laguna.rope.swa.dimension_count", "laguna.rope.swa.freq_base")
 
 
@@ -28,6 +31,9 @@ def _recognizes(header: GGUFHeader) -> bool:
 def _text(view: View) -> None:
     view.rename(_KEYS)
     view.rename_tensors({".attn_g.": ".attn_gate."})
+    ends, types = name_ends(view), token_types(view)
+    if types and ends:
+        set_token_types(view, [_CONTROL if token in ends else kind for token, kind in enumerate(types)])
 
 
 FAMILY = Family("laguna", ("laguna",), _recognizes, _text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.gguf import GGUFHeader
 from corral.gguf.types import ValueType
-from corral.translate.family import Family
+from corral.translate.family import Family, has_tensor
 from corral.translate.view import View
 from corral.translate.vocabulary import set_pre
 
@@ -13,7 +13,7 @@ _OLD_NORM, _NORM = "output_norm.weight", "token_embd_norm.weight"
 
 def _recognizes(header: GGUFHeader) -> bool:
     names = {tensor.name for tensor in header.tensors}
-    return _OLD_NORM in names and _NORM not in names
+    return (_OLD_NORM in names and _NORM not in names) or has_tensor(header, "v.", "mm.")
 
 
 def _text(view: View) -> None:
