@@ -106,7 +106,7 @@ def prune_at_start(store: ModelStore, now_s: float | None = None) -> Pruned:
     with store.blobs.locked():
         if store.no_prune:
             return _remove(store, _temps(store), "")
-        refused = _unreadable_manifest(store)
+        refused = store.unreadable_manifest()
         old = [] if refused else list(_removable(store, before))
         pruned = _remove(store, [*_temps(store), *old], refused)
         if not refused:
@@ -315,18 +315,6 @@ def _partial_owner(file_name: str) -> Digest | None:
     """The digest a partial file or one of its side files (`-partial-3`) belongs to."""
     stem, mark, _ = file_name.partition("-partial")
     return blob_digest(stem) if mark else None
-
-
-def _unreadable_manifest(store: ModelStore) -> str:
-    for path in store.manifests.files():
-        name = ModelName.from_path(path)
-        if name is None:
-            return f"manifests/{path} is no valid name"
-        try:
-            store.manifests.read(name)
-        except CorralError as error:
-            return str(error)
-    return ""
 
 
 def _remove(store: ModelStore, paths: list[Path], refused: str) -> Pruned:

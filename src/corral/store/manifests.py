@@ -39,6 +39,8 @@ TENSOR = f"{_IMAGE}tensor"
 JSON = f"{_IMAGE}json"
 
 MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_LAYERS = 16_384  # models stored a tensor a layer have a few thousand
+_MOST_COMMAS, _MOST_BRACKETS = 8 * MAX_LAYERS, 2 * MAX_LAYERS  # what so many layers are written with, and room
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,9 @@ class Manifest:
         """Read a manifest's JSON, any key order, extra keys ignored; raises InvalidRequest saying what is wrong."""
         if len(raw) > MAX_MANIFEST_BYTES:
             raise InvalidRequest(f"manifest is {len(raw)} bytes long, the limit is {MAX_MANIFEST_BYTES}")
+        # Counted before it is decoded: 16 MiB of `{},` would be five million objects.
+        if raw.count(b",") > _MOST_COMMAS or raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS:
+            raise InvalidRequest(f"manifest has too many entries, the limit is {MAX_LAYERS} layers")
         try:
             # Go's decoder stops after the first value; whatever follows it is tolerated there and here.
             document, _ = json.JSONDecoder().raw_decode(raw.decode("utf-8", "replace").lstrip(" \t\r\n"))
@@ -88,6 +93,8 @@ class Manifest:
         layers = document.get("layers") or []
         if not isinstance(layers, list):
             raise InvalidRequest("manifest's layers are no list")
+        if len(layers) > MAX_LAYERS:
+            raise InvalidRequest(f"manifest has {len(layers)} layers, the limit is {MAX_LAYERS}")
         return cls(_parse_config(document.get("config")), tuple(_parse_layer(entry) for entry in layers), raw)
 
     def encode(self) -> bytes:
@@ -163,7 +170,11 @@ class ManifestStore:
         try:
             with self.path(name).open("rb") as file:
                 raw = file.read(MAX_MANIFEST_BYTES + 1)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except IsADirectoryError:
+            raise ModelDamaged(name.short, "its manifest is a folder") from None
+        except (FileNotFoundError, NotADirectoryError):
+            if self.path(name).is_symlink():
+                raise ModelDamaged(name.short, "its manifest is a link to nothing") from None
             raise ModelNotFound(name.short) from None
         try:
             return Manifest.parse(raw)
@@ -194,17 +205,17 @@ class ManifestStore:
                 break  # not empty
 
     def names(self) -> list[ModelName]:
-        """All names that have a manifest file, sorted by their path; other files are not looked at."""
+        """All names that have something where a manifest belongs, sorted by their path."""
         return [name for path in self.files() if (name := ModelName.from_path(path))]
 
     def files(self) -> list[PurePosixPath]:
-        """Every file exactly four levels down, relative to `manifests/`, valid name or not, sorted."""
+        """All that stands four levels down, relative to `manifests/`, sorted: valid name or not, a file or not."""
         return sorted(_files_at_depth(self.directory, PurePosixPath(), 4))
 
     def mtime(self, name: ModelName) -> datetime:
         """When the manifest was written, in local time; raises ModelNotFound."""
         try:
-            stat = self.path(name).stat()
+            stat = self.path(name).lstat()
         except (FileNotFoundError, NotADirectoryError):
             raise ModelNotFound(name.short) from None
         return datetime.fromtimestamp(stat.st_mtime, UTC).astimezone()
@@ -241,7 +252,6 @@ def _files_at_depth(directory: Path, relative: PurePosixPath, depth: int) -> Ite
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
         for entry in entries:
             if depth == 1:
-                if entry.is_file():
-                    yield relative / entry.name
+                yield relative / entry.name
             elif entry.is_dir():
                 yield from _files_at_depth(Path(entry.path), relative / entry.name, depth - 1)

@@ -13,12 +13,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from corral.core import Capability
-from corral.errors import BlobMissing, BlobNotFound, CloudDisabled, CorralError, InvalidRequest, ModelDamaged
+from corral.errors import (
+    BlobMissing,
+    BlobNotFound,
+    CloudDisabled,
+    CorralError,
+    InvalidRequest,
+    ModelDamaged,
+    ModelNotFound,
+)
 from corral.gguf import GGUFHeader, read_header
 from corral.names import Digest, ModelName, split_source
 from corral.store import manifests as media
@@ -33,6 +41,7 @@ __all__ = ["Model", "ModelConfig", "ModelStore", "ModelSummary"]
 _log = logging.getLogger(__name__)
 _CACHED_MODELS = 256
 _CACHED_HEADERS = 64
+_CACHED_ENTRIES = 262_144  # tensors and keys of all cached headers together; one takes some 300 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +115,34 @@ class ModelStore:
         return model
 
     def list(self) -> list[ModelSummary]:
-        """All models, newest first by whole seconds, then by name; entries that cannot be read are left out.
+        """All models, newest first by whole seconds, then by name.
 
-        A model with a missing or unreadable blob that still has its config is listed, with `problem` set.
+        One that cannot be used is listed with `problem` set, and with what its manifest and config still say of it.
         """
         rows = []
         for name in self.manifests.names():
             try:
                 rows.append(self._summarize(name))
+            except ModelNotFound:
+                continue  # removed meanwhile
             except (CorralError, OSError) as error:
                 self._report_once(name, error)
+                rows.append(self._unreadable(name, error))
         return sorted(rows, key=lambda row: (-int(row.modified_at.timestamp()), row.name.short))
 
     def _report_once(self, name: ModelName, error: Exception) -> None:
         if str(error) != self._reported.get(name):
-            _log.warning("%s is left out of the model list: %s", name, error)
+            _log.warning("%s cannot be read: %s", name, error)
         self._reported[name] = str(error)
+
+    def _unreadable(self, name: ModelName, error: Exception) -> ModelSummary:
+        """A row for a model of which nothing but its name is known."""
+        try:
+            modified_at = self.manifests.mtime(name)
+        except (ModelNotFound, OSError):
+            modified_at = datetime.fromtimestamp(0, UTC)
+        problem = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        return ModelSummary(name, "", 0, modified_at, "", "", "", None, "", "", 0, 0, (), problem=problem)
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model a second name; raises ModelNotFound. A name copied to itself is left alone, even if absent."""
@@ -138,19 +159,27 @@ class ModelStore:
 
     def delete(self, name: ModelName) -> Sequence[Digest]:
         """Remove a name and the blobs nothing else refers to; returns their digests. Raises ModelNotFound."""
-        try:
-            digests = self.manifests.read(name).digests
-        except ModelDamaged:
-            digests = set()  # nothing can be told from it; the next start's pruning finds what it leaves
-        self.manifests.delete(name)
+        with self.blobs.locked():  # a create of the same name comes before or after, never between
+            try:
+                digests = self.manifests.read(name).digests
+            except ModelDamaged:
+                digests = set()  # nothing can be told from it; the next start's pruning finds what it leaves
+            self.manifests.delete(name)
         return self.release_unreferenced(digests)
 
     def release_unreferenced(self, digests: Iterable[Digest]) -> Sequence[Digest]:
-        """Remove those of `digests` that no manifest and no reservation names; returns what was removed."""
+        """Remove those of `digests` that no manifest and no reservation names; returns what was removed.
+
+        Nothing is removed while a manifest cannot be read: what it refers to is not known.
+        """
         candidates = set(digests)
         if not candidates:
             return []
         with self.blobs.locked():
+            unreadable = self.unreadable_manifest()
+            if unreadable:
+                _log.warning("%d blobs that may be unused are kept: %s", len(candidates), unreadable)
+                return []
             doomed = sorted(candidates - self.referenced() - self.blobs.reserved())
             removed = [digest for digest in doomed if self.blobs.has(digest)]
             for digest in removed:
@@ -165,6 +194,22 @@ class ModelStore:
                 found |= self.manifests.read(name).digests
         return found
 
+    def unreadable_manifest(self) -> str:
+        """What is wrong with the first manifest that cannot be read or has no valid name; empty when all can."""
+        for path in self.manifests.files():
+            name = ModelName.from_path(path)
+            if name is None:
+                return f"manifests/{path} is no valid name"
+            try:
+                self.manifests.read(name)
+            except ModelNotFound:
+                continue  # removed meanwhile
+            except CorralError as error:
+                return str(error)
+            except OSError as error:
+                return f"model {name.short!r} is damaged: {error.strerror}"
+        return ""
+
     def header(self, path: Path) -> GGUFHeader:
         """The GGUF header of a blob, remembered while the file stays the same; raises InvalidGGUF, OSError."""
         stat = path.stat()
@@ -175,6 +220,8 @@ class ModelStore:
             header = read_header(path)
         with self._mutex:
             _remember(self._headers, key, header, _CACHED_HEADERS)
+            while len(self._headers) > 1 and sum(map(_entries, self._headers.values())) > _CACHED_ENTRIES:
+                self._headers.popitem(last=False)
         return header
 
     def _require_blobs(self, name: ModelName, manifest: Manifest) -> None:
@@ -258,6 +305,10 @@ class ModelStore:
             remote_model=model.config.remote_model,
             problem=problem,
         )
+
+
+def _entries(header: GGUFHeader) -> int:
+    return len(header.tensors) + len(header.metadata)
 
 
 def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:

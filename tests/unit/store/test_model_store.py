@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from corral.errors import BlobMissing, CloudDisabled, InvalidModelName, InvalidR
 from corral.names import Digest, ModelName
 from corral.store import Layer, Manifest, ModelConfig, ModelStore
 from corral.store import manifests as media
+from corral.store.care import Problem, fsck
 from corral.store.layers import encode_messages, encode_params, parse_messages, parse_params
 from corral.store.modelconfig import DraftConfig
 
@@ -228,14 +232,53 @@ def test_remote_stubs_are_listed(store: ModelStore) -> None:
     assert row.capabilities == (Capability.COMPLETION, Capability.TOOLS)
 
 
-def test_one_bad_manifest_hides_only_itself_and_is_logged_once(
+def test_a_bad_manifest_is_listed_as_unusable_and_logged_once(
     store: ModelStore, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_model(store, "good", weights)
     store.manifests.write(ModelName.parse("bad"), b"{")
     for _ in range(3):
-        assert [row.name.short for row in store.list()] == ["good:latest"]
-    assert caplog.text.count("bad:latest is left out") == 1
+        assert {row.name.short: bool(row.problem) for row in store.list()} == {"bad:latest": True, "good:latest": False}
+    assert caplog.text.count("bad:latest cannot be read") == 1
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to nothing", "cut"])
+def test_nothing_is_removed_while_a_manifest_cannot_be_read(
+    store: ModelStore, weights: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = add_model(store, "kept", weights)
+    gone = add_model(store, "gone", weights)
+    path = store.manifests.path(kept)
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "cut":
+        path.write_bytes(whole[:100])
+    else:
+        path.symlink_to("nowhere")
+    assert store.delete(gone) == []
+    assert "kept:latest" in caplog.text
+    assert [row.problem for row in store.list()] != [""]
+    assert any(finding.problem is Problem.BAD_MANIFEST for finding in fsck(store).findings)
+    path.rmdir() if kind == "a folder" else path.unlink()
+    path.write_bytes(whole)
+    assert store.load(kept).weights is not None
+
+
+def test_create_beside_delete_of_one_name_ends_in_one_of_the_two_orders(store: ModelStore, weights: Path) -> None:
+    name = add_model(store, "m", weights)
+    manifest = store.manifests.read(name)
+
+    def again(step: Callable[[], object]) -> None:
+        for _ in range(200):
+            with contextlib.suppress(ModelNotFound, BlobMissing):  # the other one was first
+                step()
+
+    with store.blobs.reserve(manifest.digests), ThreadPoolExecutor() as pool:
+        steps = [lambda: store.write(name, manifest), lambda: store.delete(name)]
+        for done in [pool.submit(again, step) for step in steps]:
+            done.result()
 
 
 def test_a_model_without_its_weights_is_listed_as_unusable_and_says_how_to_repair(
