@@ -4,9 +4,10 @@
 |---------------------|------------------------------------------------------------------------------------|
 | 401 with a challenge| one token, one more try; the second 401 is `unauthorized: access denied`           |
 | 429, 502, 503, 504  | tried again, after Retry-After where given, else with growing delays               |
-| redirect            | followed for GET and HEAD; the token goes to the registry's scheme, host and port only |
+| redirect            | followed for GET and HEAD, never to somewhere nearer than the registry (reach.py);  |
+|                     | the token goes to the registry's scheme, host and port only                        |
 | 404                 | RegistryError `file does not exist`                                                |
-| other 4xx and 5xx   | RegistryError `<code>: <body>`                                                     |
+| other 4xx and 5xx   | RegistryError `<code>: <body>`; the body only where the registry itself answered   |
 
 Used by pull, push, transfer, upload and remote. Proxies come from the environment by the standard library's rules.
 Source of the texts: ollama server/images.go makeRequestWithRetry, 2026-08.
@@ -34,6 +35,7 @@ from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.auth import Challenge, read_token, token_request
 from corral.registry.keys import Identity
+from corral.registry.reach import GuardedResolver, check_redirect
 from corral.registry.settled import run_settled
 
 _log = logging.getLogger(__name__)
@@ -84,6 +86,15 @@ class Repository:
     def url(self, *parts: str) -> URL:
         """The URL of something in the repository; parts are put in as they are."""
         return URL(f"{str(self.base).rstrip('/')}/v2/{'/'.join((self.path, *parts))}")
+
+    @property
+    def place(self) -> str:
+        """The base as logs may show it: without the login that a mirror's URL may hold."""
+        return str(self.base.with_user(None))
+
+    def owns(self, url: URL) -> bool:
+        """Whether the registry itself is there, not somewhere that it sent us to."""
+        return url.origin() == self.base.origin()
 
 
 def repository_of(name: ModelName, scheme: str = "https", *, verify_tls: bool = True) -> Repository:
@@ -178,7 +189,7 @@ class RegistryClient:
             failures += 1
             delay = self._later(response, failures)
             if delay is None:
-                raise await _refused(response)
+                raise await _refused(response, quotable=repository.owns(response.url))
             response.close()
             _log.info("%s answered %d; trying again in %.1f s", response.url.host, response.status, delay)
             await self.policy.sleep(delay)
@@ -211,15 +222,17 @@ class RegistryClient:
     ) -> aiohttp.ClientResponse:
         headers = dict(headers)
         token = self._tokens.get(repository)
-        if token and url.origin() == repository.base.origin():
+        if token and repository.owns(url):
             headers["Authorization"] = f"Bearer {token}"
+        proxy = _proxy_for(url)
+        await check_redirect(repository.base, url, proxied=proxy is not None)
         return await self._open_session().request(
             method,
             url,
             headers=headers,
             data=body() if callable(body) else body,
             allow_redirects=False,
-            proxy=_proxy_for(url),
+            proxy=proxy,
             ssl=True if repository.verify_tls else self._unverified_context(),
         )
 
@@ -245,7 +258,7 @@ class RegistryClient:
                 failures += 1
                 delay = self._later(response, failures)
                 if delay is None:
-                    raise await _refused(response)
+                    raise await _refused(response, quotable=True)
             await self.policy.sleep(delay)
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -257,6 +270,7 @@ class RegistryClient:
                 headers={"User-Agent": user_agent()},
                 read_bufsize=_READ_BUFFER_BYTES,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(resolver=GuardedResolver(), use_dns_cache=False),
             )
         return self._session
 
@@ -276,16 +290,18 @@ def user_agent() -> str:
 
 
 def _challenge(response: aiohttp.ClientResponse, repository: Repository) -> Challenge | None:
-    if response.status != 401 or response.url.origin() != repository.base.origin():
+    if response.status != 401 or not repository.owns(response.url):
         return None
     headers = response.headers.getall("WWW-Authenticate", [])
     return next((challenge for header in headers if (challenge := Challenge.parse(header))), None)
 
 
-async def _refused(response: aiohttp.ClientResponse) -> RegistryError:
+async def _refused(response: aiohttp.ClientResponse, *, quotable: bool) -> RegistryError:
     status = response.status
     try:
-        body = (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace").strip()
+        body = (
+            "" if not quotable else (await response.content.read(_MAX_ERROR_BYTES)).decode("utf-8", "replace").strip()
+        )
     except (aiohttp.ClientError, TimeoutError):
         body = ""  # the status alone says enough
     finally:
@@ -298,11 +314,20 @@ async def _refused(response: aiohttp.ClientResponse) -> RegistryError:
 
 
 def _unreachable(method: str, url: URL, error: BaseException) -> Unreachable:
-    # Without the query: a signed URL is a secret.
-    reason = str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
-        reason = f"dial tcp {url.host}:{url.port}: connect: connection refused"  # Go's words, which scripts look for
-    return Unreachable(f'{method.capitalize()} "{url.with_query(None)}": {reason}')
+    # Without the query and the login: a signed URL is a secret, and so is a password.
+    return Unreachable(f'{method.capitalize()} "{url.with_query(None).with_user(None)}": {_reason(url, error)}')
+
+
+def _reason(url: URL, error: BaseException) -> str:
+    """Why there was no answer; aiohttp's own texts of connection errors show Python objects."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    if isinstance(error.os_error, ConnectionRefusedError):
+        return f"dial tcp {url.host}:{url.port}: connect: connection refused"  # Go's words, which scripts look for
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"{url.host} cannot be reached: name not known"
+    why = error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
+    return f"{url.host} cannot be reached: {why}"
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:

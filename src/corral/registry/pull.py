@@ -68,9 +68,10 @@ class Puller:
         problem: CorralError | None = None
         for source in sources:
             try:
-                return _usable(Manifest.parse(await self._shared.client.manifest(source, name.tag))), source
+                raw = await self._shared.client.manifest(source, name.tag)
+                return _usable(await run_settled(Manifest.parse, raw)), source
             except (RegistryError, InvalidRequest) as error:
-                _log.info("manifest of %s from %s: %s", name, source.base, error)
+                _log.info("manifest of %s from %s: %s", name, source.place, error)
                 problem = error
         status = problem.status if isinstance(problem, RegistryError) else 0
         raise RegistryError(f"pull model manifest: {problem}", status) from problem

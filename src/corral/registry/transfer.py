@@ -162,14 +162,18 @@ class BlobDownload:
         try:
             await self._fetch_with_restarts(source, file)
         except RegistryError as error:
-            _log.info("blob %s from %s: %s", self.digest.short, source.base, error)
+            _log.info("blob %s from %s: %s", self.digest.short, source.place, error)
             return error
         got = Digest(self._hash.hexdigest())
         if got == self.digest:
             return None
-        _log.warning("blob %s from %s has the digest %s; these bytes are thrown away", self.digest, source.base, got)
+        place = source.place
+        _log.warning("blob %s from %s has the digest %s; these bytes are thrown away", self.digest, place, got)
+        is_foreign = self._direct is not None
         await run_settled(self._start_over, file, self._streams)
-        text = f"digest mismatch, file must be downloaded again: want {self.digest}, got {got}"
+        # What lies behind a redirect is not told: the registry may have chosen a place that only we can see.
+        told = "" if is_foreign else f", got {got}"
+        text = f"digest mismatch, file must be downloaded again: want {self.digest}{told}"
         return DigestMismatch(str(self.digest), str(got), text)
 
     async def _fetch_with_restarts(self, source: Repository, file: IO[bytes]) -> None:
@@ -231,7 +235,7 @@ class BlobDownload:
         url = self._direct or canonical
         try:
             async with self._shared.client.open(source, "GET", url, headers=headers, is_patient=False) as response:
-                self._check(response, part, whole=whole)
+                self._check(response, part, whole=whole, told=source.owns(response.url))
                 self._direct = None if response.url == canonical else response.url
                 await self._receive(response, file, part)
         except RegistryError as error:
@@ -241,8 +245,10 @@ class BlobDownload:
                 raise
             self._direct = None  # a signed URL that has expired, most likely: ask the registry for a new one
 
-    def _check(self, response: aiohttp.ClientResponse, part: Part, *, whole: bool) -> None:
-        """Refuse answers that are not the bytes asked for. Raises _StartOver, RegistryError."""
+    def _check(self, response: aiohttp.ClientResponse, part: Part, *, whole: bool, told: bool) -> None:
+        """Refuse answers that are not the bytes asked for; `told`: say how many there are. Raises _StartOver,
+        RegistryError.
+        """
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
         if response.status == 206:
@@ -255,7 +261,8 @@ class BlobDownload:
         elif total in {None, self.size} and not whole:
             raise _StartOver
         if total is not None and total != self.size:
-            raise _WrongSize(f"blob {self.digest} has {total} bytes, the manifest says {self.size}")
+            has = f"{total} bytes" if told else "another size"
+            raise _WrongSize(f"blob {self.digest} has {has}, the manifest says {self.size}")
 
     async def _receive(self, response: aiohttp.ClientResponse, file: IO[bytes], part: Part) -> None:
         """Take the body, writing behind the reading: what aiohttp still buffers when a connection breaks is lost."""

@@ -1,0 +1,7 @@
+"""What the attacks are run against: a registry that misbehaves, a clock that does not wait."""
+
+from __future__ import annotations
+
+from tests.unit.registry.conftest import fake, naps
+
+__all__ = ["fake", "naps"]
