@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,13 @@ def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _read_keys(text: str) -> tuple[str, ...]:
+    keys = _read_list(text)
+    if not keys:
+        raise ValueError(text)  # whoever writes the setting wants a closed server
+    return keys
+
+
 def _read_bytes(text: str) -> int:
     for suffix, size in (("kib", 2**10), ("mib", 2**20), ("gib", 2**30), ("kb", 10**3), ("mb", 10**6), ("gb", 10**9)):
         if text.lower().endswith(suffix):
@@ -136,18 +143,29 @@ _ACCEPTED: dict[Any, str] = {
     _read_seconds: "seconds or a duration such as 5m; negative = for ever",
     _read_stall: "seconds or a duration such as 5m; 0 or negative = never",
     _read_list: "values separated by commas",
+    _read_keys: "one key or several, separated by commas; unset it to ask for none",
     _read_bytes: "bytes, or a number with KiB, MiB or GiB",
 }
 
 
 def setting(
-    default: Any, env: str, read: Callable[[str], Any], doc: str, accepted: str = "", *, effect: bool = True
+    default: Any,
+    env: str,
+    read: Callable[[str], Any],
+    doc: str,
+    accepted: str = "",
+    *,
+    effect: bool = True,
+    guarded: bool = False,
 ) -> Any:
-    """A field of Settings: default, variable name without its prefix, how its text is read, one line of help."""
+    """A field of Settings: default, variable name without its prefix, how its text is read, one line of help.
+
+    guarded: it decides who is talked to, what is started or how it is confined; a `corral.toml` that merely lies in
+    the current folder, as a cloned repository may hold one, cannot set it.
+    """
     accepted = accepted or _ACCEPTED.get(read, "another value")
-    return field(
-        default=default, metadata={"env": env, "read": read, "doc": doc, "accepted": accepted, "effect": effect}
-    )
+    metadata = {"env": env, "read": read, "doc": doc, "accepted": accepted, "effect": effect, "guarded": guarded}
+    return field(default=default, metadata=metadata)
 
 
 def without_effect(default: Any, env: str, read: Callable[[str], Any], why: str) -> Any:
@@ -159,8 +177,8 @@ def without_effect(default: Any, env: str, read: Callable[[str], Any], why: str)
 class Settings:
     """All settings; units stand in the names. `docs/configuration.md` and `serve --help` are made from these fields."""
 
-    host: Address = setting(Address(), "HOST", parse_address, "address to listen on, or to connect to")
-    models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)")
+    host: Address = setting(Address(), "HOST", parse_address, "address to listen on, or to connect to", guarded=True)
+    models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)", guarded=True)
     keep_alive_s: float = setting(300.0, "KEEP_ALIVE", _read_seconds, "how long an idle model stays loaded")
     keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", _read_seconds, "shortest keep_alive a request may ask for")
     keep_alive_max_s: float = setting(
@@ -183,7 +201,9 @@ class Settings:
     max_queue: int = setting(512, "MAX_QUEUE", _read_uint, "requests that may wait for a model or a slot")
     max_transfer_streams: int = setting(4, "MAX_TRANSFER_STREAMS", _read_uint, "ranges of a blob fetched at once")
     max_body_bytes: int = setting(256 * 2**20, "MAX_BODY", _read_bytes, "largest request body")
-    origins: tuple[str, ...] = setting((), "ORIGINS", _read_list, "browser origins allowed besides the local ones")
+    origins: tuple[str, ...] = setting(
+        (), "ORIGINS", _read_list, "browser origins allowed besides the local ones", guarded=True
+    )
     flash_attention: bool | None = setting(None, "FLASH_ATTENTION", _read_bool, "flash attention; unset = automatic")
     kv_cache_type: str = setting(
         "",
@@ -216,9 +236,11 @@ class Settings:
     )
     strict: bool = setting(False, "STRICT", _read_bool, "refuse unknown or unsupported parameters")
     generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models that have none")
-    fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL")
+    fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL", guarded=True)
     limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
-    mirrors: tuple[str, ...] = setting((), "MIRRORS", _read_list, "registry mirrors to try first, in order")
+    mirrors: tuple[str, ...] = setting(
+        (), "MIRRORS", _read_list, "registry mirrors to try first, in order", guarded=True
+    )
     threads: int = setting(0, "THREADS", _read_uint, "threads per runner; 0 = measured")
     tune: str = setting(
         "auto", "TUNE", _choice("auto", "off"), "measure a model's launch settings once, while idle", "auto or off"
@@ -226,11 +248,18 @@ class Settings:
     saved_conversations_bytes: int = setting(
         4 * 2**30, "SAVED_CONVERSATIONS", _read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
     )
-    sandbox: bool = setting(True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can")
-    llama_server: str = setting("", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp")
-    api_keys: tuple[str, ...] = setting((), "API_KEYS", _read_list, "keys to demand of clients; empty = none")
-    home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results")
-    editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL")
+    sandbox: bool = setting(
+        True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can", guarded=True
+    )
+    llama_server: str = setting(
+        "", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp", guarded=True
+    )
+    api_keys: tuple[str, ...] = setting(
+        (), "API_KEYS", _read_keys, "keys to demand of clients; unset = none", guarded=True
+    )
+    open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
+    home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
+    editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL", guarded=True)
     color: bool = True  # off by NO_COLOR, whatever its value (no-color.org)
     notices: tuple[str, ...] = ()
 
@@ -238,9 +267,9 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
         """Read everything once. `flags` are field names with final values. Raises SettingsError."""
         environ = os.environ if environ is None else environ  # noqa: TID251  the one place that may
-        table = _read_toml(environ)
-        values: dict[str, Any] = {}
         notices: list[str] = []
+        table = _read_tables(environ, notices)
+        values: dict[str, Any] = {}
         for item in fields(cls):
             if "env" not in item.metadata:
                 continue
@@ -272,7 +301,7 @@ def _find(
     for prefix in ("CORRAL_", "OLLAMA_"):
         variable = prefix + meta["env"]
         text = environ.get(variable, "").strip().strip("\"'").strip()
-        if not text:
+        if not text and not (read is _read_keys and variable in environ):
             continue
         if read is parse_address and (port := _address_and_bad_port(text)[1]):
             notices.append(f"{variable}={text!r}: {port} is no port, {parse_address(text).port} is used")
@@ -305,19 +334,40 @@ def runner_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
     return kept | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
 
 
-def _read_toml(environ: Mapping[str, str]) -> dict[str, Any]:
-    """`$CORRAL_CONFIG`, else `./corral.toml`, else `~/.corral/corral.toml`; an empty table when there is none."""
+def _read_tables(environ: Mapping[str, str], notices: list[str]) -> dict[str, Any]:
+    """`$CORRAL_CONFIG`, else `~/.corral/corral.toml` and over it what `./corral.toml` may set."""
     named = environ.get("CORRAL_CONFIG", "")
-    for path in (
-        [Path(named)] if named else [Path("corral.toml"), Path(environ.get("HOME", "/")) / ".corral/corral.toml"]
-    ):
-        try:
-            return tomllib.loads(path.read_text())
-        except FileNotFoundError:
-            if named:
-                raise SettingsError("CORRAL_CONFIG", named, "a file that exists") from None
-        except ValueError as error:  # bad TOML, or no UTF-8
-            raise SettingsError(str(path), str(error), "TOML") from error
-        except OSError as error:
-            raise SettingsError(str(path), error.strerror or "", "a file that can be read") from error
-    return {}
+    if named:
+        table = _read_toml(Path(named))
+        if table is None:
+            raise SettingsError("CORRAL_CONFIG", named, "a file that exists")
+        return table
+    guarded = {key for item in fields(Settings) if item.metadata.get("guarded") for key in _keys(item)}
+    local = _read_toml(Path("corral.toml")) or {}
+    for key in sorted(guarded & local.keys()):
+        why = "a file in the current folder cannot set it; set it in ~/.corral/corral.toml, or name the file in"
+        notices.append(f"./corral.toml: {key} ignored: {why} CORRAL_CONFIG")
+        del local[key]
+    table = _read_toml(Path(environ.get("HOME", "/")) / ".corral/corral.toml") or {}
+    for item in fields(Settings):
+        if "env" in item.metadata and any(key in local for key in _keys(item)):
+            for key in _keys(item):
+                table.pop(key, None)  # whichever of the two spellings it has
+    return table | local
+
+
+def _keys(item: Field[Any]) -> tuple[str, str]:
+    """The two spellings of a setting in corral.toml."""
+    return item.name, item.metadata["env"].lower()
+
+
+def _read_toml(path: Path) -> dict[str, Any] | None:
+    """A file's table; None when there is no file."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # bad TOML, or no UTF-8
+        raise SettingsError(str(path), str(error), "TOML") from error
+    except OSError as error:
+        raise SettingsError(str(path), error.strerror or "", "a file that can be read") from error

@@ -157,8 +157,8 @@ def test_lists_are_separated_by_commas() -> None:
 
 
 def test_the_file_takes_field_names_and_variable_names(tmp_path: Path) -> None:
-    (tmp_path / "corral.toml").write_text('keep_alive_s = 5\npin = ["a", "b"]\nsandbox = false\nhost = "0.0.0.0:1"\n')
-    settings = read()
+    (tmp_path / "named.toml").write_text('keep_alive_s = 5\npin = ["a", "b"]\nsandbox = false\nhost = "0.0.0.0:1"\n')
+    settings = read({"CORRAL_CONFIG": str(tmp_path / "named.toml")})
     assert (settings.keep_alive_s, settings.pinned, settings.sandbox) == (5.0, ("a", "b"), False)
     assert settings.host == Address("http", "0.0.0.0", 1)
 

@@ -76,7 +76,7 @@ def _launch(log: Path) -> subprocess.Popen[bytes]:
     """A session of its own, so that neither Ctrl+C here nor closing the terminal reaches it."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "corral", "serve"],
+            [sys.executable, "-P", "-m", "corral", "serve"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

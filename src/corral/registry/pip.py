@@ -124,8 +124,9 @@ def _largest_wheel(folder: Path) -> int:
 @asynccontextmanager
 async def _pip(folder: Path, command: str, *arguments: str) -> AsyncIterator[_Child]:
     """Pip as a child in a process group of its own; it has ended and is reaped when the block is left."""
-    # Everything pip writes for a while goes to `folder`, on the store's disk: /tmp may be small, and in memory.
-    launch = ("env", f"TMPDIR={folder}", sys.executable, "-m", "pip", command)
+    # Everything pip writes for a while goes to `folder`, on the store's disk: /tmp may be small, and in memory. It
+    # also runs there, isolated: in the server's folder a file or a module could be taken for what was asked for.
+    launch = ("env", f"TMPDIR={folder}", sys.executable, "-I", "-m", "pip", command)
     process = await asyncio.create_subprocess_exec(
         *launch,
         *_QUIET,
@@ -134,6 +135,7 @@ async def _pip(folder: Path, command: str, *arguments: str) -> AsyncIterator[_Ch
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
         start_new_session=True,
         limit=_MAX_LINE_BYTES,
     )

@@ -37,6 +37,7 @@ store, so its name is the blob's digest; the entry `LICENSE`, where there is one
 
 NAMESPACE = "pypi"
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+_ARCHIVE = re.compile(r"\.(?:whl|zip|egg|tar|t?gz|tgz|tbz2?|bz2|xz|txz|lzma|tlz|zst)\Z", re.IGNORECASE)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*\Z")
 _SCRATCH_PREFIX = "corral-pypi-"
 _SCRATCH_GRACE_S = 24 * 3600
@@ -80,7 +81,9 @@ def parse_requirement(reference: str) -> Requirement | None:
     version = "" if version == DEFAULT_TAG and separator == ":" else version
     requirement = Requirement(distribution, version)
     is_cut = rest.endswith(separator)
-    if not _DISTRIBUTION.match(distribution) or (version and not _VERSION.match(version)) or is_cut:
+    # pip takes what ends like an archive for a file; no distribution is named so.
+    is_file = _ARCHIVE.search(distribution) or _ARCHIVE.search(version)
+    if not _DISTRIBUTION.match(distribution) or (version and not _VERSION.match(version)) or is_cut or is_file:
         raise InvalidModelName(reference)
     if not requirement.name.is_valid:
         raise InvalidModelName(reference)

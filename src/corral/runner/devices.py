@@ -82,6 +82,7 @@ def _run(words: list[str], environ: Mapping[str, str]) -> str:
     return subprocess.run(
         words,
         env=dict(environ),
+        cwd="/",  # builds of llama.cpp look for backends in the current folder
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
