@@ -84,7 +84,8 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """A server with an empty store below `folder`; settings by their field names."""
     launcher = FakeLauncher(engine)
-    chosen = Settings(host=Address(port=0), models=folder / "models", home=folder / "home", **settings)
+    places = {"host": Address(port=0), "models": folder / "models", "home": folder / "home"}
+    chosen = Settings(**{**places, **settings})
     deps = make_deps(chosen, launcher)
     await deps.scheduler.start()
     listener = bind(chosen.host)

@@ -1,13 +1,14 @@
-"""Who may talk to the server: Origin, then Host, then API key. Pure ASGI middleware around the whole app.
+"""Who may talk to the server: address, Origin, Host, API key, in this order. Pure ASGI middleware around the whole app.
 
 | check  | refuses                                                             | with                   |
 |--------|---------------------------------------------------------------------|------------------------|
+| door   | a client at a public address, where no keys are set (door.py)        | 403, in the API's form |
 | Origin | a browser page from an origin that is not allowed (drive-by use)     | 403, empty body        |
 | Host   | a name that does not mean this machine (DNS rebinding)               | 403, empty body        |
 | key    | a request without one of the configured API keys                     | 401, in the API's form |
 
-All three also when bound to a public address. Source: ollama server/routes.go GenerateRoutes, allowedHostsMiddleware,
-envconfig AllowedOrigins, gin-contrib/cors v1.7.2, 2026-08.
+Origin, Host and key also when bound to a public address. Source: ollama server/routes.go GenerateRoutes,
+allowedHostsMiddleware, envconfig AllowedOrigins, gin-contrib/cors v1.7.2, 2026-08.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from corral.api.native_replies import encode
 from corral.config import Settings
 from corral.errors import CorralError
+from corral.server.door import CLOSED, Door
 
 CLIENT_KEY = "corral.client"  # scope entry: which key the client showed, by a digest of it
 _LOCAL = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  names a browser may use, nothing is bound to them
@@ -58,6 +60,7 @@ _ALLOW_HEADERS = ",".join(
     + ["Anthropic-Beta", "Openai-Beta"]
     + [f"X-Stainless-{name}" for name in _STAINLESS]
 )
+_EXPOSE_HEADERS = "X-Corral-Warnings, Retry-After"
 _ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
 _PRIVATE = [ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
@@ -106,11 +109,15 @@ class Guard:
         self._origins = Origins(settings.origins)
         self._names = {"", "localhost", socket.gethostname().lower(), settings.host.host.lower()} | self._origins.hosts
         self._keys = [key.encode() for key in settings.api_keys]
+        self._door = Door(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, answer a preflight, or hand it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if not self._door.admits(scope["client"][0] if scope.get("client") else None):
+            await _refused(scope["path"], 403, CLOSED, "permission_error")(scope, receive, send)
             return
         headers = Headers(scope=scope)
         origin = _foreign_origin(headers)
@@ -119,7 +126,7 @@ class Guard:
                 await _FORBIDDEN(scope, receive, send)
                 return
             if scope["method"] == "OPTIONS":
-                await self._preflight(origin)(scope, receive, send)
+                await self._preflight(origin, headers)(scope, receive, send)
                 return
             send = self._with_origin(send, origin)
         refusal = self._refusal(scope, headers)
@@ -151,12 +158,13 @@ class Guard:
     def _is_own_name(self, host: str) -> bool:
         return self._origins.any or host in self._names or host.endswith((".localhost", ".local", ".internal"))
 
-    def _preflight(self, origin: str) -> Response:
+    def _preflight(self, origin: str, headers: Headers) -> Response:
+        """Allows the headers that were asked for: the origin is trusted, and a list would never be whole."""
         response = Response(status_code=204)
         response.headers.update(
             {
                 "Access-Control-Allow-Methods": _ALLOW_METHODS,
-                "Access-Control-Allow-Headers": _ALLOW_HEADERS,
+                "Access-Control-Allow-Headers": headers.get("access-control-request-headers") or _ALLOW_HEADERS,
                 "Access-Control-Max-Age": "43200",
                 "Access-Control-Allow-Origin": "*" if self._origins.any else origin,
             }
@@ -170,6 +178,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Access-Control-Allow-Origin"] = "*" if self._origins.any else origin
+                headers["Access-Control-Expose-Headers"] = _EXPOSE_HEADERS
                 if not self._origins.any:
                     headers.add_vary_header("Origin")
             await send(message)
@@ -198,11 +207,18 @@ def _shown_key(headers: Headers) -> bytes:
 
 def _unauthorized(path: str) -> Response:
     text = "unauthorized: a valid API key is required"
+    response = _refused(path, 401, text, "authentication_error", "invalid_api_key")
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _refused(path: str, status: int, text: str, kind: str, code: str | None = None) -> Response:
+    """A refusal in the form of the API that the path belongs to."""
     body: dict[str, Any] = {"error": text}
     if path.startswith("/v1/messages"):
-        error: dict[str, Any] = {"type": "authentication_error", "message": text}
+        error: dict[str, Any] = {"type": kind, "message": text}
         body = {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
     elif path.startswith("/v1/"):
-        error = {"message": text, "type": "authentication_error", "param": None, "code": "invalid_api_key"}
+        error = {"message": text, "type": kind, "param": None, "code": code}
         body = {"error": error}
-    return Response(encode(body), 401, {"WWW-Authenticate": "Bearer"}, media_type="application/json; charset=utf-8")
+    return Response(encode(body), status, media_type="application/json; charset=utf-8")

@@ -1,4 +1,11 @@
-"""The listening socket, and uvicorn's HTTP protocol with a bound on request heads. Called by serve.py.
+"""The listening socket, and uvicorn's HTTP protocol as RFC 9112 has it. Called by serve.py.
+
+| a request                      | gets                                                                     |
+|--------------------------------|--------------------------------------------------------------------------|
+| with a head over 64 KiB        | 431, the connection closes                                               |
+| without one Host exactly       | 400 (HTTP/1.0 may leave it out)                                          |
+| of HTTP/1.0                    | an answer without chunks, which ends with the connection                 |
+| that offers another protocol   | an answer in HTTP/1.1, as if nothing were offered (upgrades.py)          |
 
 An answer that is there before the request's body (413, 507, 431) must reach a client that is still sending: closing
 the socket under it would answer its bytes with a reset, which throws the answer away unread. So such a connection is
@@ -14,14 +21,19 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from corral.config import Address
+from corral.server.upgrades import UpgradelessParser
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers together
 LINGER_S = 30.0
-_TOO_LARGE = b"request header fields too large"
+_TOO_LARGE = (431, b"request header fields too large")
+_NO_HOST = (400, b"400 Bad Request: missing required Host header")  # Go's words
+_TWO_HOSTS = (400, b"400 Bad Request: too many Host headers")
 
 
 def bind(address: Address) -> socket.socket:
@@ -76,6 +88,11 @@ class _Lingering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def write(self, data: bytes) -> None:
+        """Send, unless our side is closed already: the client left in mid-body, or got its answer before."""
+        if not self.is_closing():
+            self._transport.write(data)
+
     def is_closing(self) -> bool:
         """Whether close() was called."""
         return self._timer is not None or self._transport.is_closing()
@@ -98,15 +115,17 @@ class _Lingering:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 whose request heads are bounded: 431 and the connection closes, before anything is done for it."""
+    """HTTP/1.1 whose request heads are checked before anything is done for them; see the table above."""
 
     _head_bytes = 0
     _head_open = False
     _body_open = False
-    _refused = False
+    _refused: tuple[int, bytes] | None = None  # status and text
+    _hosts = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
+        self.parser = cast("httptools.HttpRequestParser", UpgradelessParser(self))
         self._lingering = _Lingering(transport, lambda: self._head_open or self._body_open)
         super().connection_made(cast("asyncio.Transport", self._lingering))
 
@@ -123,7 +142,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A new head starts."""
-        self._head_bytes, self._head_open, self._refused = 0, True, False
+        self._head_bytes, self._head_open, self._refused, self._hosts = 0, True, None, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -134,15 +153,27 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A whole header line."""
         self._head_bytes += len(name) + len(value) + 4
+        self._hosts += name.lower() == b"host"
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: refuse it or serve it."""
         self._head_open = False
         self._body_open = True
-        self._refused = self._head_bytes > MAX_HEAD_BYTES
+        self._refused = self._reason_to_refuse()
         if not self._refused:
             super().on_headers_complete()
+
+    def _reason_to_refuse(self) -> tuple[int, bytes] | None:
+        if self._head_bytes > MAX_HEAD_BYTES:
+            return _TOO_LARGE
+        if self._hosts > 1:
+            return _TWO_HOSTS
+        return _NO_HOST if not self._hosts and self.parser.get_http_version() != "1.0" else None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        is_old = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if is_old else app)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -164,24 +195,42 @@ class LimitedProtocol(HttpToolsProtocol):
             self._received += len(data)
         else:
             self._received = 0
-        if self._over_bound():
-            self._refuse()
+        if self._received > MAX_HEAD_BYTES:
+            self._refused = _TOO_LARGE
+        if self._refused:
+            self._refuse(*self._refused)
 
     _received = 0  # bytes since the last whole head
 
-    def _over_bound(self) -> bool:
-        """Whether the callbacks of the last bytes refused a whole head, or an open one has become too large."""
-        return self._refused or self._received > MAX_HEAD_BYTES
-
-    def _refuse(self) -> None:
-        self._refused = True
+    def _refuse(self, status: int, text: bytes) -> None:
         if self.transport.is_closing():
             return
         head = [
-            STATUS_LINE[431],
+            STATUS_LINE[status],
             b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n",
-            b"content-length: " + str(len(_TOO_LARGE)).encode() + b"\r\n\r\n",
-            _TOO_LARGE,
+            b"content-length: " + str(len(text)).encode() + b"\r\n\r\n",
+            text,
         ]
         self.transport.write(b"".join(head))
         self.transport.close()
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """The app for a client of HTTP/1.0, which knows no chunks: a body of unknown length ends with the connection."""
+
+    async def plain(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_plain(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.start":
+                if all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
+                    cycle.chunked_encoding = False
+            elif (
+                message["type"] == "http.response.body"
+                and cycle.chunked_encoding is False
+                and not cycle.response_complete
+            ):
+                cycle.expected_content_length = max(cycle.expected_content_length, len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return plain

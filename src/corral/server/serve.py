@@ -34,6 +34,7 @@ from corral.sched import Launcher, Remembered, Scheduler
 from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
+from corral.server.door import AT_START, Door
 from corral.server.listen import LimitedProtocol, QuietServer, bind
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
@@ -170,6 +171,8 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
     loop.add_signal_handler(signal.SIGUSR1, _toggle_debug)
     host, port = listener.getsockname()[:2]
     log.info("corral %s listens on %s:%d, models in %s", deps.version, host, port, deps.settings.models)
+    if Door(deps.settings).is_guarded:
+        log.warning("%s", AT_START)
     async with asyncio.TaskGroup() as group:
         ending = [group.create_task(work) for work in (end_transfers(), end_answers())]
         try:
