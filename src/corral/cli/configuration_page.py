@@ -20,8 +20,9 @@ Made from the fields of `Settings` by `python -m corral.cli.configuration_page`;
 Order, strongest first: command-line flags, `CORRAL_<variable>`, `OLLAMA_<variable>`, `corral.toml`, the default.
 `corral.toml` is `$CORRAL_CONFIG`, else `~/.corral/corral.toml`, and over that `./corral.toml`; its keys are those
 of the last column. A value that cannot be read is an error that names it; in an `OLLAMA_` variable it is ignored, as
-Ollama does, and the server's log says so. `NO_COLOR`, set to anything, turns off colours. A `corral.toml` in the current folder may be a stranger's, so it
-sets nothing that decides who is talked to, what is started or how it is confined: keys marked with *.
+Ollama does, and the server's log says so. `NO_COLOR`, set to anything, turns off colours. A `corral.toml` in the
+current folder may be a stranger's, so it sets nothing that decides who is talked to, what is started or how it is
+confined: keys marked with *.
 
 | variable | default | meaning | values | key |
 |---|---|---|---|---|
@@ -35,7 +36,8 @@ def configuration_page() -> str:
     rows = sorted((item for item in fields(Settings) if "env" in item.metadata), key=lambda item: item.metadata["env"])
     return _HEAD + "".join(
         f"| `{item.metadata['env']}` | {_default(item.default)} | {item.metadata['doc']} "
-        f"| {_ACCEPTED.get(item.metadata['accepted'], item.metadata['accepted'])} | `{item.name}`{'*' if item.metadata['guarded'] else ''} |\n"
+        f"| {_ACCEPTED.get(item.metadata['accepted'], item.metadata['accepted'])} "
+        f"| `{item.name}`{'*' if item.metadata['guarded'] else ''} |\n"
         for item in rows
     )
 

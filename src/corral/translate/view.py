@@ -19,7 +19,6 @@ from corral.translate.recipes import Recipe, passed, renamed
 from corral.translate.translation import MetadataValue, Translation
 
 MAX_NAME_BYTES = 63  # of a tensor: GGML_MAX_NAME less its final zero
-MAX_ALIGNMENT = 4096  # of tensors; what it pads with costs disk
 MAX_LAYERS = 4096  # what an array with an element a layer may have; the engine's bound is 512
 MEDIA_TENSORS = ("v.", "mm.", "a.", "s.", "model.vision_tower.")  # encoders and projectors inside a text model's file
 _MEDIA_KEYS = ("vision", "audio", "mm", "sam")
@@ -221,10 +220,6 @@ class View:
 
     def finish(self) -> Translation:
         """The file as it is by now; raises UntranslatableModel for names that the engine cannot hold."""
-        if self.header.tensor_bytes > self.header.file_size:
-            raise UntranslatableModel("the file", "its tensors lie over one another")
-        if self.header.alignment > MAX_ALIGNMENT:
-            raise UntranslatableModel("key 'general.alignment'", f"is more than {MAX_ALIGNMENT}")
         for name in self._recipes:
             if len(name.encode()) > MAX_NAME_BYTES:
                 raise UntranslatableModel(f"tensor {name!r}", f"the name is longer than {MAX_NAME_BYTES} bytes")
