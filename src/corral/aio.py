@@ -20,6 +20,25 @@ async def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwar
     return await loop.run_in_executor(_EXECUTOR, lambda: function(*args, **kwargs))
 
 
+async def run_settled(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` on the executor; a cancellation is passed on only after it has finished.
+
+    Plain `run_blocking` leaves a cancelled function running: it would write to a file that its owner has closed.
+    """
+    work = asyncio.ensure_future(run_blocking(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError:
+                continue  # asked again; the first cancellation is passed on below
+        if not work.cancelled():
+            work.exception()  # looked at, so that asyncio does not report it; the cancellation outranks it
+        raise
+
+
 async def iterate_blocking(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
     """Drive a blocking generator on the executor, one step at a time; closes it when the caller stops early.
 

@@ -31,12 +31,12 @@ import aiohttp
 from yarl import URL
 
 from corral import __version__
+from corral.aio import run_settled
 from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.auth import Challenge, read_token, token_request
 from corral.registry.keys import Identity
 from corral.registry.reach import GuardedResolver, check_redirect
-from corral.registry.settled import run_settled
 
 _log = logging.getLogger(__name__)
 

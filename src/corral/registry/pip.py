@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from corral.aio import run_settled
 from corral.errors import RegistryError
-from corral.registry.settled import run_settled
 
 _STOP_S = 5.0
 _LOOK_EVERY_S = 0.06

@@ -10,13 +10,13 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
+from corral.aio import run_settled
 from corral.core import TransferStatus
 from corral.errors import CorralError, DigestMismatch, InvalidRequest, ModelDamaged, ModelNotFound, RegistryError
+from corral.inflight import InFlight
 from corral.names import Digest, ModelName
 from corral.registry.client import Repository
 from corral.registry.endpoints import Endpoints, insecure_notice
-from corral.registry.inflight import InFlight
-from corral.registry.settled import run_settled
 from corral.registry.transfer import BlobDownload, Downloading
 from corral.store.manifests import TENSOR, Layer, Manifest
 from corral.store.models import ModelStore

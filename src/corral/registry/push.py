@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from corral.aio import run_settled
 from corral.core import TransferStatus
+from corral.inflight import InFlight
 from corral.names import Digest, ModelName
 from corral.registry.client import MANIFEST_TYPE, RegistryClient, Repository
 from corral.registry.endpoints import Endpoints, insecure_notice
-from corral.registry.inflight import InFlight
-from corral.registry.settled import run_settled
 from corral.registry.upload import BlobUpload
 from corral.store.manifests import Layer
 from corral.store.models import ModelStore

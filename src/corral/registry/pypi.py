@@ -17,6 +17,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.aio import run_settled
 from corral.core import TransferStatus
 from corral.errors import DigestMismatch, InvalidGGUF, InvalidModelName, ModelDamaged, ModelNotFound, RegistryError
 from corral.gguf import read_header
@@ -24,7 +25,6 @@ from corral.names import DEFAULT_HOST, DEFAULT_TAG, Digest, ModelName, split_sou
 from corral.registry import pip, wheel
 from corral.registry.catalog import CatalogModel
 from corral.registry.pull import reserved
-from corral.registry.settled import run_settled
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
 from corral.store.models import ModelStore

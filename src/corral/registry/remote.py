@@ -14,11 +14,11 @@ from pathlib import Path
 
 import aiohttp
 
+from corral.aio import run_settled
 from corral.errors import CorralError, InvalidGGUF, InvalidRequest, RegistryError
 from corral.gguf import GGUFHeader, format_parameter_size, read_header
 from corral.names import ModelName
 from corral.registry.client import RegistryClient, Repository, Unreachable
-from corral.registry.settled import run_settled
 from corral.store.manifests import LICENSE, MODEL, PARAMS, PROMPT, SYSTEM, TEMPLATE, Layer, Manifest
 from corral.store.modelconfig import ModelConfig
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
+from corral.aio import run_settled
 from corral.config import Settings
 from corral.core import TransferStatus
 from corral.errors import InvalidModelName, InvalidRequest, ModelNotFound
@@ -28,7 +29,6 @@ from corral.registry.push import Pusher
 from corral.registry.pypi import IndexPuller, Make, parse_requirement
 from corral.registry.rate import RateLimit
 from corral.registry.remote import RemoteModel, read_remote
-from corral.registry.settled import run_settled
 from corral.registry.transfer import Downloading
 from corral.store.models import ModelStore
 

@@ -31,13 +31,13 @@ from typing import IO
 import aiohttp
 from yarl import URL
 
+from corral.aio import run_settled
 from corral.errors import CorralError, DigestMismatch, NotEnoughSpace, RegistryError
 from corral.names import Digest
 from corral.registry import parts as part_files
 from corral.registry.client import RegistryClient, Repository, Unreachable
 from corral.registry.parts import Part
 from corral.registry.rate import RateLimit
-from corral.registry.settled import run_settled
 from corral.store.blobs import BlobStore
 from corral.store.files import full_disk_as_error
 

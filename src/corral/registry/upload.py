@@ -17,10 +17,10 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from corral.aio import run_settled
 from corral.errors import InvalidModelName, RegistryError
 from corral.names import ModelName
 from corral.registry.client import RegistryClient, Repository, Unreachable
-from corral.registry.settled import run_settled
 from corral.store.manifests import Layer
 
 _log = logging.getLogger(__name__)

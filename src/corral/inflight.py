@@ -1,4 +1,4 @@
-"""`InFlight`: one job per key, however many callers wait for it. Downloads by digest, uploads by repository and digest.
+"""`InFlight`: one job per key, however many callers wait for it: downloads, uploads, translations.
 
 A caller that leaves never stops the others; when the last one leaves, the job is cancelled and has ended by the time
 the caller is gone, so that nothing runs unowned.

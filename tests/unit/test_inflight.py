@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from corral.errors import RegistryError, RequestCanceled
-from corral.registry.inflight import InFlight
+from corral.inflight import InFlight
 
 
 class FakeJob:
