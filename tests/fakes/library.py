@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from corral.gguf import read_header
+from corral.names import ModelName
 from corral.runner.client import RunnerClient
+from corral.store import Manifest, ModelStore
 from corral.translate import recognize, write
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "library"
@@ -69,6 +71,16 @@ class KitModel:
     def medium(self, name: str) -> str:
         """One of the kit's pictures or sounds, in base64."""
         return base64.b64encode((self.folder / "images" / name).read_bytes()).decode()
+
+
+def add_kit_model(store: ModelStore, name: str, folder: Path = GOLDEN) -> ModelName:
+    """Put a kit model into a store, under its own name, as a pull leaves it."""
+    source = folder / "models" / name
+    for path in source.glob("sha256-*"):
+        store.blobs.put(path.read_bytes())
+    parsed = store.resolve(name)
+    store.write(parsed, Manifest.parse((source / "manifest.json").read_bytes()))
+    return parsed
 
 
 def translated(source: Path, target: Path) -> Path:

@@ -90,4 +90,4 @@ def import_models(context: Context) -> int:
 
 
 def _store(settings: Settings, *, gc_grace_s: float = 3600) -> ModelStore:
-    return ModelStore(settings.models, no_prune=settings.no_prune, gc_grace_s=gc_grace_s)
+    return ModelStore.of(settings, gc_grace_s=gc_grace_s)

@@ -23,7 +23,7 @@ def ask_registry(settings: Settings, name: str, *, limit_s: float | None = None)
     """What a registry says about a model, asked from here. Raises CorralError, or TimeoutError at the limit."""
 
     async def ask() -> RemoteModel:
-        registry = Registry(ModelStore(settings.models), settings)
+        registry = Registry(ModelStore.of(settings), settings)
         try:
             async with asyncio.timeout(limit_s):
                 return await registry.remote(name)

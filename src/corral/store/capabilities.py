@@ -16,6 +16,7 @@ from corral.core import Capability
 from corral.gguf import GGUFHeader
 from corral.store.gotemplates import GoTemplateTraits
 from corral.store.modelconfig import SAFETENSORS_FORMAT, ModelConfig
+from corral.translate import Layout
 
 SelectedTemplate = Literal["go", "jinja", "none"]
 
@@ -78,6 +79,8 @@ class Traits:
     projectors: Sequence[GGUFHeader | None] = ()
     go_template: GoTemplateTraits | None = None  # None: no template layer
     go_template_setting: bool | None = None  # OLLAMA_GO_TEMPLATE; None: unset
+    layout: Layout | None = None  # of the weights; None: the engine opens them as they are
+    runs: bool = True  # whether the engine can load it at all
 
     @property
     def jinja(self) -> str:
@@ -88,12 +91,14 @@ class Traits:
 def runtime_capabilities(traits: Traits) -> tuple[Capability, ...]:
     """What show lists and requests are checked against, in Ollama's order."""
     config = traits.config
+    if not traits.runs:
+        return ()
     found = [*_known(config.capabilities)]
     if traits.header is not None:
         if not is_rendered_here(traits):
             found += jinja_capabilities(traits.jinja)
         found += _generation_capability(traits.header)
-        found += _tower_capabilities(traits.header)
+        found += _tower_capabilities(traits.layout)
     found += _projector_capabilities(traits.projectors)
     if traits.go_template is not None and selected_template(traits) == "go":
         found += traits.go_template.capabilities
@@ -112,7 +117,7 @@ def tags_capabilities(traits: Traits) -> tuple[Capability, ...]:
     config = traits.config
     found: list[Capability] = []
     if traits.header is not None and not config.is_remote:
-        found += _tower_capabilities(traits.header)
+        found += _tower_capabilities(traits.layout)
         found += _generation_capability(traits.header)
     found += _known(config.capabilities)
     template = traits.go_template.capabilities if traits.go_template else ()
@@ -204,9 +209,11 @@ def _generation_capability(header: GGUFHeader) -> list[Capability]:
     return [Capability.COMPLETION if header.get("pooling_type") is None else Capability.EMBEDDING]
 
 
-def _tower_capabilities(header: GGUFHeader) -> list[Capability]:
-    towers = {"vision.block_count": Capability.VISION, "audio.block_count": Capability.AUDIO}
-    return [capability for key, capability in towers.items() if header.get(key) is not None]
+def _tower_capabilities(layout: Layout | None) -> list[Capability]:
+    """Of the encoders inside the weights, which the engine can use only once they are translated."""
+    if layout is None:
+        return []
+    return [*[Capability.VISION] * layout.sees, *[Capability.AUDIO] * layout.hears]
 
 
 def _projector_capabilities(projectors: Sequence[GGUFHeader | None]) -> list[Capability]:

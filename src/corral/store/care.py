@@ -29,6 +29,7 @@ from corral.gguf import read_header
 from corral.names import Digest, ModelName
 from corral.store import manifests as media
 from corral.store.blobs import RESERVATION_PREFIX, blob_digest
+from corral.store.derived import Found, differs, order_for
 from corral.store.files import TEMP_PREFIX, is_live, make_directory, remove_if_dead, sync_directory
 from corral.store.manifests import Layer, Manifest
 from corral.store.modelconfig import ModelConfig
@@ -52,9 +53,11 @@ class Problem(StrEnum):
     BAD_CONTENT = "blob is not what its layer says"
     UNREFERENCED_BLOB = "blob that no model uses"
     LEFTOVER = "temporary file that nobody is writing"
+    BAD_TRANSLATION = "translated file is not what its blob gives"
+    OLD_TRANSLATION = "translated file that nobody can use"
 
 
-HARMLESS = frozenset({Problem.UNREFERENCED_BLOB, Problem.LEFTOVER})
+HARMLESS = frozenset({Problem.UNREFERENCED_BLOB, Problem.LEFTOVER, Problem.OLD_TRANSLATION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,22 @@ Progress = Callable[[int, int], None]  # bytes read so far, bytes to read in all
 def prune_at_start(store: ModelStore, now_s: float | None = None) -> Pruned:
     """Clean up before serving: rename old blob names, drop dead temp files, then unreferenced blobs over the grace.
 
-    `store.no_prune` leaves everything but dead temp files of our own. One unreadable manifest, or a manifest under an
+    Then translated files whose blob is gone or whose rules are not the present ones. `store.no_prune` leaves everything
+    but those and dead temp files of our own. One unreadable manifest, or a manifest under an
     invalid name, stops the removal of blobs: what it refers to is not known. Raises OSError.
     """
     before = (time.time() if now_s is None else now_s) - store.gc_grace_s
+    try:
+        pruned = _prune_blobs(store, before)
+    finally:
+        derived = store.derived.prune(store.blobs.has)  # they may be elsewhere, in a place that can be written
+    names = tuple(
+        str(path.relative_to(store.root)) if path.is_relative_to(store.root) else str(path) for path in derived
+    )
+    return Pruned(pruned.files + names, pruned.freed_bytes + sum(derived.values()), pruned.refused)
+
+
+def _prune_blobs(store: ModelStore, before: float) -> Pruned:
     _rename_old_blobs(store)
     with store.blobs.locked():
         if store.no_prune:
@@ -120,7 +135,8 @@ def fsck(store: ModelStore, *, repair: bool = False, on_progress: Progress | Non
     """Read every manifest and every byte of every blob, and report what is wrong.
 
     With `repair`, bad blobs are moved to `quarantine/` below the store (pulling the model again fetches them anew),
-    and so are manifests that cannot be read; dead temp files are deleted. Unreferenced blobs are left to pruning.
+    and so are manifests that cannot be read; dead temp files are deleted, and translated files that are wrong (they are
+    made anew when they are needed) or of no use. Unreferenced blobs are left to pruning.
     """
     return _Check(store, repair, on_progress).run()
 
@@ -145,6 +161,7 @@ class _Check:
         for name, manifest in manifests.items():
             self._check_model(name, manifest, bad)
         self._check_leftovers()
+        self._check_derived(bad)
         blobs = len(self.store.blobs.digests())
         return Report(tuple(self.findings), len(manifests), blobs, self.bytes_read)
 
@@ -235,6 +252,36 @@ class _Check:
             if self.repair and path.name.startswith(_OWN_TEMPS) and remove_if_dead(path) is not None:
                 done = "deleted"
             self._add(Problem.LEFTOVER, str(path.relative_to(self.store.root)), repaired=done)
+
+    def _check_derived(self, bad: set[Digest]) -> None:
+        """Make every translated file again, in memory, and compare."""
+        for found in self.store.derived.files():
+            if found.is_partial and is_live(found.path):
+                continue
+            users = tuple(self.users.get(found.digest, ())) if found.digest else ()
+            if not found.is_wanted(self.store.blobs.has):
+                self._drop(Problem.OLD_TRANSLATION, found.path, users)
+            elif found.digest not in bad and (detail := self._derived_differs(found)):
+                self._drop(Problem.BAD_TRANSLATION, found.path, users, detail)
+
+    def _derived_differs(self, found: Found) -> str:
+        """What is wrong with a translated file; "" when it is what its blob gives."""
+        assert found.digest is not None
+        assert found.part is not None
+        try:
+            self.bytes_read += found.path.stat().st_size
+            order = order_for(read_header(self.store.blobs.path(found.digest)), found.part)
+            if order is None:
+                return "its blob needs none"
+            return "other bytes" if differs(found.path, order) else ""
+        except (CorralError, OSError) as error:
+            return str(error)
+
+    def _drop(self, problem: Problem, path: Path, users: tuple[str, ...], detail: str = "") -> None:
+        done = "deleted" if self.repair and remove_if_dead(path) is not None else ""
+        root = self.store.root
+        file = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        self._add(problem, file, users, detail, done)
 
     def _quarantine(self, file: str) -> str:
         if not self.repair:

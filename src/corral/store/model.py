@@ -28,6 +28,9 @@ from corral.store.capabilities import (
 from corral.store.gotemplates import read_traits
 from corral.store.manifests import Manifest
 from corral.store.modelconfig import ModelConfig
+from corral.store.verdict import Verdict, judge
+from corral.translate import RULES_VERSION, Layout, Translation, recognize
+from corral.translate.heading import heading
 
 _UNKNOWN_QUANTIZATION = {"", "unknown"}
 
@@ -51,6 +54,7 @@ class Model:
     messages: tuple[Message, ...] = ()
     licenses: tuple[str, ...] = ()
     go_template_setting: bool | None = None
+    engine_is_ours: bool = True  # False: an engine of the owner's choice, which may know more architectures
     read_header: Callable[[Path], GGUFHeader] = field(repr=False, compare=False, kw_only=True)
 
     @property
@@ -74,11 +78,51 @@ class Model:
         return tuple(self.read_header(path) for path in self.projectors)
 
     @cached_property
+    def layout(self) -> Layout | None:
+        """The weights' layout when it is one that has to be translated for the engine; raises as `header` does."""
+        return None if self.header is None else recognize(self.header)
+
+    @cached_property
+    def engine_header(self) -> GGUFHeader | None:
+        """The header of the file that the engine opens: the weights', translated where they have to be.
+
+        Raises UntranslatableModel too.
+        """
+        plan = None if self.layout is None else self.layout.text_plan()
+        return self.header if plan is None or self.header is None else heading(plan, self.header)
+
+    @property
+    def translation(self) -> str:
+        """By which rules the engine's file is made from the weights; "" when it opens the weights themselves."""
+        return "" if self.layout is None else str(RULES_VERSION)
+
+    @cached_property
+    def projector_plan(self) -> Translation | None:
+        """The projector inside the weights, where no layer has one; raises as `engine_header` does."""
+        return None if self.layout is None or self.projectors else self.layout.projector_plan()
+
+    @property
+    def projector_sources(self) -> tuple[Path, ...]:
+        """The blobs that the engine's projectors are in or made from: projector layers, else the weights themselves."""
+        if self.projectors or self.projector_plan is None or self.weights is None:
+            return self.projectors
+        return (self.weights,)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether it runs here, and what of it."""
+        header = _or_none(lambda: self.header)
+        return judge(header, self.config, has_projector=bool(self.projectors), engine_is_ours=self.engine_is_ours)
+
+    @cached_property
     def traits(self) -> Traits:
         """What capabilities and template choice follow from; an unreadable header counts as absent."""
+        header = _or_none(lambda: self.header)
         return Traits(
             config=self.config,
-            header=_or_none(lambda: self.header),
+            header=header,
+            layout=None if header is None else self.layout,
+            runs=header is None or self.verdict.runs,
             projectors=tuple(_or_none(partial(self.read_header, path)) for path in self.projectors),
             go_template=None if self.template is None else read_traits(self.template),
             go_template_setting=self.go_template_setting,

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from corral.config import Settings
 from corral.core import Capability
 from corral.errors import (
     BlobMissing,
@@ -31,6 +32,7 @@ from corral.gguf import GGUFHeader, read_header
 from corral.names import Digest, ModelName, split_source
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
+from corral.store.derived import DerivedStore
 from corral.store.layers import MAX_TEXT_LAYER_BYTES, decode_text, parse_messages, parse_params
 from corral.store.manifests import Layer, Manifest, ManifestStore
 from corral.store.model import Model
@@ -39,6 +41,7 @@ from corral.store.modelconfig import ModelConfig
 __all__ = ["Model", "ModelConfig", "ModelStore", "ModelSummary"]
 
 _log = logging.getLogger(__name__)
+DERIVED = "derived"  # the directory of translated files, beside blobs/
 _CACHED_MODELS = 256
 _CACHED_HEADERS = 64
 _CACHED_ENTRIES = 262_144  # tensors and keys of all cached headers together; one takes some 300 bytes
@@ -67,21 +70,45 @@ class ModelSummary:
 
 
 class ModelStore:
-    """The models below `root`. `no_prune` keeps unreferenced blobs except on delete; `gc_grace_s` see care.py."""
+    """The models below `root`. `no_prune` keeps unreferenced blobs except on delete; `gc_grace_s` see care.py.
+
+    spare: where translated files go when the store cannot be written. engine_is_ours: see Model.
+    """
 
     def __init__(
-        self, root: Path, *, no_prune: bool = False, gc_grace_s: float = 3600, go_template: bool | None = None
+        self,
+        root: Path,
+        *,
+        no_prune: bool = False,
+        gc_grace_s: float = 3600,
+        go_template: bool | None = None,
+        spare: Path | None = None,
+        engine_is_ours: bool = True,
     ) -> None:
         self.root = root
         self.blobs = BlobStore(root)
         self.manifests = ManifestStore(root)
+        self.derived = DerivedStore(root / DERIVED, *([] if spare is None else [spare / DERIVED]))
         self.no_prune = no_prune
         self.gc_grace_s = gc_grace_s
         self._go_template = go_template
+        self._engine_is_ours = engine_is_ours
         self._mutex = threading.Lock()
         self._models: OrderedDict[tuple[ModelName, str], Model] = OrderedDict()
         self._reported: dict[ModelName, str] = {}  # so that every list does not log the same again
         self._headers: OrderedDict[tuple[Path, int, int, int], GGUFHeader] = OrderedDict()
+
+    @classmethod
+    def of(cls, settings: Settings, *, gc_grace_s: float = 3600) -> ModelStore:
+        """The store that the settings name."""
+        return cls(
+            settings.models,
+            no_prune=settings.no_prune,
+            gc_grace_s=gc_grace_s,
+            go_template=settings.go_template,
+            spare=settings.home,
+            engine_is_ours=not settings.llama_server,
+        )
 
     def resolve(self, text: str) -> ModelName:
         """The stored spelling of a name as a caller wrote it; the model need not exist.
@@ -184,6 +211,7 @@ class ModelStore:
             removed = [digest for digest in doomed if self.blobs.has(digest)]
             for digest in removed:
                 self.blobs.remove(digest)
+                self.derived.remove(digest)
         return removed
 
     def referenced(self) -> set[Digest]:
@@ -242,6 +270,7 @@ class ModelStore:
                 config=config,
                 modified_at=modified_at,
                 go_template_setting=self._go_template,
+                engine_is_ours=self._engine_is_ours,
                 read_header=self.header,
                 **self._layer_fields(manifest, config),
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.ggufs import make_gguf
+from tests.fakes.library import GOLDEN, KitModel
 
 from corral.core import Capability
 from corral.gguf import GGUFHeader, read_header
@@ -23,6 +25,7 @@ from corral.store.capabilities import (
 )
 from corral.store.gotemplates import read_traits
 from corral.store.modelconfig import ModelConfig
+from corral.translate import Layout, recognize
 
 COMPLETION, TOOLS, INSERT, VISION = Capability.COMPLETION, Capability.TOOLS, Capability.INSERT, Capability.VISION
 EMBEDDING, THINKING, AUDIO = Capability.EMBEDDING, Capability.THINKING, Capability.AUDIO
@@ -41,6 +44,16 @@ JINJA_PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
 JINJA_TOOLS = "{% if tools %}{{ tools }}{% endif %}"
 JINJA_ROUND_TRIP = "{% if tools %}{% endif %}{{ message.tool_calls }}{% if message.role == 'tool' %}{% endif %}"
 JINJA_THINKING = "{{ '<think>' }}{{ '</think>' }}"
+
+
+def layout_of(name: str) -> Layout:
+    """Of a kit model in one of Ollama's own layouts."""
+    layout = recognize(read_header(KitModel(GOLDEN, name).weights))
+    assert layout is not None
+    return layout
+
+
+SEEING = layout_of("gemma4")  # it hears too
 
 
 class Maker:
@@ -65,6 +78,7 @@ class Maker:
         setting: bool | None = None,
         header: GGUFHeader | None = None,
         projectors: Sequence[GGUFHeader | None] = (),
+        layout: Layout | None = None,
         **config: Any,
     ) -> Traits:
         return Traits(
@@ -73,6 +87,7 @@ class Maker:
             projectors,
             None if go is None else read_traits(go),
             setting,
+            layout,
         )
 
 
@@ -161,10 +176,18 @@ def test_pooling_type_none_still_makes_an_embedding_model(make: Maker) -> None:
 
 
 def test_the_two_lists_have_their_own_orders(make: Maker) -> None:
-    header = make.header("llama", llama__vision__block_count=2, llama__audio__block_count=2)
-    traits = make.traits(header=header, go=GO_TOOLS, capabilities=("thinking",))
+    traits = make.traits(header=SEEING.header, go=GO_TOOLS, capabilities=("thinking",), layout=SEEING)
     assert runtime_capabilities(traits) == (THINKING, COMPLETION, VISION, AUDIO, TOOLS)
     assert tags_capabilities(traits) == (VISION, AUDIO, COMPLETION, THINKING, TOOLS)
+
+
+def test_encoders_inside_the_weights_count_only_where_the_engine_can_use_them(make: Maker) -> None:
+    traits = make.traits(header=make.header("llama", llama__vision__block_count=2))
+    assert runtime_capabilities(traits) == tags_capabilities(traits) == (COMPLETION,)
+
+
+def test_a_model_that_the_engine_cannot_load_can_do_nothing(make: Maker) -> None:
+    assert runtime_capabilities(replace(make.traits(JINJA_TOOLS), runs=False)) == ()
 
 
 def test_jinja_counts_in_show_and_never_in_tags(make: Maker) -> None:
