@@ -192,9 +192,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Before the first token: waiting (`position` from 1, `wait_s` estimated) or reading the prompt (tokens)."""
+    """Before the first token: waiting (`position` from 1, `wait_s` estimated), the model's file being translated for
+    the engine (`processed` of `total` bytes), or reading the prompt (tokens).
+    """
 
-    stage: Literal["queued", "loading", "prompt"]
+    stage: Literal["queued", "translating", "loading", "prompt"]
     position: int = 0
     wait_s: float = 0.0
     processed: int = 0
@@ -261,3 +263,8 @@ class TransferStatus:
     total: int = 0
     completed: int = 0
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the transfer has succeeded with this line."""
+        return self.status == "success"

@@ -19,7 +19,7 @@ import shutil
 import struct
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class FakeRunner:
         """Fixed numbers."""
         return self.info.memory
 
-    async def start(self) -> None:
+    async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """As RunnerHandle.start, gated and failing on demand."""
         self.started += 1
         self.state = State.STARTING

@@ -120,6 +120,8 @@ def progress_of(progress: Progress) -> dict[str, Any]:
     """`progress`: the stage, and the numbers that belong to it."""
     if progress.stage == "queued":
         return {"stage": "queued", "position": progress.position, "wait_seconds": round(progress.wait_s, 3)}
+    if progress.stage == "translating":
+        return {"stage": "translating", "processed": progress.processed, "total": progress.total}
     if progress.stage == "loading":
         return {"stage": "loading"}
     return {

@@ -32,6 +32,7 @@ from typing import Any
 from corral.aio import run_blocking
 from corral.errors import CorralError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
+from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
 from corral.runner.job import Job, read_message
 from corral.runner.logs import EngineLog
 from corral.runner.pipe import read_lines
@@ -58,12 +59,14 @@ class State(enum.Enum):
 class RunnerHandle:
     """One runner. `options.dir` is this runner's own directory here; it is made by start() and removed at the end.
 
+    `files` finds or makes what the engine opens in the place of the spec's blobs; None = it opens these.
     `closed` is set when the process is gone and reaped (at once if it was never spawned).
     """
 
-    def __init__(self, spec: RunnerSpec, options: LaunchOptions) -> None:
+    def __init__(self, spec: RunnerSpec, options: LaunchOptions, files: EngineFiles | None = None) -> None:
         self.spec = spec
         self.options = options
+        self._files = files
         self.state = State.STOPPED
         self.closed = asyncio.Event()
         self.exit_code: int | None = None
@@ -102,17 +105,19 @@ class RunnerHandle:
                     anonymous = int(line.split()[1]) * 1024
         return self._log.memory(rss, anonymous)
 
-    async def start(self) -> None:
-        """Spawn the process and wait until it serves.
+    async def start(self, on_progress: OnProgress | None = None) -> None:
+        """Spawn the process and wait until it serves; `on_progress` hears of files that are made for it first.
 
-        Raises RunnerFailedToStart. After an error or a cancellation the process is gone and reaped.
+        Raises RunnerFailedToStart, and what EngineFiles.open raises. After an error or a cancellation the process is
+        gone and reaped.
         """
         if self.state is not State.STOPPED:
             raise RunnerError(f"a runner starts once; this one is {self.state.value}")
         self.state = State.STARTING
-        began = time.monotonic()
         try:
-            await self._spawn()
+            opened = await self._open(on_progress)
+            began = time.monotonic()
+            await self._spawn(opened)
             report = await self._wait_ready()
             await self._describe(report, time.monotonic() - began)
             if self.state is not State.STARTING:  # stop() came in between
@@ -171,15 +176,25 @@ class RunnerHandle:
 
     # ---- spawning
 
-    async def _spawn(self) -> None:
-        await run_blocking(self._make_folders)
+    async def _open(self, on_progress: OnProgress | None) -> Opened:
+        opened = Opened(self.spec) if self._files is None else await self._files.open(self.spec, on_progress or _ignore)
+        if self.state is not State.STARTING:  # stop() came in between
+            opened.close()
+            raise self._failed_load()
+        names = zip(opened.spec.readable_paths, self.spec.readable_paths, strict=True)
+        self._log.hide({str(path): blob.name for path, blob in names})
+        return opened
+
+    async def _spawn(self, opened: Opened) -> None:
         read_fd, write_fd = os.pipe()
         try:
-            job = Job(self.spec, self.options, self.client.socket_path, os.getpid(), write_fd)
+            await run_blocking(self._make_folders)
+            job = Job(opened.spec, self.options, self.client.socket_path, os.getpid(), write_fd)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "corral.runner.child",
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                cwd=self.options.dir, env=dict(self.options.environ), pass_fds=(write_fd,), start_new_session=True,
+                cwd=self.options.dir, env=dict(self.options.environ), pass_fds=(write_fd, *opened.descriptors),
+                start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             os.close(read_fd)
@@ -189,6 +204,7 @@ class RunnerHandle:
             raise
         finally:
             os.close(write_fd)
+            opened.close()
         if self.state is not State.STARTING:
             self._signal(signal.SIGKILL)
         self._last_line = time.monotonic()
@@ -335,6 +351,10 @@ class RunnerHandle:
         _LOG.warning("runner %s made no progress for %g s; killing it", self.pid, self.options.hang_timeout_s)
         self._failure = RunnerHung(self.options.hang_timeout_s, self.last_lines)
         self._signal(signal.SIGKILL)
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody wants to hear it."""
 
 
 async def _within(waiting: Awaitable[Any], seconds: float) -> bool:

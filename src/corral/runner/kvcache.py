@@ -142,6 +142,8 @@ def state_key(spec: RunnerSpec) -> str:
     """
     parts = [str(path) for path in spec.readable_paths]
     parts.append(spec.kv_cache_type or "f16")
+    if spec.translation:
+        parts.append(spec.translation)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

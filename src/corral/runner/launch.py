@@ -12,6 +12,7 @@ from pathlib import Path
 
 from corral.config import Settings, runner_environment
 from corral.runner.devices import DeviceProbe
+from corral.runner.enginefiles import EngineFiles
 from corral.runner.handle import RunnerHandle
 from corral.runner.hostload import HostLoad
 from corral.runner.kvcache import ConversationStore
@@ -27,10 +28,12 @@ class LocalLauncher:
     """Runners as child processes of this one.
 
     `conversations`: what survives them; the scheduler saves before a stop and restores after a start. `devices`: the
-    GPUs that they can use. `host_load`: what others take of the cores.
+    GPUs that they can use. `host_load`: what others take of the cores. `files`: what they open in the place of blobs;
+    None = the blobs.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, files: EngineFiles | None = None) -> None:
+        self._files = files
         environ = runner_environment()
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
         self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
@@ -72,7 +75,7 @@ class LocalLauncher:
             environ |= _NO_GPU
         gpus = spec.n_gpu_layers != 0 and self.devices.may_exist
         options = replace(self._options, dir=self._runtime.next(), kv_dir=kv_dir, environ=environ, gpus=gpus)
-        return RunnerHandle(spec, options)
+        return RunnerHandle(spec, options, self._files)
 
     def close(self) -> None:
         """Remove the runtime directory."""

@@ -36,8 +36,12 @@ class EngineLog:
         self.ran_out_of_memory = False  # the engine could not get the memory it wanted
         self.device_error = ""  # why the engine found no GPU
         self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
-        self._hide = hide or {}
+        self._hide = dict(hide or {})
         self._pending = b""
+
+    def hide(self, texts: dict[str, str]) -> None:
+        """More texts to hide."""
+        self._hide |= texts
 
     def feed(self, chunk: bytes) -> int:
         """Take output in chunks of any size; how many lines that completed."""

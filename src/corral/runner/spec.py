@@ -40,6 +40,7 @@ class RunnerSpec:
     draft_num_predict: int = 0
     image_min_tokens: int = 0
     paced: bool = False  # steps take long enough that long prompts go in pieces while others are served
+    translation: str = ""  # rules by which the engine's files are made from the paths above; "" = it opens these
 
     def to_json(self) -> str:
         """One line of JSON; paths as text."""

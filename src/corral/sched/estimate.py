@@ -77,7 +77,10 @@ def _places(
     places = []
     for ahead, waiter in enumerate(ordered):
         runner = suitable(waiter)
-        loading = runner is not None and runner.state == "loading" and ahead < runner.slots
-        wait_s = estimates.wait_s(waiter.want.key, ahead, runner, now)
-        places.append(Place(waiter, Progress("loading" if loading else "queued", ahead + 1, round(wait_s, 1))))
+        wait_s = round(estimates.wait_s(waiter.want.key, ahead, runner, now), 1)
+        progress = Progress("queued", ahead + 1, wait_s)
+        if runner is not None and runner.state == "loading" and ahead < runner.slots:
+            processed, total = runner.translating
+            progress = Progress("translating" if total else "loading", ahead + 1, wait_s, processed, total)
+        places.append(Place(waiter, progress))
     return places

@@ -5,6 +5,7 @@
 | Requested      | a lease is asked for                        | Load       | start a runner, then Loaded/LoadFailed |
 | Ended          | its holder is done, or left while waiting   | Stop       | stop a runner, later Stopped           |
 | CancelAsked    | DELETE /api/requests/{id}                   | Grant      | the request may use the runner         |
+| Translating    | its files are being made for the engine     |            |                                        |
 | Loaded         | a runner is ready                           | Fail       | a waiting request gets this error      |
 | LoadFailed     | it never got ready                          | Interrupt  | a running request gets this error      |
 | Died           | a ready runner is gone                      | Notify     | tell a waiting request where it stands |
@@ -65,6 +66,15 @@ class Loaded:
     context_window: int
     measured_bytes: int = 0
     device_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Translating:
+    """Before the engine starts, a runner's files are written anew for it: bytes so far and in all."""
+
+    runner_id: int
+    processed: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ Event = (
     Requested
     | Ended
     | CancelAsked
+    | Translating
     | Loaded
     | LoadFailed
     | Died

@@ -7,6 +7,7 @@ protocols today; tests have fakes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from corral.runner.client import RunnerClient
@@ -51,8 +52,11 @@ class Handle(Protocol):
         """The last lines it wrote."""
         ...
 
-    async def start(self) -> None:
-        """Until it is ready; raises RunnerFailedToStart."""
+    async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Until it is ready; raises RunnerFailedToStart, or why its files cannot be translated for the engine.
+
+        on_progress: bytes so far and in all, while they are.
+        """
         ...
 
     async def stop(self, grace_s: float = 5.0) -> None:

@@ -77,7 +77,7 @@ def describe_request(entry: Held | Place, lease: Lease | None, now: float) -> Re
             client=want.caller.client,
             route=want.caller.route,
             priority=want.caller.priority,
-            state="loading" if progress.stage == "loading" else "queued",
+            state="queued" if progress.stage == "queued" else "loading",
             position=progress.position,
             wait_s=progress.wait_s,
             waited_s=now - waiter.arrived,

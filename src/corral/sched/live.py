@@ -5,7 +5,8 @@ from, are protocols of `launch.py`.
 
 | phase    | ends by           | event      |
 |----------|-------------------|------------|
-| starting | ready             | Loaded     |
+| starting | its files are translated, a little further | Translating, many times |
+|          | ready             | Loaded     |
 |          | error             | LoadFailed |
 |          | stop()            | Stopped    |
 | ready    | process gone      | Died       |
@@ -20,7 +21,7 @@ from collections.abc import Callable
 
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
 from corral.runner.spec import RunnerSpec
-from corral.sched.events import Died, Event, Loaded, LoadFailed, Stopped
+from corral.sched.events import Died, Event, Loaded, LoadFailed, Stopped, Translating
 from corral.sched.launch import Conversations, Handle
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class LiveRunner:
 
     async def _live(self) -> Event:
         try:
-            await self.handle.start()
+            await self.handle.start(self._translating)
             if self._conversations is not None:
                 await self._conversations.restore(self.handle.client, self._spec, self.handle.info.slots)
         except CorralError as error:
@@ -90,6 +91,9 @@ class LiveRunner:
         self._post(Loaded(self.id, info.slots, info.context_window, held, info.device_error))
         await self.handle.closed.wait()
         return Died(self.id, RunnerDied(self.handle.exit_code, self.handle.last_lines))
+
+    def _translating(self, processed: int, total: int) -> None:
+        self._post(Translating(self.id, processed, total))
 
     async def _leave(self, outcome: Event) -> None:
         """Nothing here may fail or hang: the runner's place is given away when this returns."""

@@ -102,7 +102,7 @@ def plan(
     """
     explicit = frozenset(options) if explicit is None else explicit
     facts = model_facts(model)
-    window = window_for(options, facts, settings, host, has_vision=bool(model.projectors))
+    window = window_for(options, facts, settings, host, has_vision=bool(model.projector_sources))
     on_device = bool(host.devices) and _device_share(options, facts) > 0
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
@@ -133,7 +133,7 @@ def plan(
         memory = memory.at(slots=_slots_that_fit(memory, host))
     spec = RunnerSpec(
         model_path=model.weights or Path(),
-        projector_paths=model.projectors,
+        projector_paths=model.projector_sources,
         adapter_paths=model.adapters,
         draft_path=model.draft,
         context_window=window,
@@ -152,7 +152,8 @@ def plan(
         chat_template=chat_template,
         draft_num_predict=int(options.get("draft_num_predict", DEFAULT_DRAFT_TOKENS if model.draft else 0)),
         paced=not on_device and purpose is Purpose.COMPLETION,
-        image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projectors else 0,
+        image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
+        translation=model.translation,
     )
     automatic = _automatic(explicit, settings, slots_free=slots_free, layers_free=layers_free)
     return LaunchPlan(spec, automatic, memory, tuple(notices))
@@ -177,14 +178,16 @@ def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool
 
 
 def model_facts(model: Model) -> ModelFacts:
-    """The numbers that memory depends on, from the headers and the manifest's sizes."""
+    """The numbers that memory depends on, from the headers of what the engine opens and the manifest's sizes."""
     sizes = dict.fromkeys((PROJECTOR, ADAPTER, DRAFT), 0)
     for layer in model.manifest.layers:
         if layer.media_type in sizes:
             sizes[layer.media_type] += layer.size
-    header = model.header
+    header = model.engine_header
     if header is None:
         return ModelFacts()
+    if model.projector_plan is not None:
+        sizes[PROJECTOR] = model.projector_plan.size_bytes
     return ModelFacts.from_header(
         header, projector_bytes=sizes[PROJECTOR], adapter_bytes=sizes[ADAPTER], draft_bytes=sizes[DRAFT]
     )

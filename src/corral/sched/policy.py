@@ -42,6 +42,7 @@ from corral.sched.events import (
     RunnerReported,
     ShutdownAsked,
     Stopped,
+    Translating,
     UnloadAsked,
 )
 from corral.sched.fairness import FairQueue
@@ -78,7 +79,7 @@ class Policy:
         match event:
             case Requested() | Ended() | CancelAsked():
                 self._take_from_client(event, now)
-            case Loaded() | LoadFailed() | Died() | Stopped() | RunnerReported():
+            case Translating() | Loaded() | LoadFailed() | Died() | Stopped() | RunnerReported():
                 self._take_from_runner(event, now)
             case UnloadAsked():
                 self.fleet.ask_to_go(now, event.key)
@@ -168,8 +169,12 @@ class Policy:
 
     # ---- events of runners
 
-    def _take_from_runner(self, event: Loaded | LoadFailed | Died | Stopped | RunnerReported, now: float) -> None:
+    def _take_from_runner(
+        self, event: Translating | Loaded | LoadFailed | Died | Stopped | RunnerReported, now: float
+    ) -> None:
         match event:
+            case Translating():
+                self._on_translating(event, now)
             case Loaded():
                 self._on_loaded(event, now)
             case LoadFailed():
@@ -183,6 +188,12 @@ class Policy:
                 if runner is not None and runner.state == "ready":
                     self._breakers.record_failure(runner.key, event.error, now)
                     self.fleet.stop("failed", [runner])
+
+    def _on_translating(self, event: Translating, now: float) -> None:
+        runner = self.fleet.by_id.get(event.runner_id)
+        if runner is not None:
+            runner.translating = (event.processed, event.total) if event.processed < event.total else (0, 0)
+            runner.load_started = now  # what comes once is no part of what a load takes
 
     def _on_loaded(self, event: Loaded, now: float) -> None:
         runner = self.fleet.became_ready(event, now)
@@ -334,7 +345,7 @@ class Policy:
             return
         for place in self.line(now):
             waiter = place.waiter
-            told = (place.progress.stage, place.progress.position)
+            told = (place.progress.stage, place.progress.position, place.progress.processed)
             if waiter.want.on_progress is not None and waiter.told != told:
                 waiter.told = told
                 self._act(Notify(waiter.id, place.progress))

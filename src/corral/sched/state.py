@@ -61,7 +61,7 @@ class Waiter:
     id: str
     want: LeaseRequest
     arrived: float
-    told: tuple[str, int] = ("", 0)
+    told: tuple[str, int, int] = ("", 0, 0)
     suits: dict[int, bool] = field(default_factory=dict)
 
     @property
@@ -113,6 +113,7 @@ class Runner:
     pinned: bool
     load_started: float
     state: Literal["loading", "ready", "stopping"] = "loading"
+    translating: tuple[int, int] = (0, 0)  # before its engine starts: bytes of its files so far, and in all
     slots: int = 1
     context_window: int = 0
     measured_bytes: int = 0

@@ -109,7 +109,7 @@ class FakeHandle:
     def client(self) -> RunnerClient:
         return cast("RunnerClient", self.fake_client)
 
-    async def start(self) -> None:
+    async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.calls.append("start")
         self.started.set()
         if self.launcher.start_at_once and not self.outcome.done():

@@ -1,0 +1,214 @@
+"""`EngineFiles`: what the engine opens in the place of a model's blobs, made when it is not there yet.
+
+Called before a load (handle.py) and at the end of pull and create (server/translation.py). Whoever needs the same file
+at the same time waits for one making of it; it runs on the executor and ends with its last waiter.
+
+| where  | when                                                      | how long                                |
+|--------|-----------------------------------------------------------|-----------------------------------------|
+| disk   | one of the store's places for them has room               | as long as the blob                     |
+| memory | none has, memory is plenty, and the model is to be loaded | as long as the runner, which holds them |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from corral.aio import run_blocking, run_settled
+from corral.errors import BlobNotFound, NotEnoughSpace, RequestCanceled
+from corral.gguf import read_header
+from corral.inflight import InFlight
+from corral.names import Digest
+from corral.runner.spec import RunnerSpec
+from corral.store.derived import DerivedStore, Order, Part, order_for
+from corral.translate import write
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 2  # makings; each keeps a disk busy and a thread of the executor
+_TELL_EVERY_S = 0.25
+_LOOK_AGAIN_S = 0.2  # for a file that another process makes
+_SPARE_MEMORY_BYTES = 2 * 2**30  # what a memory file leaves free beside itself
+_MEMORY_NAME = "corral-translated"
+
+_HAS_MEMORY_FILES = hasattr(os, "memfd_create")
+
+_Key = tuple[Path, Part]
+OnProgress = Callable[[int, int], None]  # bytes so far, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A spec with the files that the engine opens. `descriptors` are of memory files: the child inherits them, and the
+    caller closes its own (`close`) once there is a child, or none will be.
+    """
+
+    spec: RunnerSpec
+    descriptors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Let go of the memory files; a runner that has them keeps them."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+class EngineFiles:
+    """Translated files. free_memory_bytes: what memory files may take; asked, blocking, before one is made."""
+
+    def __init__(self, derived: DerivedStore, free_memory_bytes: Callable[[], int] = lambda: 0) -> None:
+        self._derived = derived
+        self._free_memory_bytes = free_memory_bytes
+        self._inflight: InFlight[_Key] = InFlight(_TELL_EVERY_S)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def open(self, spec: RunnerSpec, on_progress: OnProgress) -> Opened:
+        """The spec with every blob replaced that the engine cannot open; makes what is missing.
+
+        Raises NotEnoughSpace, UntranslatableModel, InvalidGGUF, BlobNotFound, OSError. Cancelling leaves the making.
+        """
+        orders = await run_blocking(orders_of, spec)
+        if not orders:
+            return Opened(spec)
+        try:
+            async with aclosing(self.make(orders)) as steps:
+                async for done, total in steps:
+                    on_progress(done, total)
+        except NotEnoughSpace as error:
+            return await self._open_in_memory(spec, orders, error, on_progress)
+        return Opened(_with_files(spec, {_key(order): await self._path(order) for order in orders}))
+
+    async def make(self, orders: Sequence[Order]) -> AsyncGenerator[tuple[int, int], None]:
+        """Have all files of the orders on a disk: (bytes so far, bytes in all), nothing when they are there.
+
+        Raises as `open`; closing the iterator leaves the making to others who wait for it, or ends it.
+        """
+        missing = await self._missing(orders)
+        total = sum(order.size_bytes for order in missing)
+        done = 0
+        for order in missing:
+            make = self._on_disk(order, total - done - order.size_bytes)
+            async with aclosing(self._follow(_key(order), make)) as steps:
+                async for completed in steps:
+                    yield done + completed, total
+            done += order.size_bytes
+            yield done, total
+
+    async def _missing(self, orders: Sequence[Order]) -> list[Order]:
+        return [order for order in orders if await run_blocking(self._derived.find, order) is None]
+
+    async def _path(self, order: Order) -> Path:
+        path = await run_blocking(self._derived.find, order)
+        if path is None:  # removed with its model in this moment
+            raise BlobNotFound(str(Digest.parse(order.source.name)))
+        return path
+
+    async def _follow(self, key: _Key, make: Callable[[_Making], None]) -> AsyncGenerator[int, None]:
+        """Join the making of this file, or start it; its bytes so far until it is done."""
+        job = _Making(self._turns, make)
+        async with aclosing(self._inflight.follow(key, lambda: job)) as steps:
+            async for completed in steps:
+                yield completed
+
+    def _on_disk(self, order: Order, more_bytes: int) -> Callable[[_Making], None]:
+        def make(making: _Making) -> None:
+            path = self._derived.make(order, making.tell, making.pause, more_bytes=more_bytes)
+            _LOG.info("%s is translated for the engine: %s, %d bytes", order.source.name, path, order.size_bytes)
+
+        return make
+
+    async def _open_in_memory(
+        self, spec: RunnerSpec, orders: Sequence[Order], full: NotEnoughSpace, on_progress: OnProgress
+    ) -> Opened:
+        """As `open`, with what is missing in memory; raises `full`, why it is not on a disk, when memory is short."""
+        missing = await self._missing(orders)
+        total = sum(order.size_bytes for order in missing)
+        if not _HAS_MEMORY_FILES or total + _SPARE_MEMORY_BYTES > await run_blocking(self._free_memory_bytes):
+            raise full
+        _LOG.warning("%s is translated into memory, %d bytes: %s", spec.model_path.name, total, full)
+        files = {_key(order): await self._path(order) for order in orders if order not in missing}
+        opened, done = Opened(spec), 0
+        try:
+            for order in missing:
+                fd = os.memfd_create(_MEMORY_NAME, os.MFD_CLOEXEC)
+                opened = replace(opened, descriptors=(*opened.descriptors, fd))
+                files[_key(order)] = Path(f"/proc/self/fd/{fd}")  # the child inherits it under the same number
+                async with aclosing(self._follow((files[_key(order)], order.part), _into(order, fd))) as steps:
+                    async for completed in steps:
+                        on_progress(done + completed, total)
+                done += order.size_bytes
+            on_progress(total, total)
+        except BaseException:
+            opened.close()
+            raise
+        # mapped, the engine makes no second copy of what is in memory already
+        return replace(opened, spec=replace(_with_files(spec, files), use_mmap=True))
+
+
+class _Making:
+    """One file being made on the executor; an InFlight job."""
+
+    def __init__(self, turns: asyncio.Semaphore, make: Callable[[_Making], None]) -> None:
+        self.completed = 0
+        self._turns = turns
+        self._make = make
+        self._stopped = threading.Event()
+
+    async def run(self) -> None:
+        """Make it; a cancellation is passed on when the making has ended, a piece later."""
+        async with self._turns:
+            work = asyncio.ensure_future(run_settled(self._make, self))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self._stopped.set()
+                await asyncio.wait({work})
+                if not work.cancelled():
+                    work.exception()  # taken, so that asyncio does not log it as lost
+                raise
+
+    def tell(self, completed: int) -> None:
+        """On the executor: so many bytes; raises when nobody waits any more."""
+        self.completed = completed
+        if self._stopped.is_set():
+            raise RequestCanceled("nobody waits for the translation")
+
+    def pause(self) -> None:
+        """On the executor: wait a little for another process; raises when nobody waits any more."""
+        if self._stopped.wait(_LOOK_AGAIN_S):
+            raise RequestCanceled("nobody waits for the translation")
+
+
+def orders_of(spec: RunnerSpec) -> list[Order]:
+    """What has to be made for a load. Blocking; raises UntranslatableModel, InvalidGGUF, OSError."""
+    wanted = [(spec.model_path, Part.TEXT), *((path, Part.PROJECTOR) for path in spec.projector_paths)]
+    if spec.draft_path is not None:
+        wanted.append((spec.draft_path, Part.TEXT))
+    orders = [order_for(read_header(path), part) for path, part in wanted]
+    return [order for order in orders if order is not None]
+
+
+def _key(order: Order) -> _Key:
+    return order.source, order.part
+
+
+def _with_files(spec: RunnerSpec, files: Mapping[_Key, Path]) -> RunnerSpec:
+    """The spec with each blob's file in its place."""
+    return replace(
+        spec,
+        model_path=files.get((spec.model_path, Part.TEXT), spec.model_path),
+        projector_paths=tuple(files.get((path, Part.PROJECTOR), path) for path in spec.projector_paths),
+        draft_path=None if spec.draft_path is None else files.get((spec.draft_path, Part.TEXT), spec.draft_path),
+    )
+
+
+def _into(order: Order, descriptor: int) -> Callable[[_Making], None]:
+    def make(making: _Making) -> None:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            write(order.source, order.plan, file, making.tell)
+
+    return make
