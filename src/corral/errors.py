@@ -5,6 +5,7 @@ CorralError
 │   ├── InvalidModelName
 │   ├── PickleRefused
 │   ├── UnsupportedCapability
+│   ├── UnsupportedModel      a model that this server's engine cannot run, and why
 │   ├── ModelfileError
 │   ├── TemplateError
 │   ├── ContextOverflow
@@ -77,6 +78,14 @@ class UnsupportedCapability(InvalidRequest):
         super().__init__(why or f"{model} does not support {capability}")
         self.model = model
         self.capability = capability
+
+
+class UnsupportedModel(InvalidRequest):
+    """A model that this server cannot run; `why` names what it lacks and what could be done."""
+
+    def __init__(self, model: str, why: str) -> None:
+        super().__init__(f"model '{model}' cannot run here: {why}", field="model")
+        self.model = model
 
 
 class ModelfileError(InvalidRequest):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from tests.fakes.ggufs import make_gguf
 from tests.fakes.server import RunningServer
+from tests.fakes.stores import add_model
 
 from corral.store import ModelConfig
 from corral.store import manifests as media
@@ -244,14 +245,26 @@ async def test_images_that_cannot_be_decoded(
     assert server.launcher.runners == []
 
 
-@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
-async def test_mllama_takes_one_image(server: RunningServer, tmp_path: Path, route: str) -> None:
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat", "/api/embed"])
+async def test_a_model_that_the_engine_does_not_know(server: RunningServer, tmp_path: Path, route: str) -> None:
+    weights = make_gguf(tmp_path / "solar.gguf", "solar", {}, {"w": (2, 2)})
+    add_model(server.deps.store, "solar-pro", weights)
+    error = (
+        "model 'solar-pro:latest' cannot run here: its architecture, \"solar\", is not one that this server's engine "
+        "knows; a newer Corral may know it; else look for another build of the model, as a GGUF for llama.cpp"
+    )
+    await expect(server, route, {"model": "solar-pro", "input": "x", **PROMPT.get(route, {})}, 400, error)
+    assert server.launcher.runners == []
+
+
+async def test_mllama_is_refused_with_models_that_see(server: RunningServer, tmp_path: Path) -> None:
     projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
-    config = ModelConfig("gguf", "mllama", ("mllama",))
-    server.add("one", jinja="{{ messages }}", extra={media.PROJECTOR: projector}, config=config)
-    error = "this model only supports one image while more than one image requested"
-    body = with_image(route, picture("PNG"), picture("PNG"))
-    await expect(server, route, {"model": "one", **body}, 400, error)
+    config = ModelConfig("gguf", "mllama", ("llama", "mllama"))
+    server.add("old", jinja="{{ messages }}", extra={media.PROJECTOR: projector}, config=config)
+    status, answer = await server.post("/api/chat", {"model": "old", **PROMPT["/api/chat"]})
+    assert status == 400
+    assert '"mllama", is not one that this server\'s engine knows' in answer["error"]
+    assert "gemma3" in answer["error"]
 
 
 @pytest.mark.parametrize("route", ["/api/generate", "/api/chat", "/api/embed"])

@@ -219,7 +219,9 @@ def follow(
     for event in events:
         digest, status = str(event.get("digest") or ""), str(event.get("status") or "")
         warnings += event.get("warnings") or []
-        if not digest:
+        if not digest and event.get("total"):
+            progress.transfer(status, f"{status}:", int(event["total"]), int(event.get("completed") or 0))
+        elif not digest:
             progress.status(status)
         elif event.get("completed") or not skip_empty:
             total, completed = int(event.get("total") or 0), int(event.get("completed") or 0)

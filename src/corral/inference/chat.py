@@ -102,9 +102,8 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         require(model, Capability.TOOLS)
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
-    most_images = max((len(message.images) for message in request.messages), default=0)
-    if most_images and not request.parameters.render_only:
-        check_sees(model, most_images)
+    if any(message.images for message in request.messages) and not request.parameters.render_only:
+        check_sees(model)
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
     messages = await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think)
@@ -151,7 +150,7 @@ async def _fit(conversation: Conversation, way: Way) -> list[Message]:
         conversation.messages,
         way.count,
         window_of(conversation.lease),
-        image_tokens=IMAGE_TOKENS if conversation.model.projectors else 0,
+        image_tokens=IMAGE_TOKENS if conversation.model.projector_sources else 0,
         templated=templated,
         on_overflow="error" if refuses else "drop",
     )

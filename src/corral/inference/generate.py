@@ -128,7 +128,7 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
     if request.images and not request.parameters.render_only:
-        check_sees(model, len(request.images))
+        check_sees(model)
     if request.context:
         check_ids(model, request.context, "context")
     return think, notices

@@ -11,6 +11,7 @@ from corral.config import Settings
 from corral.create.flow import Creator
 from corral.inference import Inference
 from corral.registry.service import Registry
+from corral.runner.enginefiles import EngineFiles
 from corral.sched import Scheduler
 from corral.server.tuning import TuningService
 from corral.store.models import ModelStore
@@ -27,6 +28,7 @@ class Deps:
     creator: Creator
     inference: Inference
     tuning: TuningService
+    files: EngineFiles
     version: str
 
 

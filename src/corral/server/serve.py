@@ -29,6 +29,7 @@ from corral.errors import CorralError
 from corral.inference import Inference
 from corral.names import Digest, ModelName
 from corral.registry.service import Registry
+from corral.runner.enginefiles import EngineFiles
 from corral.runner.launch import LocalLauncher
 from corral.sched import Launcher, Remembered, Scheduler
 from corral.sched.hostmemory import HostMemory
@@ -72,9 +73,12 @@ def set_up_logging(settings: Settings) -> None:
         log.warning("%s", notice)
 
 
-def make_deps(settings: Settings, launcher: Launcher, host_memory: HostMemory | None = None) -> Deps:
-    """The parts of a server, not started yet; host_memory: None = without looking for GPUs."""
-    store = ModelStore(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
+def make_deps(
+    settings: Settings, launcher: Launcher, host_memory: HostMemory | None = None, files: EngineFiles | None = None
+) -> Deps:
+    """The parts of a server, not started yet; host_memory: None = without looking for GPUs. files: the launcher's."""
+    store = ModelStore.of(settings)
+    files = files or make_files(settings)
     scheduler = Scheduler(settings, launcher, host_memory=host_memory)
 
     async def make(name: str, files: Mapping[str, Path]) -> AsyncGenerator[TransferStatus, None]:
@@ -86,7 +90,12 @@ def make_deps(settings: Settings, launcher: Launcher, host_memory: HostMemory | 
     creator = Creator(store, registry.pull)
     inference = Inference(store, scheduler, settings)
     tuning = TuningService(launcher, scheduler, inference, host_memory)
-    return Deps(settings, store, scheduler, registry, creator, inference, tuning, __version__)
+    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, __version__)
+
+
+def make_files(settings: Settings) -> EngineFiles:
+    """Translated files of the settings' store; loads and transfers share the making of them."""
+    return EngineFiles(ModelStore.of(settings).derived, lambda: HostMemory().read().available_bytes)
 
 
 def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
@@ -96,10 +105,11 @@ def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
-    launcher = await run_blocking(LocalLauncher, settings)
+    files = make_files(settings)
+    launcher = await run_blocking(LocalLauncher, settings, files)
     try:
         host_memory = HostMemory(devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes)
-        deps = make_deps(settings, launcher, host_memory)
+        deps = make_deps(settings, launcher, host_memory, files)
         app = create_app(deps)
         await run_blocking(_clean_store, deps.store)
         await deps.scheduler.start(lambda model: _load(deps, model))

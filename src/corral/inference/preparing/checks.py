@@ -14,8 +14,6 @@ from corral.store.models import Model
 MOST_TOP_LOGPROBS = 20
 _BUDGET_NEEDS_THINKING = 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'
 _NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
-_ONE_IMAGE = "this model only supports one image while more than one image requested"
-_ONE_IMAGE_FAMILY = "mllama"
 
 
 def check_top_logprobs(parameters: GenerationParameters) -> None:
@@ -44,12 +42,10 @@ def require(model: Model, capability: Capability) -> None:
         )
 
 
-def check_sees(model: Model, most: int = 1) -> None:
-    """Raise InvalidRequest, in Ollama's words, unless the model takes `most` images or sounds in one message."""
+def check_sees(model: Model) -> None:
+    """Raise InvalidRequest, in Ollama's words, unless the model takes images or sounds."""
     if not {Capability.VISION, Capability.AUDIO} & set(model.capabilities):
         raise InvalidRequest(_NO_IMAGES, field="images")
-    if most > 1 and _ONE_IMAGE_FAMILY in (model.family, *(model.families or ())):
-        raise InvalidRequest(_ONE_IMAGE, field="images")
 
 
 def decide_think(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from corral.aio import run_blocking
 from corral.core import Capability, Common, Notice
-from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung
+from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung, UnsupportedModel
 from corral.goquote import quote
 from corral.inference.preparing.checks import check_makes_no_images
 from corral.inference.preparing.choices import Choices, choose
@@ -48,7 +48,7 @@ async def find_model(shared: Shared, common: Common, *, required: bool, pull_hin
     """The model that a request names.
 
     required: an empty name is a bad request instead of an unknown model. pull_hint: the other wording for an unknown
-    one. Raises InvalidRequest, InvalidModelName, ModelNotFound, BlobMissing, CloudDisabled.
+    one. Raises InvalidRequest, UnsupportedModel, InvalidModelName, ModelNotFound, BlobMissing, CloudDisabled.
     """
     sent = common.model
     if not sent.strip():
@@ -67,6 +67,8 @@ async def find_model(shared: Shared, common: Common, *, required: bool, pull_hin
     check_makes_no_images(model)
     if model.weights is None:
         raise InvalidRequest(f"{model.name.short} has no GGUF weights, and Corral runs nothing else", field="model")
+    if not model.verdict.runs:
+        raise UnsupportedModel(model.name.short, model.verdict.why_not)
     return model
 
 

@@ -20,6 +20,7 @@ from corral.names import ModelName
 from corral.server.body import decode, read_body
 from corral.server.deps import deps_of
 from corral.server.native.replies import transfer_reply
+from corral.server.translation import loader, made_ready
 
 
 async def pull(request: Request) -> Response:
@@ -28,8 +29,9 @@ async def pull(request: Request) -> Response:
     reference = fields.reference.strip()
     if not reference:
         raise InvalidModelName(reference)
-    events = deps_of(request).registry.pull(reference, insecure=fields.insecure)
-    return transfer_reply(events, stream=fields.stream)
+    deps = deps_of(request)
+    events = deps.registry.pull(reference, insecure=fields.insecure)
+    return transfer_reply(made_ready(events, loader(deps.store, reference), deps.files), stream=fields.stream)
 
 
 async def push(request: Request) -> Response:
@@ -45,8 +47,9 @@ async def push(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """Make a model from another, from uploaded files, or from a Modelfile."""
     wanted, stream = await decode(request, decode_create, await read_body(request))
-    events: AsyncIterator[TransferStatus] = deps_of(request).creator.create(wanted)
-    return transfer_reply(events, stream=stream)
+    deps = deps_of(request)
+    events: AsyncIterator[TransferStatus] = deps.creator.create(wanted)
+    return transfer_reply(made_ready(events, loader(deps.store, wanted.name.full), deps.files), stream=stream)
 
 
 def decode_create(data: bytes) -> tuple[CreateRequest, bool]:

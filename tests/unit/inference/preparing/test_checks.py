@@ -11,32 +11,19 @@ from tests.fakes.stores import add_model
 from corral.core import Common, Think
 from corral.errors import InvalidRequest
 from corral.inference.preparing.checks import check_sees, decide_think
-from corral.store import ModelConfig, ModelStore
+from corral.store import ModelStore
 from corral.store import manifests as media
-from corral.store.model import Model
 
 GPT_OSS = "<|start|>{{ range .Messages }}{{ .Content }}{{ end }}<|end|>"
 
 
-def seeing(tmp_path: Path, *families: str) -> Model:
+def test_only_a_model_with_a_projector_takes_images(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "store")
     projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
-    config = ModelConfig("gguf", families[0], families)
     weights = make_gguf(tmp_path / "m.gguf", "llama", {}, {"w": (2, 2)})
-    return store.load(add_model(store, "m", weights, config=config, extra={media.PROJECTOR: projector}))
-
-
-@pytest.mark.parametrize("families", [("mllama",), ("llama", "mllama")])
-def test_mllama_takes_one_image(tmp_path: Path, families: tuple[str, ...]) -> None:
-    model = seeing(tmp_path, *families)
-    check_sees(model, 1)
-    with pytest.raises(InvalidRequest) as caught:
-        check_sees(model, 2)
-    assert str(caught.value) == "this model only supports one image while more than one image requested"
-
-
-def test_other_families_take_any_number(tmp_path: Path) -> None:
-    check_sees(seeing(tmp_path, "llama"), 9)
+    check_sees(store.load(add_model(store, "sees", weights, extra={media.PROJECTOR: projector})))
+    with pytest.raises(InvalidRequest, match="does not support multimodal requests"):
+        check_sees(store.load(add_model(store, "blind", weights)))
 
 
 @pytest.mark.parametrize(
