@@ -97,6 +97,8 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     vocabulary = read_vocabulary(checkpoint)
     notices = _fit(vocabulary, family, config, outputs)
     metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
+    if "vocab_size" in metadata:
+        metadata["vocab_size"] = len(vocabulary.tokens)
     if eight_bit:
         metadata |= {"source_quantization": "hf_fp8", "source_fp8_tensors": eight_bit}
     text = GGUFPlan(family.name, metadata, outputs, {}, vocabulary)

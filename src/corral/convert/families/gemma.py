@@ -16,6 +16,8 @@ from corral.convert.projectors.gemma3 import GEMMA3
 from corral.convert.weights import Weight
 from corral.errors import InvalidRequest
 
+_GLOBAL_EVERY = 6
+
 
 def _gemma2(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     data = decoder(config, checkpoint)
@@ -46,8 +48,13 @@ def _gemma3(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
         data["rope.freq_base_swa"] = local.number("rope_theta")
     elif config.has("rope_local_base_freq"):
         data["rope.freq_base_swa"] = config.number("rope_local_base_freq")
-    if config.integer("sliding_window_pattern", "_sliding_window_pattern", default=6) == 1:
+    every = config.count("sliding_window_pattern", "_sliding_window_pattern", default=_GLOBAL_EVERY)
+    plan = ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(filled.layers())]
+    kinds = config.texts("layer_types", default=plan)
+    if "sliding_attention" not in kinds:
         data.pop("attention.sliding_window", None)
+    elif kinds != plan or every != _GLOBAL_EVERY:  # the engine knows the usual pattern
+        data["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in kinds]
     return data
 
 

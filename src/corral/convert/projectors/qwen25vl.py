@@ -22,6 +22,7 @@ def _metadata(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
         **encoder(filled, checkpoint, "qwen2.5vl_merger", CLIP_MEAN, CLIP_STD),
         "vision.attention.layer_norm_epsilon": _NORM_EPSILON,
         "vision.n_wa_pattern": every,
+        "vision.spatial_merge_size": vision(config).count("spatial_merge_size", default=2),
         "use_silu": True,
     }
 
