@@ -8,6 +8,7 @@ from typing import Any
 from corral.errors import InvalidRequest
 
 _LARGEST = 2**31 - 1
+_LARGEST_FLOAT32 = 3.4e38
 _MOST_LAYERS = 1024
 
 
@@ -40,11 +41,18 @@ class HubConfig:
         return self.count("num_hidden_layers", "depth", "n_layers", "n_layer", most=_MOST_LAYERS)
 
     def number(self, *names: str, default: float | None = None) -> float:
-        """A number."""
+        """A number that float32 can hold."""
         value = self._first(names, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_FLOAT32:
             raise self._wrong(names, "a number")
         return float(value)
+
+    def positive(self, *names: str, default: float | None = None) -> float:
+        """A number above zero."""
+        value = self.number(*names, default=default)
+        if value <= 0:
+            raise self._wrong(names, "a number above zero")
+        return value
 
     def flag(self, *names: str, default: bool = False) -> bool:
         """A boolean."""
@@ -63,14 +71,16 @@ class HubConfig:
     def integers(self, *names: str, default: list[int] | None = None) -> list[int]:
         """A list of whole numbers."""
         value = self._first(names, default)
-        if not isinstance(value, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in value):
+        if not isinstance(value, list) or not all(isinstance(n, int) and 0 <= n <= _LARGEST for n in value):
             raise self._wrong(names, "a list of whole numbers")
-        return list(value)
+        return [int(n) for n in value]
 
     def numbers(self, *names: str, default: list[float] | None = None) -> list[float]:
         """A list of numbers."""
         value = self._first(names, default)
-        if not isinstance(value, list) or not all(isinstance(n, int | float) for n in value):
+        if not isinstance(value, list) or not all(
+            isinstance(n, int | float) and abs(n) <= _LARGEST_FLOAT32 for n in value
+        ):
             raise self._wrong(names, "a list of numbers")
         return [float(n) for n in value]
 

@@ -99,6 +99,7 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
     if "vocab_size" in metadata:
         metadata["vocab_size"] = len(vocabulary.tokens)
+    _check(metadata)
     if eight_bit:
         metadata |= {"source_quantization": "hf_fp8", "source_fp8_tensors": eight_bit}
     text = GGUFPlan(family.name, metadata, outputs, {}, vocabulary)
@@ -188,11 +189,19 @@ def _projector_plan(
     weights: Mapping[str, Weight],
 ) -> GGUFPlan:
     metadata = projector.metadata(config, checkpoint)
+    _check(metadata)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, int(str(metadata["vision.block_count"])))
     found = _apply(eyes, projector.rules, config, names, "the projector")
     found |= projector.more_tensors(config, checkpoint, weights)
     outputs = sorted((Output(name, weight) for name, weight in found.items()), key=lambda output: output.name)
     return GGUFPlan("clip", metadata, outputs, {"general.type": "mmproj"})
+
+
+def _check(metadata: Mapping[str, Value]) -> None:
+    """Numbers that were computed from a config must fit their place in a GGUF."""
+    for key, value in metadata.items():
+        if isinstance(value, int) and not 0 <= value < 2**32:
+            raise InvalidRequest(f"config.json: {key} comes out as {value}", field="files")
 
 
 def _fit(vocabulary: Vocabulary, family: Family, config: HubConfig, outputs: Sequence[Output]) -> list[Notice]:

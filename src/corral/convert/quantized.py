@@ -54,7 +54,7 @@ def dequantized(weights: Mapping[str, Weight], config: Mapping[str, Any]) -> tup
 def _block_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
     """The block that one scale is for, () where the shapes tell. Raises InvalidRequest for unknown methods."""
     method = settings.get("quant_method")
-    if method in {None, "fbgemm_fp8", "mxfp4"}:
+    if method in (None, "fbgemm_fp8", "mxfp4"):  # a list: what a config says need not be hashable
         return ()
     if method == "fp8":
         return _sizes(settings.get("weight_block_size"))
@@ -62,9 +62,9 @@ def _block_of(settings: Mapping[str, Any]) -> tuple[int, ...]:
         return ()
     if method == "compressed-tensors" and settings.get("format") in _PLAIN_FORMATS:
         groups = settings.get("config_groups")
-        first: Any = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
+        first: Any = next(iter(groups.values()), None) if isinstance(groups, dict) else None
         weights = first.get("weights") if isinstance(first, dict) else None
-        return _sizes((weights or {}).get("block_structure"))
+        return _sizes(weights.get("block_structure") if isinstance(weights, dict) else None)
     named = " ".join(str(part) for part in (method, settings.get("format") or settings.get("quant_algo")) if part)
     raise InvalidRequest(
         f"config.json: quantization {named!r} cannot be imported; import the unquantized checkpoint, or a GGUF",

@@ -228,7 +228,7 @@ def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], v
         if isinstance(config.get(f"add_{kind}_token"), bool):
             vocabulary.add[kind] = config[f"add_{kind}_token"]
     ends = generation.get("eos_token_id")
-    if isinstance(ends, list):
+    if isinstance(ends, list) and ends:
         vocabulary.end_ids = tuple(int(number) for number in ends)
         vocabulary.special.setdefault("eos", vocabulary.end_ids[0])
 

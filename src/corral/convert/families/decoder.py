@@ -68,11 +68,11 @@ def llama3_factors(config: HubConfig, _checkpoint: Checkpoint) -> dict[str, Weig
     settings = rope(config)
     if settings.text("rope_type", default="default") != "llama3":
         return {}
-    dim, base = head_dim(config), settings.number("rope_theta", default=10000.0)
+    dim, base = head_dim(config), settings.positive("rope_theta", default=10000.0)
     waves = 2 * math.pi * base ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
-    factor = settings.number("factor", default=8.0)
+    factor = settings.positive("factor", default=8.0)
     low, high = settings.number("low_freq_factor", default=1.0), settings.number("high_freq_factor", default=4.0)
-    context = settings.number("original_max_position_embeddings", default=8192)
+    context = settings.positive("original_max_position_embeddings", default=8192)
     span = high - low
     smooth = np.clip((context / waves - low) / span, 0.0, 1.0) if span else (context / waves >= low) * 1.0
     factors = np.asarray(1.0 / ((1.0 - smooth) / factor + smooth), np.float32)

@@ -40,7 +40,7 @@ def _width(config: HubConfig) -> int:
         return width
     width = int(2 * width / 3)
     if config.has("block_ffn_dim_multiplier"):
-        width = int(config.number("block_ffn_dim_multiplier") * width)
+        width = int(config.positive("block_ffn_dim_multiplier") * width)
     unit = config.count("block_multiple_of", default=256)
     return -(-width // unit) * unit
 

@@ -16,7 +16,7 @@ def _metadata(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     filled = HubConfig({**config.values, "vision_config": {"image_size": _IMAGE_SIZE, **vision(config).values}})
     full = vision(config).integers("fullatt_block_indexes")
     every = full[0] + 1 if full else 0
-    if every <= 0 or full != list(range(every - 1, full[-1] + 1, every)):
+    if every <= 0 or full != [every * (number + 1) - 1 for number in range(len(full))]:
         raise vision(config).refuse("fullatt_block_indexes", "layers at equal distances")
     return {
         **encoder(filled, checkpoint, "qwen2.5vl_merger", CLIP_MEAN, CLIP_STD),
