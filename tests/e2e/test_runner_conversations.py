@@ -13,7 +13,8 @@ import pytest
 
 from corral.config import runner_environment
 from corral.runner.handle import RunnerHandle
-from corral.runner.kvcache import ConversationStore, saved_in
+from corral.runner.kvcache import ConversationStore
+from corral.runner.kvfile import saved_in
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 pytestmark = pytest.mark.e2e
@@ -117,7 +118,8 @@ async def test_the_bound_holds(build: Build) -> None:
     await ask(first, STORY)
     await place.leave(first)
     assert place.folder is not None
-    assert list(place.folder.iterdir()) == []
+    assert [path.name for path in place.folder.iterdir()] == ["slot.part"]
+    assert (place.folder / "slot.part").stat().st_size == 0
 
 
 async def test_a_damaged_file_costs_a_prefill_not_an_error(build: Build) -> None:
@@ -132,6 +134,25 @@ async def test_a_damaged_file_costs_a_prefill_not_an_error(build: Build) -> None
     (place.folder / "rubbish.kv").write_bytes(b"x" * 100)
     second = await place.start()
     assert (await ask(second, STORY))["text"] == answer["text"]
+    assert saved_in(place.folder) == []
+    await place.leave(second)
+    assert [path.name for path in place.folder.glob("rubbish*")] == []
+
+
+async def test_one_flipped_bit_costs_a_prefill_not_a_wrong_answer(build: Build) -> None:
+    place = build()
+    first = await place.start()
+    answer = await ask(first, STORY)
+    await place.leave(first)
+    assert place.folder is not None
+    (saved,) = saved_in(place.folder)
+    data = bytearray(saved.path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    saved.path.write_bytes(data)
+    second = await place.start()
+    again = await ask(second, STORY)
+    assert again["text"] == answer["text"]
+    assert again["timings"]["cache_n"] == 0
     assert saved_in(place.folder) == []
 
 

@@ -35,7 +35,9 @@ def main() -> NoReturn:
     """Read the job, become the runner. Never returns."""
     os.umask(0o077)
     job = Job.from_json(_read_line(0).decode())
+    sandbox.close_inherited(job.descriptors)
     _leash(job.parent_pid)
+    sandbox.go_first()
     flags = engine_flags(job.spec, job.options, job.socket_path)
     if job.options.llama_server:
         _become_external(job, flags)

@@ -12,6 +12,7 @@ at the same time waits for one making of it; it runs on the executor and ends wi
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import threading
@@ -37,6 +38,8 @@ _SPARE_MEMORY_BYTES = 2 * 2**30  # what a memory file leaves free beside itself
 _MEMORY_NAME = "corral-translated"
 
 _HAS_MEMORY_FILES = hasattr(os, "memfd_create")
+# a runner can read its memory files; it could also fill them, and no limit counts what is in there
+_SEALS = sum(getattr(fcntl, f"F_SEAL_{what}", 0) for what in ("GROW", "SHRINK", "WRITE", "SEAL"))
 
 _Key = tuple[Path, Part]
 OnProgress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -134,7 +137,7 @@ class EngineFiles:
         opened, done = Opened(spec), 0
         try:
             for order in missing:
-                fd = os.memfd_create(_MEMORY_NAME, os.MFD_CLOEXEC)
+                fd = os.memfd_create(_MEMORY_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
                 opened = replace(opened, descriptors=(*opened.descriptors, fd))
                 files[_key(order)] = Path(f"/proc/self/fd/{fd}")  # the child inherits it under the same number
                 async with aclosing(self._follow((files[_key(order)], order.part), _into(order, fd))) as steps:
@@ -210,5 +213,6 @@ def _into(order: Order, descriptor: int) -> Callable[[_Making], None]:
     def make(making: _Making) -> None:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             write(order.source, order.plan, file, making.tell)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
     return make

@@ -26,6 +26,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from corral.errors import CorralError, RunnerDied, RunnerError, RunnerFailedToSt
 from corral.runner.client import RunnerClient
 from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
 from corral.runner.job import Job, read_message
+from corral.runner.kvfile import make_part
 from corral.runner.logs import EngineLog
 from corral.runner.pipe import read_lines
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
@@ -216,9 +218,15 @@ class RunnerHandle:
 
     def _make_folders(self) -> None:
         self.options.dir.mkdir(0o700, parents=True)
-        if self.options.kv_dir is not None:
-            self.options.kv_dir.parent.mkdir(0o700, parents=True, exist_ok=True)
-            self.options.kv_dir.mkdir(0o700, exist_ok=True)
+        if self.options.kv_part is None:
+            return
+        try:
+            self.options.kv_part.parent.parent.mkdir(0o700, parents=True, exist_ok=True)
+            self.options.kv_part.parent.mkdir(0o700, exist_ok=True)
+            make_part(self.options.kv_part)
+        except OSError as error:
+            _LOG.warning("this runner's conversations cannot be saved: %s", error.strerror)
+            self.options = replace(self.options, kv_dir=None)
 
     async def _tend(self, process: asyncio.subprocess.Process, message_fd: int) -> None:
         """Drain both pipes until the process ends, then reap it and clean up after it."""

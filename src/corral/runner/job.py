@@ -25,6 +25,12 @@ class Job:
     parent_pid: int
     message_fd: int
 
+    @property
+    def descriptors(self) -> set[int]:
+        """What the child is to keep of what it inherits: the message pipe, and files that are in memory only."""
+        files = {int(path.name) for path in self.spec.readable_paths if path.parent == Path("/proc/self/fd")}
+        return {self.message_fd, *files}
+
     def to_json(self) -> str:
         """One line, without the environment (the child has it)."""
         options = {**asdict(self.options), "environ": {}}

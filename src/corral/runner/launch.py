@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 from corral.config import Settings, runner_environment
@@ -36,7 +37,8 @@ class LocalLauncher:
         self._files = files
         environ = runner_environment()
         self._runtime = RuntimeDir(Path(environ["XDG_RUNTIME_DIR"]) if "XDG_RUNTIME_DIR" in environ else None)
-        self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes)
+        engine = engine_identity(settings.llama_server)
+        self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes, engine)
         self.devices = DeviceProbe(environ, settings.llama_server)
         self.host_load = HostLoad()
         self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
@@ -80,3 +82,14 @@ class LocalLauncher:
     def close(self) -> None:
         """Remove the runtime directory."""
         self._runtime.close()
+
+
+def engine_identity(llama_server: str) -> str:
+    """What tells one engine from another: the wheel's version, or a binary with its size and age."""
+    if not llama_server:
+        return f"xllamacpp {version('xllamacpp')}"
+    try:
+        status = Path(llama_server).stat()
+    except OSError:
+        return llama_server
+    return f"{llama_server} {status.st_size} {status.st_mtime_ns}"

@@ -7,12 +7,13 @@ the runner goes on with the others.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from corral.config import runner_environment
 from corral.runner import landlock, seccomp
 from corral.runner.job import Job
 from corral.runner.landlock import READ, Access
+from corral.runner.seccomp import Needs
 from corral.runner.spec import SandboxReport
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
@@ -27,7 +29,8 @@ _SIGKILL = 9
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_READ_SEARCH = 2  # root reads a user's model store; nothing else of root's power is needed
 _LAST_CAPABILITY = 63
-_MAX_OPEN_FILES = 4096
+_MAX_OPEN_FILES = 1024  # also a bound on what the kernel keeps for it in pipes and sockets
+_OOM_SCORE = 500  # of 1000: when the host runs out of memory, a runner goes before the server and the user's programs
 
 # what the C library, the dynamic linker, Python and the engine look at while they run
 _SYSTEM_READ = (
@@ -40,17 +43,21 @@ _GPU_READ = (
     "/sys/bus/pci", "/etc/OpenCL", "/etc/vulkan", "/usr/share/vulkan", "/opt/rocm", "/usr/local/cuda",
     "/usr/local/nvidia", "/usr/lib/wsl", "/run/opengl-driver",
 )  # fmt: skip
+# what may be executed besides the engine's own folder: what loads programs, and for scripts what runs those
+_LOADERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_SCRIPTS = (*_LOADERS, "/bin", "/usr/bin", "/usr/local/bin", sys.prefix, sys.base_prefix)
 _KEEPS_FILES = READ | Access.WRITE_FILE | Access.MAKE_REG | Access.TRUNCATE | Access.REMOVE_FILE
 _GPU_DEVICES = ("nvidia*", "kfd", "dri", "dxg")  # below /dev
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Paths with the rights on them, and the limits of a runner."""
+    """Paths with the rights on them, and the limits of a runner; 0 = no limit."""
 
     rules: dict[Path, Access] = field(default_factory=dict)
-    may_exec: bool = False
+    needs: Needs = field(default_factory=Needs)
     max_file_bytes: int = 0  # of a file it writes
+    max_data_bytes: int = 0  # of memory that is its own
 
 
 def plan(job: Job, *, external: bool = False) -> Plan:
@@ -59,19 +66,31 @@ def plan(job: Job, *, external: bool = False) -> Plan:
     read += [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent.parent, *_import_paths()]
     rules = dict.fromkeys(read, READ)
     rules[Path("/dev/null")] = READ | Access.WRITE_FILE
-    if job.options.gpus:
-        rules |= _gpu_rules(runner_environment())
+    gpu_rules = _gpu_rules(runner_environment()) if job.options.gpus else {}
+    rules |= gpu_rules
     for path in job.spec.readable_paths:
         rules[path.resolve()] = Access.READ_FILE
     rules[job.socket_path.parent] = Access.MAKE_SOCK | Access.REMOVE_FILE | Access.READ_DIR
-    if job.options.kv_dir is not None:
-        rules[job.options.kv_dir] = _KEEPS_FILES
+    if job.options.kv_part is not None:  # one file, made by the server: neither others nor more of them
+        rules[job.options.kv_part.parent] = READ
+        rules[job.options.kv_part] = Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE
+    is_script = False
     if external:
         binary = Path(job.options.llama_server).resolve()
-        rules[binary.parent] = READ | Access.EXECUTE
-        programs = ("/bin", "/usr/bin", "/usr/local/bin", "/usr/lib", "/lib", "/lib64", sys.prefix, sys.base_prefix)
-        rules |= dict.fromkeys(map(Path, programs), READ | Access.EXECUTE)
-    return Plan(rules, external, job.options.kv_max_bytes)
+        is_script = _is_script(binary)
+        rules |= dict.fromkeys([binary.parent, *map(Path, _SCRIPTS if is_script else _LOADERS)], READ | Access.EXECUTE)
+    needs = Needs(execs=external, forks=is_script, driver=bool(gpu_rules))
+    data_bytes = 0 if needs.driver else job.options.memory_limit_bytes  # drivers reserve what they do not use
+    return Plan(rules, needs, job.options.kv_max_bytes, data_bytes)
+
+
+def _is_script(program: Path) -> bool:
+    """Whether a program is run by another one; one that cannot be read is taken for a script."""
+    try:
+        with program.open("rb") as file:
+            return file.read(4) != b"\x7fELF"
+    except OSError:
+        return True
 
 
 def _gpu_rules(environ: Mapping[str, str], dev: Path = Path("/dev")) -> dict[Path, Access]:
@@ -102,10 +121,10 @@ def confine(confinement: Plan) -> SandboxReport:
     """Take away all that the plan does not list. Call with one thread only, before the model is opened."""
     steps: dict[str, Callable[[], None]] = {
         "no_new_privs": _no_new_privs,
-        "rlimits": lambda: _limit(confinement.max_file_bytes),
+        "rlimits": lambda: _limit(confinement),
         "capabilities": _drop_capabilities,
         "landlock": lambda: _restrict_files(confinement),
-        "seccomp": lambda: seccomp.install(may_exec=confinement.may_exec),
+        "seccomp": lambda: seccomp.install(confinement.needs),
     }
     active, missing = [], {}
     for name, step in steps.items():
@@ -114,7 +133,7 @@ def confine(confinement: Plan) -> SandboxReport:
             active.append(name)
         except (OSError, ValueError, AttributeError) as error:
             missing[name] = str(error)
-    if confinement.may_exec and "seccomp" in active:
+    if confinement.needs.execs and "seccomp" in active:
         missing["exec"] = "an external engine has to be started"
     return SandboxReport(tuple(active), missing)
 
@@ -122,6 +141,23 @@ def confine(confinement: Plan) -> SandboxReport:
 def disabled() -> SandboxReport:
     """The report of a runner that was started without confinement."""
     return SandboxReport((), {"sandbox": "switched off"})
+
+
+def close_inherited(keep: Collection[int]) -> None:
+    """Close every descriptor but the standard ones and `keep`: what the server has open is none of a runner's business.
+
+    Call with one thread only.
+    """
+    for fd in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+        if fd > 2 and fd not in keep:
+            with contextlib.suppress(OSError):  # the one that lists them
+                os.close(fd)
+
+
+def go_first() -> None:
+    """Ask the kernel to end this process before others when memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
 def die_with_parent() -> None:
@@ -141,11 +177,13 @@ def _restrict_files(confinement: Plan) -> None:
     landlock.restrict(confinement.rules)
 
 
-def _limit(max_file_bytes: int) -> None:
+def _limit(confinement: Plan) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold conversations
     _lower(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
-    if max_file_bytes:
-        _lower(resource.RLIMIT_FSIZE, max_file_bytes)
+    if confinement.max_file_bytes:
+        _lower(resource.RLIMIT_FSIZE, confinement.max_file_bytes)
+    if confinement.max_data_bytes and sys.platform == "linux":  # private writable memory; mapped weights are neither
+        _lower(resource.RLIMIT_DATA, confinement.max_data_bytes)
 
 
 def _lower(kind: int, limit: int) -> None:

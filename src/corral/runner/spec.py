@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+SLOT_PART = "slot.part"
 _PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})
 
 
@@ -83,9 +84,15 @@ class LaunchOptions:
     environ: Mapping[str, str] = field(default_factory=dict)  # all that the child sees of the environment
     kv_dir: Path | None = None  # where slots may be saved; None = nowhere
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
+    memory_limit_bytes: int = 0  # of memory that is the runner's own; 0 = none
     gpus: bool = True  # whether this runner may reach GPUs
     prompt_cache_mib: int = 1024  # the engine's own store of conversations that lost their slot, in RAM
     verbose: bool = False  # the engine's debug log; it contains prompts
+
+    @property
+    def kv_part(self) -> Path | None:
+        """The one file that a runner writes slots to; the server makes it, and takes over what is in it."""
+        return None if self.kv_dir is None else self.kv_dir / SLOT_PART
 
 
 @dataclass(frozen=True, slots=True)

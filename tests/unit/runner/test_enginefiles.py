@@ -136,6 +136,9 @@ async def test_without_room_on_a_disk_the_files_are_in_memory(
     on_disk = await EngineFiles(store.derived).open(spec, ignore)
     for path, other in zip(opened.spec.readable_paths, on_disk.spec.readable_paths, strict=True):
         assert path.read_bytes() == other.read_bytes()
+    for descriptor in opened.descriptors:
+        with pytest.raises(PermissionError):  # not even a runner that has been taken over fills it
+            os.ftruncate(descriptor, 2**40)
     opened.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened.descriptors[0])
