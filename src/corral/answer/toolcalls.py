@@ -8,13 +8,13 @@ never borrows a known one's name, arguments keep their order, prose behind a cal
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, NoReturn
+from typing import Any
 
+from corral.answer.jsontext import Unreadable, loads
 from corral.answer.thinking import overlap
 from corral.core import Notice, Tool, ToolCall
 from corral.gotemplate import Template
@@ -272,15 +272,11 @@ def _may_be_list(text: str) -> bool:
     return not inner or inner.startswith("{")
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def loads_object(text: str) -> dict[str, Any] | None:
     """A JSON object, or None for anything else; never raises."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        value = loads(text)
+    except Unreadable:
         return None
     return value if isinstance(value, dict) else None
 
