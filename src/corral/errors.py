@@ -27,6 +27,7 @@ CorralError
 │   ├── RunnerDied
 │   ├── RunnerHung
 │   └── EngineError           the engine answered with an error of its own
+├── AnswerUnreadable         the model wrote a tool call that its parser cannot read
 ├── RegistryError
 └── CloudDisabled
 
@@ -300,6 +301,14 @@ class EngineError(RunnerError):
         self.status = status
         self.message = message
         self.kind = kind
+
+
+class AnswerUnreadable(CorralError):
+    """A tool call in an answer that the model's parser cannot read; `why` is what Ollama says then."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class RegistryError(CorralError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from corral.answer.harmony import FunctionNames, HarmonyParser, Header, parse_header, uses_harmony
+from corral.answer.harmony import FunctionNames, Header, parse_header, uses_harmony
 from corral.answer.outputs import OutputParser, TaggedOutput
+from corral.answer.parsers.harmony import HarmonyParser
 from corral.answer.thinking import ThinkingParser
 from corral.answer.toolcalls import ToolCallParser
 from corral.core import Delta, Message, Tool

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from corral.answer.harmony import PRESERVED_TOKENS, FunctionNames, HarmonyParser
+from corral.answer.harmony import PRESERVED_TOKENS, FunctionNames
 from corral.answer.outputs import OutputParser, TaggedOutput
+from corral.answer.parsers.harmony import HarmonyParser
 from corral.answer.thinking import ThinkingParser, infer_tags
 from corral.answer.toolcalls import ToolCallParser, find_tag, takes_bare_calls
 from corral.core import Message, Think, Tool
