@@ -14,6 +14,7 @@ from typing import Literal
 
 from corral.core import Capability
 from corral.gguf import GGUFHeader
+from corral.parsernames import PARSERS
 from corral.store.gotemplates import GoTemplateTraits
 from corral.store.modelconfig import SAFETENSORS_FORMAT, ModelConfig
 from corral.translate import Layout
@@ -33,41 +34,6 @@ _ROLE_IS_TOOL = tuple(
     for quote in ("'", '"')
 )
 _JINJA_TOOL_RESULTS = ("tool_response", "tool_results", "ipython", *_ROLE_IS_TOOL)
-
-_TOOLS_AND_THINKING = frozenset(
-    {
-        "cogito",
-        "cohere",
-        "deepseek3",
-        "gemma4",
-        "glimmer",
-        "glm-4.7",
-        "harmony",
-        "laguna",
-        "poolside-v1",
-        "lfm2-thinking",
-        "nemotron-3-nano",
-        "nemotron-3.5-nano",
-        "qwen3-thinking",
-        "qwen3-vl-thinking",
-        "qwen3.5",
-        "ornith",
-    }
-)
-_TOOLS_ONLY = frozenset(
-    {
-        "functiongemma",
-        "gemma4-no-thinking",
-        "glm-ocr",
-        "lfm2",
-        "ministral",
-        "olmo3",
-        "qwen3",
-        "qwen3-coder",
-        "qwen3-vl-instruct",
-    }
-)
-_THINKING_ONLY = frozenset({"olmo3-think"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +130,10 @@ def jinja_capabilities(template: str) -> tuple[Capability, ...]:
 
 def parser_capabilities(parser: str) -> tuple[Capability, ...]:
     """Tools and thinking, as a built-in output parser has them; none for an unknown name."""
-    if parser in _TOOLS_AND_THINKING:
-        return (Capability.TOOLS, Capability.THINKING)
-    if parser in _TOOLS_ONLY:
-        return (Capability.TOOLS,)
-    return (Capability.THINKING,) if parser in _THINKING_ONLY else ()
+    traits = PARSERS.get(parser)
+    if traits is None:
+        return ()
+    return (Capability.TOOLS,) * traits.tools + (Capability.THINKING,) * traits.thinking
 
 
 def _go_wanted(traits: Traits) -> bool:
