@@ -13,7 +13,7 @@ from dataclasses import replace
 from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
 from corral.inference.generate import unload
-from corral.inference.preparing.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_message_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
 from corral.inference.preparing.way import is_rendered, way_notices
@@ -102,8 +102,8 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         require(model, Capability.TOOLS)
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
-    if any(message.images for message in request.messages) and not request.parameters.render_only:
-        check_sees(model)
+    if not request.parameters.render_only:
+        check_media(model, [data for message in request.messages for data in message.images])
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
     messages = await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think)

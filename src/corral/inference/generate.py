@@ -28,7 +28,7 @@ from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
-from corral.inference.preparing.checks import check_generates, check_sees, check_top_logprobs, decide_think, require
+from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, loaded_key, prepare
 from corral.inference.preparing.way import is_rendered, way_notices
@@ -127,8 +127,8 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
         require(model, Capability.INSERT)
     if request.parameters.constraint is not None:
         check_constraint(request.parameters.constraint)
-    if request.images and not request.parameters.render_only:
-        check_sees(model)
+    if not request.parameters.render_only:
+        check_media(model, request.images)
     if request.context:
         check_ids(model, request.context, "context")
     return think, notices

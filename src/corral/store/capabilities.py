@@ -94,7 +94,7 @@ def tags_capabilities(traits: Traits) -> tuple[Capability, ...]:
         found.append(Capability.INSERT)
     if Capability.THINKING in (*template, *parser) or config.model_family in _HARMONY_FAMILIES:
         found.append(Capability.THINKING)
-    if traits.projectors:
+    if Capability.VISION in _projector_capabilities(traits.projectors):
         found.append(Capability.VISION)
     return _unique(found, _unsupported(config))
 
@@ -182,12 +182,18 @@ def _tower_capabilities(layout: Layout | None) -> list[Capability]:
 
 
 def _projector_capabilities(projectors: Sequence[GGUFHeader | None]) -> list[Capability]:
+    """Ollama takes every projector for eyes; here ears alone see nothing."""
+    seen = [header for header in projectors if header is None or not header.has_audio_encoder or _has_eyes(header)]
     heard = [
         header
         for header in projectors
         if header and header.has_audio_encoder and header.text("vision.projector_type") != "gemma3nv"
     ]
-    return [*([Capability.VISION] if projectors else []), *([Capability.AUDIO] if heard else [])]
+    return [*([Capability.VISION] if seen else []), *([Capability.AUDIO] if heard else [])]
+
+
+def _has_eyes(projector: GGUFHeader) -> bool:
+    return projector.has_vision or bool(projector.text("vision.projector_type"))
 
 
 def _known(names: Iterable[str]) -> list[Capability]:

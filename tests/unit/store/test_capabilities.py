@@ -211,10 +211,11 @@ def test_a_projector_brings_vision_and_its_audio(make: Maker) -> None:
     audio = make.header("clip", clip__has_audio_encoder=True)
     hidden = make.header("clip", clip__has_audio_encoder=True, **{"clip.vision.projector_type": "gemma3nv"})
     assert runtime_capabilities(make.traits(projectors=[vision])) == (COMPLETION, VISION)
-    assert runtime_capabilities(make.traits(projectors=[audio])) == (COMPLETION, VISION, AUDIO)
+    assert runtime_capabilities(make.traits(projectors=[audio])) == (COMPLETION, AUDIO)
     assert runtime_capabilities(make.traits(projectors=[hidden])) == (COMPLETION, VISION)
     assert runtime_capabilities(make.traits(projectors=[None])) == (COMPLETION, VISION)
-    assert tags_capabilities(make.traits(projectors=[audio])) == (COMPLETION, VISION)
+    assert tags_capabilities(make.traits(projectors=[vision])) == (COMPLETION, VISION)
+    assert tags_capabilities(make.traits(projectors=[audio])) == (COMPLETION,)
 
 
 def test_gpt_oss_thinks(make: Maker) -> None:

@@ -6,8 +6,11 @@ Source of order and texts: ollama server/routes.go GenerateHandler, ChatHandler,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from corral.core import Capability, Common, GenerationParameters, Notice, Think
 from corral.errors import InvalidRequest, UnsupportedCapability
+from corral.inference.preparing.sounds import is_sound
 from corral.prompt.gorender import thinks
 from corral.store.models import Model
 
@@ -42,10 +45,26 @@ def require(model: Model, capability: Capability) -> None:
         )
 
 
-def check_sees(model: Model) -> None:
-    """Raise InvalidRequest, in Ollama's words, unless the model takes images or sounds."""
+def check_media(model: Model, media: Sequence[bytes]) -> None:
+    """Raise InvalidRequest unless the model takes these images and sounds; in Ollama's words where it takes neither.
+
+    Raises UnsupportedCapability where it has the other sense than the one that is asked for.
+    """
+    if not media:
+        return
+    sounds = sum(map(is_sound, media))
+    if sounds:
+        _require_sense(model, Capability.AUDIO, "it hears no sounds")
     if not {Capability.VISION, Capability.AUDIO} & set(model.capabilities):
         raise InvalidRequest(_NO_IMAGES, field="images")
+    if sounds < len(media):
+        _require_sense(model, Capability.VISION, "it sees no images")
+
+
+def _require_sense(model: Model, sense: Capability, without: str) -> None:
+    if sense not in model.capabilities:
+        why = f'"{model.name.short}" does not support {sense}: {without}'
+        raise UnsupportedCapability(model.name.full, str(sense), why)
 
 
 def decide_think(

@@ -1,6 +1,7 @@
 """Images of a request: checked before the engine sees them, and brought into a form that it reads.
 
-The engine reads PNG, JPEG, GIF and BMP; WebP becomes PNG. Sounds (WAV, MP3) pass through. Called by the use cases.
+The engine reads PNG, JPEG, GIF and BMP; WebP becomes PNG. Sounds, which come among them, pass when
+sounds.py finds nothing against them. Called by the use cases.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from corral.aio import run_blocking
 from corral.core import Message
 from corral.errors import InvalidRequest
+from corral.inference.preparing.sounds import duration_s, is_sound
 
 MAX_PIXELS = 64 * 10**6  # decoded, 3 bytes each, in the engine as well
 MAX_SIDE = 16384
@@ -43,6 +45,7 @@ async def prepare_message_images(messages: Sequence[Message]) -> tuple[Message, 
 def prepare_image(data: bytes, index: int = 0) -> bytes:
     """One image or sound, verified by decoding it whole; the first frame of an animation. Raises InvalidRequest."""
     if is_sound(data):
+        duration_s(data, index)
         return data
     try:
         with warnings.catch_warnings():
@@ -57,13 +60,6 @@ def prepare_image(data: bytes, index: int = 0) -> bytes:
         raise _bad(index, f"it has more than {MAX_PIXELS} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, MemoryError) as error:
         raise _bad(index, f"it cannot be decoded: {error}") from None
-
-
-def is_sound(data: bytes) -> bool:
-    """Whether the bytes start like a WAV or MP3 file."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        return True
-    return data[:3] == b"ID3" or (len(data) > 2 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] != 0xFF)
 
 
 def _check_size(image: Image.Image, index: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corral.core import Message, Think, Tool, ToolChoice
-from corral.inference.preparing.images import is_sound
+from corral.inference.preparing.sounds import is_sound
 from corral.prompt.gorender import thinks
 from corral.sched.request import Lease
 
@@ -93,7 +93,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 def _media(data: bytes) -> dict[str, Any]:
     text = base64.b64encode(data).decode()
     if is_sound(data):
-        kind = "wav" if data[:4] == b"RIFF" else "mp3"
+        kind = "wav" if data[:4] == b"RIFF" else "mp3"  # the engine goes by the bytes, but older ones want such a word
         return {"type": "input_audio", "input_audio": {"data": text, "format": kind}}
     return {"type": "image_url", "image_url": {"url": f"data:{_image_type(data)};base64,{text}"}}
 

@@ -8,9 +8,10 @@ import zlib
 
 import pytest
 from PIL import Image
+from tests.fakes.sounds import wav
 
 from corral.errors import InvalidRequest
-from corral.inference.preparing.images import is_sound, prepare_image, prepare_images
+from corral.inference.preparing.images import prepare_image, prepare_images
 
 
 def picture(kind: str, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> bytes:
@@ -57,14 +58,10 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
         prepare_image(b"\x89PNG\r\n\x1a\n" + chunk)
 
 
-@pytest.mark.parametrize("data", [b"RIFF\x00\x00\x00\x00WAVEfmt ", b"ID3\x04rest", b"\xff\xfb\x90\x00"])
-def test_sounds_pass(data: bytes) -> None:
-    assert is_sound(data)
-    assert prepare_image(data) == data
-
-
-def test_a_jpeg_is_no_sound() -> None:
-    assert not is_sound(picture("JPEG"))
+def test_a_sound_passes_and_one_that_is_broken_is_called_a_sound() -> None:
+    assert prepare_image(wav(0.1)) == wav(0.1)
+    with pytest.raises(InvalidRequest, match=r"^sound 3 cannot be used"):
+        prepare_image(b"ID3\x04rest", 2)
 
 
 async def test_no_images_need_no_work() -> None:
