@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+from tests.fakes.sounds import wav
 
 from corral.core import Message, Notice, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
@@ -82,10 +83,26 @@ def test_a_message_of_no_parts_is_no_turn() -> None:
             "image URLs are not currently supported, please use base64 encoded data instead",
         ),
         ([{"type": "input_audio", "input_audio": {}}], "invalid input_audio format: missing data"),
+        (
+            [{"type": "input_audio", "input_audio": {"data": "@"}}],
+            "invalid input_audio base64 data: illegal base64 data",
+        ),
     ],
 )
 def test_content_that_cannot_be_read_has_ollamas_words(content: Any, why: str) -> None:
     assert error_of(messages, {"role": "user", "content": content}) == why
+
+
+@pytest.mark.parametrize("data", ["", PIXEL, base64.b64encode(b"OggS\0\2").decode()])
+def test_input_audio_that_is_no_sound_is_called_that(data: str) -> None:
+    content = [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]
+    assert error_of(messages, {"role": "user", "content": content}) == "input_audio is no WAV, MP3 or FLAC sound"
+
+
+def test_input_audio_is_a_sound_of_its_message() -> None:
+    data = base64.b64encode(wav(0.1)).decode()
+    content = [{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}, {"type": "text", "text": "Hm?"}]
+    assert messages({"role": "user", "content": content}) == (Message("user", "Hm?", images=(wav(0.1),)),)
 
 
 def test_an_image_url_is_its_fetched_bytes_and_refused_where_none_were() -> None:

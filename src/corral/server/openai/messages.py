@@ -15,6 +15,7 @@ from typing import Any
 from corral.api.bodies import decode_base64, list_at, text_at
 from corral.core import Constraint, Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
+from corral.inference.preparing.sounds import is_sound
 
 _DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
 _GO_KINDS = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
@@ -130,6 +131,8 @@ def _read_audio(audio: Any) -> bytes:
     data = decode_base64(audio["data"])
     if data is None:
         raise InvalidRequest("invalid input_audio base64 data: illegal base64 data", field="input_audio")
+    if not is_sound(data):
+        raise InvalidRequest("input_audio is no WAV, MP3 or FLAC sound", field="input_audio")
     return data
 
 
