@@ -121,10 +121,10 @@ class ContextOverflow(InvalidRequest):
 
 
 class BodyTooLarge(InvalidRequest):
-    """A request body over the server's bound."""
+    """A request body over the server's bound, or over a route's own, of which `why` tells."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"request body too large: the limit is {limit_bytes} bytes (CORRAL_MAX_BODY)")
+    def __init__(self, limit_bytes: int, why: str = "") -> None:
+        super().__init__(why or f"request body too large: the limit is {limit_bytes} bytes (CORRAL_MAX_BODY)")
         self.limit_bytes = limit_bytes
 
 

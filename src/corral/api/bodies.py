@@ -59,14 +59,15 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def convert(value: Mapping[str, Any], shape: type[T], path: str = "") -> T:
+def convert(value: Mapping[str, Any], shape: type[T], path: str = "", *, from_texts: bool = False) -> T:
     """Check plain data against a msgspec Struct; nulls at the top level count as absent.
 
     Raises InvalidRequest whose text and `field` name the field; `path` is where in the request the data stands.
+    `from_texts`: numbers and booleans may be written as texts, as they are in a form.
     """
     present = {key: item for key, item in value.items() if item is not None}
     try:
-        return msgspec.convert(present, shape)
+        return msgspec.convert(present, shape, strict=not from_texts)
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error), path) from None
 

@@ -24,16 +24,21 @@ MAX_UNPACKED_BYTES = 20 * 2**20
 _MAX_WINDOW_BYTES = 8 * 2**20  # what a decoder may hold in memory
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, most_bytes: int = 0, *, why: str = "") -> bytes:
     """All bytes of the body, unpacked where it is compressed.
 
+    `most_bytes` is a route's own bound below the server's, `why` what its error says.
     Raises BodyTooLarge (413) as soon as the bound is passed, before reading further; InvalidRequest for a compression
     that is not zstd, and for zstd that cannot be read or has over MAX_UNPACKED_BYTES.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity", "zstd"}:
         raise InvalidRequest(f'Content-Encoding "{encoding[:40]}" is not supported: send zstd or none')
-    data = await _read_bounded(request)
+    limit = deps_of(request).settings.max_body_bytes
+    if most_bytes and most_bytes < limit:
+        data = await _read_bounded(request, most_bytes, why)
+    else:
+        data = await _read_bounded(request, limit, "")
     return await run_blocking(unpack_zstd, data) if encoding == "zstd" else data
 
 
@@ -50,18 +55,17 @@ def unpack_zstd(data: bytes) -> bytes:
     return content
 
 
-async def _read_bounded(request: Request) -> bytes:
-    limit = deps_of(request).settings.max_body_bytes
+async def _read_bounded(request: Request, limit: int, why: str) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise BodyTooLarge(limit)
+        raise BodyTooLarge(limit, why)
     chunks: list[bytes] = []
     size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
-                raise BodyTooLarge(limit)
+                raise BodyTooLarge(limit, why)
             chunks.append(chunk)
     except ClientDisconnect as error:
         raise RequestCanceled from error

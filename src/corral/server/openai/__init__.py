@@ -14,6 +14,7 @@ from corral.server.openai.embeddings import embeddings
 from corral.server.openai.models import list_models, show_model
 from corral.server.openai.rerank import rerank, system_one
 from corral.server.openai.responses.handlers import create_response, kept_response
+from corral.server.openai.transcriptions import only_post, transcriptions
 from corral.server.openai.unsupported import unsupported
 from corral.server.openai.wire import refuse_early
 
@@ -36,6 +37,8 @@ routes = [
     _route("/v1/models/{model}", show_model, "GET"),
     _route("/v1/responses", create_response, "POST"),
     _route("/v1/responses/{response}", kept_response, "GET", "DELETE"),
+    _route("/v1/audio/transcriptions", transcriptions, "POST"),
+    _route("/v1/audio/transcriptions", only_post, *(method for method in _ANY if method != "POST")),
     _route("/v1/images/{rest:path}", unsupported, *_ANY),
     _route("/v1/audio/{rest:path}", unsupported, *_ANY),
 ]

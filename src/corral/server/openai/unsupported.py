@@ -1,4 +1,4 @@
-"""The parts of OpenAI's API that Corral does not have: images and audio. Answered, so that clients can read why."""
+"""The parts of OpenAI's API that Corral does not have: making images and speech. Answered, so that clients read why."""
 
 from __future__ import annotations
 
