@@ -10,6 +10,7 @@ from corral.cli.flags import UsageError
 from corral.cli.formats import human_bytes
 from corral.cli.progress import Progress
 from corral.config import Settings
+from corral.errors import CorralError
 from corral.store.adopt import Adopted, import_hf_cache, import_lmstudio, import_ollama
 from corral.store.care import fsck as check_store
 from corral.store.care import prune_at_start
@@ -77,16 +78,26 @@ def import_models(context: Context) -> int:
     if not source.is_dir():
         raise UsageError(f"{source} is no directory; name the place where {name} keeps its models")
     left_out = taken = 0
-    for adopted in importer(_store(context.settings), source, copy=context.parsed.flag("copy")):
+    store = _store(context.settings)
+    for adopted in importer(store, source, copy=context.parsed.flag("copy")):
         if adopted.skipped:
             left_out += 1
             context.console.print(f"skipped {adopted.name}: {adopted.skipped}")
         else:
             taken += 1
-            context.console.print(f"imported {adopted.name} ({human_bytes(adopted.size_bytes)})")
+            verdict = _verdict_on(store, adopted.name)
+            context.console.print(f"imported {adopted.name} ({human_bytes(adopted.size_bytes)}): {verdict}")
     if not taken and not left_out:
         context.console.print(f"no models found in {source}")
     return 1 if left_out else 0
+
+
+def _verdict_on(store: ModelStore, name: str) -> str:
+    """Whether a model that has been taken over runs here, in a few words."""
+    try:
+        return str(store.load(store.resolve(name)).verdict)
+    except (CorralError, OSError) as error:
+        return f"cannot run here: {error}"
 
 
 def _store(settings: Settings, *, gc_grace_s: float = 3600) -> ModelStore:

@@ -43,6 +43,7 @@ def describe_remote(remote: RemoteModel) -> str:
         ("quantization", remote.quantization_level),
         ("size", human_bytes(remote.size_bytes)),
         ("digest", remote.digest),
+        ("this server", str(remote.verdict)),
     )
     out = section("Remote model", [("name", remote.name.short), *((label, text) for label, text in facts if text)])
     layers = (
@@ -64,5 +65,12 @@ def announce(settings: Settings, name: str) -> str:
         remote = ask_registry(settings, name, limit_s=_LOOK_S)
     except (CorralError, OSError, TimeoutError):
         return ""
-    facts = (remote.architecture, remote.parameter_size, remote.quantization_level, human_bytes(remote.size_bytes))
+    does = str(remote.verdict) if remote.verdict.runs else ""  # the pull itself says why it does not
+    facts = (
+        remote.architecture,
+        remote.parameter_size,
+        remote.quantization_level,
+        human_bytes(remote.size_bytes),
+        does,
+    )
     return f"{remote.name.short}: {', '.join(fact for fact in facts if fact)}"

@@ -36,6 +36,8 @@ def show(context: Context) -> None:
         context.console.print(str(answer.get(chosen[0]) or ""), end=end)
     else:
         context.console.print(describe(answer, verbose=verbose), end="")
+        for warning in answer.get("warnings") or []:
+            context.console.note(f"Warning: {warning.get('message', '')}")
 
 
 def describe(answer: Mapping[str, Any], *, verbose: bool = False) -> str:

@@ -17,11 +17,13 @@ from corral.inflight import InFlight
 from corral.names import Digest, ModelName
 from corral.registry.client import Repository
 from corral.registry.endpoints import Endpoints, insecure_notice
+from corral.registry.remote import read_verdict
 from corral.registry.transfer import BlobDownload, Downloading
-from corral.store.manifests import TENSOR, Layer, Manifest
+from corral.store.manifests import MODEL, TENSOR, Layer, Manifest
 from corral.store.models import ModelStore
 
 _log = logging.getLogger(__name__)
+_WORTH_A_LOOK_BYTES = 16 * 2**20  # of weights: smaller ones are here as soon as their header
 
 
 class Puller:
@@ -48,6 +50,8 @@ class Puller:
         before = await run_settled(self._digests_now, name)
         async with reserved(self._store, manifest.digests):
             await run_settled(self._check_space, manifest)
+            if why_not := await self._why_not(manifest, source):
+                yield TransferStatus(f"{name.short} {why_not}")
             for layer in manifest.all_layers:
                 async with aclosing(self._pull_blob(layer, sources)) as statuses:
                     async for status in statuses:
@@ -75,6 +79,20 @@ class Puller:
                 problem = error
         status = problem.status if isinstance(problem, RegistryError) else 0
         raise RegistryError(f"pull model manifest: {problem}", status) from problem
+
+    async def _why_not(self, manifest: Manifest, source: Repository) -> str:
+        """Why a large model that is not here yet could not run here; "" when it could, or when it cannot be told."""
+        large = [layer for layer in manifest.of_type(MODEL) if layer.size >= _WORTH_A_LOOK_BYTES]
+        if not large or await run_settled(self._store.blobs.has, large[-1].digest):
+            return ""
+        try:
+            verdict = await read_verdict(
+                self._shared.client, source, manifest, engine_is_ours=self._store.engine_is_ours
+            )
+        except (CorralError, OSError) as error:
+            _log.info("%s is fetched without a look at its header: %s", large[-1].digest.short, error)
+            return ""
+        return "" if verdict.runs else str(verdict)
 
     def _digests_now(self, name: ModelName) -> set[Digest]:
         try:

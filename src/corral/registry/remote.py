@@ -1,6 +1,7 @@
-"""`read_remote`: what a registry says about a model, without fetching its weights. For `show --remote`.
+"""What a registry says about a model, and whether it would run here, without fetching its weights.
 
 Manifest, config and the GGUF's header are read; of the weights only as much of the beginning as the header takes.
+Called by `show --remote` (`read_remote`) and by pull, before it fetches gigabytes (`read_verdict`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from corral.errors import CorralError, InvalidGGUF, InvalidRequest, RegistryErro
 from corral.gguf import GGUFHeader, format_parameter_size, read_header
 from corral.names import ModelName
 from corral.registry.client import RegistryClient, Repository, Unreachable
-from corral.store.manifests import LICENSE, MODEL, PARAMS, PROMPT, SYSTEM, TEMPLATE, Layer, Manifest
+from corral.store.manifests import LICENSE, MODEL, PARAMS, PROJECTOR, PROMPT, SYSTEM, TEMPLATE, Layer, Manifest
 from corral.store.modelconfig import ModelConfig
+from corral.store.verdict import Verdict, judge
 
 _FIRST_BYTES = 2**20
 _MAX_HEADER_BYTES = 64 * 2**20
@@ -46,32 +49,61 @@ class RemoteModel:
     embedding_length: int
     texts: dict[str, str]  # template, system, params, license: those the model has
     header_bytes: int  # fetched of the weights
+    verdict: Verdict
 
 
-async def read_remote(client: RegistryClient, sources: Sequence[Repository], name: ModelName) -> RemoteModel:
-    """Describe a model; the first source that can wins. Raises RegistryError, InvalidGGUF."""
+async def read_remote(
+    client: RegistryClient, sources: Sequence[Repository], name: ModelName, *, engine_is_ours: bool = True
+) -> RemoteModel:
+    """Describe a model; the first source that can wins. engine_is_ours: see `judge`.
+
+    Raises RegistryError, InvalidGGUF.
+    """
     problem: CorralError | None = None
     for source in sources:
         try:
-            return await _read(client, source, name)
+            return await _read(client, source, name, engine_is_ours=engine_is_ours)
         except (RegistryError, InvalidRequest) as error:
             problem = error
     status = problem.status if isinstance(problem, RegistryError) else 0
     raise RegistryError(f"pull model manifest: {problem}", status) from problem
 
 
-async def _read(client: RegistryClient, source: Repository, name: ModelName) -> RemoteModel:
+async def read_verdict(
+    client: RegistryClient, source: Repository, manifest: Manifest, *, engine_is_ours: bool = True
+) -> Verdict:
+    """Whether a model would run here. Raises RegistryError, InvalidGGUF."""
+    config = await _config(client, source, manifest)
+    return (await _weigh(client, source, manifest, config, engine_is_ours=engine_is_ours))[0]
+
+
+async def _weigh(
+    client: RegistryClient, source: Repository, manifest: Manifest, config: ModelConfig, *, engine_is_ours: bool
+) -> tuple[Verdict, GGUFHeader | None, int]:
+    """The verdict, the header that it follows from, and how many bytes of the weights were fetched for it."""
+    weights, has_projector = manifest.of_type(MODEL), bool(manifest.of_type(PROJECTOR))
+    if not weights:
+        return judge(None, config, has_projector=has_projector), None, 0
+    async with _header(client, source, weights[-1]) as (header, fetched):
+        verdict = await run_settled(judge, header, config, has_projector=has_projector, engine_is_ours=engine_is_ours)
+    return verdict, header, fetched
+
+
+async def _config(client: RegistryClient, source: Repository, manifest: Manifest) -> ModelConfig:
+    if manifest.config is None:
+        return ModelConfig()
+    return ModelConfig.parse(await _small_blob(client, source, manifest.config, _MAX_CONFIG_BYTES))
+
+
+async def _read(client: RegistryClient, source: Repository, name: ModelName, *, engine_is_ours: bool) -> RemoteModel:
     manifest = Manifest.parse(await client.manifest(source, name.tag))
-    config = ModelConfig()
-    if manifest.config is not None:
-        config = ModelConfig.parse(await _small_blob(client, source, manifest.config, _MAX_CONFIG_BYTES))
+    config = await _config(client, source, manifest)
     texts = {
         _TEXTS[layer.media_type]: (await _small_blob(client, source, layer, _MAX_TEXT_BYTES)).decode("utf-8", "replace")
         for layer in manifest.of_type(*_TEXTS)
         if layer.size <= _MAX_TEXT_BYTES
     }
-    weights = manifest.of_type(MODEL)
-    header, fetched = await _header(client, source, weights[-1]) if weights else (None, 0)
+    verdict, header, fetched = await _weigh(client, source, manifest, config, engine_is_ours=engine_is_ours)
     return RemoteModel(
         name=name,
         digest=manifest.digest_hex,
@@ -86,6 +118,7 @@ async def _read(client: RegistryClient, source: Repository, name: ModelName) -> 
         embedding_length=header.embedding_length if header else 0,
         texts=texts,
         header_bytes=fetched,
+        verdict=verdict,
     )
 
 
@@ -94,8 +127,9 @@ async def _small_blob(client: RegistryClient, source: Repository, layer: Layer, 
     return await client.read(source, url, limit_bytes, f"blob {layer.digest.short}")
 
 
-async def _header(client: RegistryClient, source: Repository, layer: Layer) -> tuple[GGUFHeader, int]:
-    """Read ever more of the file's beginning until the header fits in it."""
+@asynccontextmanager
+async def _header(client: RegistryClient, source: Repository, layer: Layer) -> AsyncIterator[tuple[GGUFHeader, int]]:
+    """Read ever more of the file's beginning until the header fits in it. Its arrays can be read inside the block."""
     folder = Path(await run_settled(tempfile.mkdtemp, prefix="corral-header-"))
     try:
         path = folder / "header.gguf"
@@ -106,8 +140,9 @@ async def _header(client: RegistryClient, source: Repository, layer: Layer) -> t
             have += len(data)
             header = await run_settled(_complete_header, path, have, is_last=have >= min(layer.size, _MAX_HEADER_BYTES))
             if header is not None:
-                return header, have
+                break
             want = min(4 * have, layer.size, _MAX_HEADER_BYTES)
+        yield header, have
     finally:
         await run_settled(shutil.rmtree, folder, ignore_errors=True)
 

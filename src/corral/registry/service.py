@@ -100,7 +100,8 @@ class Registry:
         if reference.startswith("pypi/"):
             raise InvalidRequest("a package index cannot be asked about a model without fetching it", field="model")
         name = ModelName.parse(split_source(reference).name)
-        return await read_remote(self._client, await self._endpoints.sources(name, insecure=insecure), name)
+        sources = await self._endpoints.sources(name, insecure=insecure)
+        return await read_remote(self._client, sources, name, engine_is_ours=self._store.engine_is_ours)
 
     async def _choose(self, reference: str, *, insecure: bool) -> AsyncGenerator[TransferStatus, None]:
         requirement = parse_requirement(reference)

@@ -46,23 +46,19 @@ async def _translated(
 ) -> AsyncGenerator[TransferStatus, None]:
     try:
         model = await run_blocking(load)
+        notices += model.warnings
         if not model.verdict.runs:
-            if model.weights is not None:
-                notices.append(_notice("cannot_run", f"{model.name.short} {model.verdict}", model))
             return
         orders = await run_blocking(orders_of, files_of(model))
         async with aclosing(files.make(orders)) as steps:
             async for done, total in steps:
                 yield TransferStatus(STATUS, total=total, completed=done)
     except NotEnoughSpace as error:
-        text = f"{model.name.short} will be translated for the engine when it is loaded, not now: {error}"
-        notices.append(_notice("translation_postponed", text, model))
+        name = model.name.short
+        text = f"{name} will be translated for the engine when it is loaded, not now: {error}"
+        notices.append(Notice("translation_postponed", text, {"model": name}))
     except (CorralError, OSError) as error:
         log.warning("what was transferred was not made ready for the engine: %s", error)
-
-
-def _notice(code: str, text: str, model: Model) -> Notice:
-    return Notice(code, text, {"model": model.name.short})
 
 
 def files_of(model: Model) -> RunnerSpec:

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from corral.core import Capability, Message
+from corral.core import Capability, Message, Notice
 from corral.errors import CorralError
 from corral.gguf import GGUFHeader
 from corral.names import ModelName
@@ -113,6 +113,13 @@ class Model:
         """Whether it runs here, and what of it."""
         header = _or_none(lambda: self.header)
         return judge(header, self.config, has_projector=bool(self.projectors), engine_is_ours=self.engine_is_ours)
+
+    @property
+    def warnings(self) -> tuple[Notice, ...]:
+        """What whoever looks at the model should know: that it cannot run here."""
+        if self.weights is None or self.verdict.runs:
+            return ()
+        return (Notice("cannot_run", f"{self.name.short} {self.verdict}", {"model": self.name.short}),)
 
     @cached_property
     def traits(self) -> Traits:

@@ -92,7 +92,7 @@ class ModelStore:
         self.no_prune = no_prune
         self.gc_grace_s = gc_grace_s
         self._go_template = go_template
-        self._engine_is_ours = engine_is_ours
+        self.engine_is_ours = engine_is_ours
         self._mutex = threading.Lock()
         self._models: OrderedDict[tuple[ModelName, str], Model] = OrderedDict()
         self._reported: dict[ModelName, str] = {}  # so that every list does not log the same again
@@ -270,7 +270,7 @@ class ModelStore:
                 config=config,
                 modified_at=modified_at,
                 go_template_setting=self._go_template,
-                engine_is_ours=self._engine_is_ours,
+                engine_is_ours=self.engine_is_ours,
                 read_header=self.header,
                 **self._layer_fields(manifest, config),
             )

@@ -53,9 +53,7 @@ def judge(
     which may know other architectures.
     """
     if header is None:
-        return Verdict(
-            f"its weights are no GGUF ({config.model_format or 'unknown format'}), and nothing else runs here"
-        )
+        return Verdict(_without_header(config))
     if engine_is_ours and "mllama" in {header.architecture, *config.families}:
         return Verdict(_unknown("mllama"))
     layout = recognize(header)
@@ -69,6 +67,14 @@ def judge(
     except (CorralError, OSError) as error:
         return Verdict(str(error))
     return Verdict("", has_projector or (projector is not None and layout.sees), layout.hears, is_translated=True)
+
+
+def _without_header(config: ModelConfig) -> str:
+    if config.is_remote:
+        return "it runs in Ollama's cloud, and Corral has none"
+    if config.is_gguf:
+        return "its weights are missing or unreadable"
+    return f"its weights are no GGUF but {config.model_format}, and nothing else runs here"
 
 
 def _unknown(architecture: str) -> str:

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.ggufs import make_gguf
+from tests.fakes.library import add_kit_model
 from tests.fakes.native_api import FakeApi, Reply
+from tests.fakes.stores import add_model
 
 import corral
 from corral.cli.console import Console
 from corral.cli.models import processor_split
 from corral.cli.show import describe
 from corral.config import Settings
+from corral.store import ModelStore
 
 Cli = Callable[..., Any]
 NOT_FOUND = Reply({"error": "model 'foo' not found"}, 404)
@@ -356,6 +360,21 @@ def test_fsck_names_a_damaged_blob_and_fails(cli: Cli, tmp_path: Path) -> None:
     assert outcome.status == 1
     assert f"blob does not hash to its name: blobs/sha256-{'0' * 64}" in outcome.out
     assert outcome.out.splitlines()[-1] == "checked 0 models, 1 blobs, 8 B: 1 problem found"
+
+
+def test_import_says_of_every_model_of_an_ollama_store_whether_it_runs_here(cli: Cli, tmp_path: Path) -> None:
+    theirs = ModelStore(tmp_path / "ollama")
+    add_kit_model(theirs, "gemma3-vision-q4")
+    add_model(theirs, "plain", make_gguf(tmp_path / "a.gguf", "llama", {}, {"w": (2, 2)}))
+    add_model(theirs, "solar", make_gguf(tmp_path / "b.gguf", "solar", {}, {"w": (2, 2)}))
+    outcome = cli("import", "ollama", str(theirs.root))
+    assert outcome.status == 0
+    assert [line.partition("): ")[2] for line in sorted(outcome.out.splitlines())] == [
+        "runs here, sees images",
+        "runs here",
+        'cannot run here: its architecture, "solar", is not one that this server\'s engine knows; '
+        "a newer Corral may know it; else look for another build of the model, as a GGUF for llama.cpp",
+    ]
 
 
 def test_import_of_an_unknown_source_lists_the_known(cli: Cli) -> None:

@@ -13,6 +13,7 @@ from corral.names import Digest, ModelName
 from corral.registry.remote import RemoteModel
 from corral.store.manifests import MODEL, Layer
 from corral.store.modelconfig import ModelConfig
+from corral.store.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,6 +52,7 @@ def test_show_remote_leaves_out_what_the_registry_does_not_say() -> None:
         embedding_length=0,
         texts={"license": "MIT\n"},
         header_bytes=1,
+        verdict=Verdict(sees=True),
     )
     assert [line.strip() for line in describe_remote(remote).splitlines()] == [
         "Remote model",
@@ -61,6 +63,7 @@ def test_show_remote_leaves_out_what_the_registry_does_not_say() -> None:
         "quantization      Q4_K_M",
         "size              2 GB",
         f"digest            {'cd' * 32}",
+        "this server       runs here, sees images",
         "",
         "Layers",
         f"model    2 GB    {digest}",

@@ -56,6 +56,16 @@ def test_a_file_that_does_not_fit_its_layout_is_refused_by_the_tensor(tmp_path: 
     assert "tensor 'blk.0.ffn_gate_exps.weight': is not there" in verdict.why_not
 
 
-def test_weights_that_are_no_gguf_do_not_run() -> None:
-    verdict = judge(None, ModelConfig(model_format="safetensors"), has_projector=False)
-    assert "no GGUF (safetensors)" in verdict.why_not
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (
+            ModelConfig(model_format="safetensors"),
+            "its weights are no GGUF but safetensors, and nothing else runs here",
+        ),
+        (ModelConfig(remote_host="https://ollama.com:443"), "it runs in Ollama's cloud, and Corral has none"),
+        (ModelConfig(model_format="gguf"), "its weights are missing or unreadable"),
+    ],
+)
+def test_without_weights_that_can_be_read_nothing_runs(config: ModelConfig, why: str) -> None:
+    assert judge(None, config, has_projector=False).why_not == why

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
+from corral.api.native_replies import warnings_of
 from corral.api.timestamps import format_local
 from corral.core import Message
 from corral.errors import InvalidGGUF
@@ -127,6 +128,8 @@ def show_body(
     body["modified_at"] = format_local(model.modified_at)
     if model.config.requires:
         body["requires"] = model.config.requires
+    if model.warnings:
+        body["warnings"] = warnings_of(model.warnings)
     return body
 
 
