@@ -108,8 +108,10 @@ def _set(xllamacpp: Any, params: Any, flag: Flag) -> None:
         case "model" | "mmproj":
             getattr(params, flag.name).path = str(flag.value)
         case "draft":
-            params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
             params.speculative.draft.mparams.path = str(flag.value)
+        case "speculation":
+            kind = f"COMMON_SPECULATIVE_TYPE_{flag.value.upper().replace('-', '_')}"
+            params.speculative.types = [getattr(xllamacpp.common_speculative_type, kind)]
         case "draft_n_max":
             params.speculative.draft.n_max = flag.value
         case "lora":

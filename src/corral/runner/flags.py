@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corral.runner.spec import LaunchOptions, RunnerSpec
+from corral.runner.spec import LaunchOptions, RunnerSpec, least_batch
 
 LOG_INFO, LOG_TRACE, LOG_DEBUG = 3, 4, 5  # llama.cpp's verbosity; from DEBUG on, prompts are logged
 
@@ -59,7 +59,7 @@ def _verbosity(spec: RunnerSpec, options: LaunchOptions) -> int:
 
 
 def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
-    batch = max(spec.n_batch, spec.num_parallel + 1)  # each step holds a token of every slot and some prompt
+    batch = max(spec.n_batch, least_batch(spec.num_parallel, spec.draft_num_predict))
     flags = [
         _flag("n_ctx", spec.context_window * spec.num_parallel, "--ctx-size"),
         _flag("n_parallel", spec.num_parallel, "--parallel"),
@@ -100,6 +100,8 @@ def _kind_flags(spec: RunnerSpec) -> list[Flag]:
         flags.append(Flag("use_jinja", jinja, ("--jinja" if jinja else "--no-jinja",)))
     flags += [_flag("mmproj", path, "--mmproj") for path in spec.projector_paths[:1]]
     flags += [_flag("lora", path, "--lora") for path in spec.adapter_paths]
+    if spec.speculation:
+        flags.append(_flag("speculation", spec.speculation, "--spec-type"))
     if spec.draft_path is not None:
         flags.append(_flag("draft", spec.draft_path, "--model-draft"))
     if spec.draft_num_predict > 0:

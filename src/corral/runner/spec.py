@@ -16,6 +16,11 @@ SLOT_PART = "slot.part"
 _PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})
 
 
+def least_batch(slots: int, drafted: int) -> int:
+    """Tokens that an engine step must hold: one of every slot with what was drafted after it, and some prompt."""
+    return slots * (1 + drafted) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
     """What one runner loads; equal specs can share a runner. `context_window` is in tokens per slot."""
@@ -41,6 +46,7 @@ class RunnerSpec:
     draft_num_predict: int = 0
     image_min_tokens: int = 0
     paced: bool = False  # steps take long enough that long prompts go in pieces while others are served
+    speculation: str = ""  # how tokens are drafted ahead, in llama.cpp's words (draft-mtp); "" = they are not
     translation: str = ""  # rules by which the engine's files are made from the paths above; "" = it opens these
 
     def to_json(self) -> str:

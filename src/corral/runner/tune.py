@@ -204,7 +204,15 @@ def _next_to_try(
 def _small(spec: RunnerSpec) -> RunnerSpec:
     """As little beside the weights as a measurement needs; the names under which it is remembered stay."""
     window = min(spec.context_window, _WINDOW)
-    return replace(spec, context_window=window, num_parallel=1, projector_paths=(), draft_path=None)
+    return replace(
+        spec,
+        context_window=window,
+        num_parallel=1,
+        projector_paths=(),
+        draft_path=None,
+        draft_num_predict=0,
+        speculation="",
+    )
 
 
 def _flash_is_open(spec: RunnerSpec) -> bool:

@@ -112,7 +112,7 @@ class ModelFacts:
         return cls(
             architecture=header.architecture,
             block_count=blocks,
-            kv_heads=_per_layer(header, "attention.head_count_kv", blocks) or (heads,) * blocks,
+            kv_heads=_kv_heads(header, blocks, heads),
             heads=heads,
             key_length=_count(header, "attention.key_length") or per_head,
             value_length=_count(header, "attention.value_length") or per_head,
@@ -144,6 +144,15 @@ def _per_layer(header: Header, key: str, blocks: int) -> tuple[int, ...]:
         return (int(value),) * blocks
     values = value.read() if hasattr(value, "read") else list(value)
     return tuple(int(item) for item in values[:blocks] if isinstance(item, int | float))
+
+
+def _kv_heads(header: Header, blocks: int, heads: int) -> tuple[int, ...]:
+    """None for layers without attention: all but every n-th of the text's, where a hybrid model says so."""
+    counts = _per_layer(header, "attention.head_count_kv", blocks) or (heads,) * blocks
+    every, text = _count(header, "full_attention_interval"), blocks - _count(header, "nextn_predict_layers", blocks)
+    if not every:
+        return counts
+    return tuple(0 if layer < text and (layer + 1) % every else count for layer, count in enumerate(counts))
 
 
 def _vocabulary(header: Header) -> int:

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from corral.config import Settings
 from corral.core import Notice
 from corral.options import defaults as option_defaults
-from corral.runner.spec import RunnerSpec
+from corral.runner.spec import RunnerSpec, least_batch
+from corral.sched.drafts import Drafting, drafting
 from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
 from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
@@ -43,7 +44,6 @@ PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every
 MIN_WINDOW = 4
 MIN_VISION_WINDOW = 2048
 DEFAULT_WINDOW = 4096
-DEFAULT_DRAFT_TOKENS = 4
 WINDOW_TIERS = ((47 * GIB, 262144), (23 * GIB, 32768))  # memory of all devices -> automatic window
 EMBEDDING_BATCH = 2048
 # Families whose caches cannot be shared by slots. Source: ollama server/sched.go, 2026-08 (spec native-api 7.2).
@@ -107,8 +107,10 @@ def plan(
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
     slots, slots_free = _slots(model, settings, purpose)
-    batch = _batch(options, explicit, window, slots, purpose, 0 if on_device else _cpu_batch(facts, host))
-    least = slots + 1  # a step holds a token of every slot and some prompt
+    drafts = drafting(model, options) if purpose is Purpose.COMPLETION else Drafting()
+    least = least_batch(slots, drafts.tokens)
+    on_cpu = 0 if on_device else max(_cpu_batch(facts, host), least - 1 + PROMPT_TOKENS_PER_STEP)
+    batch = _batch(options, explicit, window, slots, purpose, on_cpu)
     if batch < least:
         text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
         notices.append(Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}))
@@ -135,7 +137,7 @@ def plan(
         model_path=model.weights or Path(),
         projector_paths=model.projector_sources,
         adapter_paths=model.adapters,
-        draft_path=model.draft,
+        draft_path=drafts.path,
         context_window=window,
         num_parallel=memory.slots,
         n_batch=batch,
@@ -150,7 +152,8 @@ def plan(
         embedding=purpose is Purpose.EMBEDDING,
         rerank=purpose is Purpose.RERANK,
         chat_template=chat_template,
-        draft_num_predict=int(options.get("draft_num_predict", DEFAULT_DRAFT_TOKENS if model.draft else 0)),
+        draft_num_predict=drafts.tokens,
+        speculation=drafts.kind,
         paced=not on_device and purpose is Purpose.COMPLETION,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
         translation=model.translation,
@@ -267,7 +270,7 @@ def _batch(
     if purpose is not Purpose.COMPLETION:
         return min(EMBEDDING_BATCH, window)
     if on_cpu:
-        return max(on_cpu, slots + PROMPT_TOKENS_PER_STEP)
+        return on_cpu
     tokens = window * slots
     return 2048 if tokens > 32768 else 1024 if tokens > 4096 else 512
 

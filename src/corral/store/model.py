@@ -78,6 +78,11 @@ class Model:
         return tuple(self.read_header(path) for path in self.projectors)
 
     @cached_property
+    def draft_header(self) -> GGUFHeader | None:
+        """The header of the draft layer as the engine reads it; raises as `engine_header` does."""
+        return None if self.draft is None else _as_the_engine_reads(self.read_header(self.draft))
+
+    @cached_property
     def layout(self) -> Layout | None:
         """The weights' layout when it is one that has to be translated for the engine; raises as `header` does."""
         return None if self.header is None else recognize(self.header)
@@ -88,8 +93,7 @@ class Model:
 
         Raises UntranslatableModel too.
         """
-        plan = None if self.layout is None else self.layout.text_plan()
-        return self.header if plan is None or self.header is None else heading(plan, self.header)
+        return None if self.header is None else _as_the_engine_reads(self.header)
 
     @property
     def translation(self) -> str:
@@ -207,6 +211,12 @@ class Model:
         """Embedding width: the config's, else the file's, 0 when unknown."""
         header = self.traits.header
         return self.config.embedding_length or (header.embedding_length if header else 0)
+
+
+def _as_the_engine_reads(header: GGUFHeader) -> GGUFHeader:
+    layout = recognize(header)
+    plan = None if layout is None else layout.text_plan()
+    return header if plan is None else heading(plan, header)
 
 
 def _or_none(read: Callable[[], GGUFHeader | None]) -> GGUFHeader | None:

@@ -15,7 +15,7 @@ from corral.runner.spec import LaunchOptions, RunnerSpec
 
 FULL = RunnerSpec(
     Path("/m"), (Path("/p"),), (Path("/a"), Path("/b")), Path("/d"), 8192, 4, 16, 8, 20, 1, False, 6, True, "q8_0",
-    True, False, False, "chatml", 5, 1024, True,
+    True, False, False, "chatml", 5, 1024, True, "draft-simple", "1",
 )  # fmt: skip
 OPTIONS = LaunchOptions(Path("/run/c/1"), kv_dir=Path("/kv"))
 SOCKET = Path("/run/c/1/s.sock")
@@ -60,8 +60,9 @@ def test_every_slot_has_a_window_of_its_own() -> None:
     assert values["cache_idle_slots"] is False
 
 
-def test_a_batch_holds_a_token_of_every_slot_and_some_prompt() -> None:
-    assert settings(replace(FULL, n_batch=1))["n_batch"] == 5
+def test_a_batch_holds_a_token_of_every_slot_with_what_was_drafted_and_some_prompt() -> None:
+    assert settings(replace(FULL, n_batch=1))["n_batch"] == 4 * (1 + 5) + 1
+    assert settings(replace(FULL, n_batch=1, draft_num_predict=0))["n_batch"] == 5
     assert settings(replace(FULL, n_batch=1))["n_ubatch"] == 5
     assert settings(replace(FULL, n_batch=512, n_ubatch=0))["n_ubatch"] == 512
 

@@ -86,6 +86,11 @@ def test_per_layer_head_counts_are_summed_and_layers_without_a_cache_count_nothi
     assert sized(model).kv_bytes_per_token == 2 * 8 * 256 * 2
 
 
+def test_a_hybrid_model_has_a_cache_in_every_nth_layer_and_in_those_that_draft() -> None:
+    values = {**LLAMA, "block_count": 9, "full_attention_interval": 4, "nextn_predict_layers": 1}
+    assert ModelFacts.from_header(FakeHeader(values=values)).kv_heads == (0, 0, 0, 8, 0, 0, 0, 8, 8)
+
+
 def test_explicit_key_and_value_lengths_win_over_the_division() -> None:
     model = facts(**{"attention.key_length": 256, "attention.value_length": 64})
     assert sized(model).kv_bytes_per_token == 32 * 8 * (256 + 64) * 2

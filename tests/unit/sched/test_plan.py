@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from tests.fakes.ggufs import make_gguf
+from tests.fakes.library import add_kit_model
 from tests.fakes.stores import add_model
 
 from corral.config import Settings
+from corral.core import Capability
 from corral.sched.memory import DeviceFigures, HostFigures, ModelFacts
-from corral.sched.plan import LaunchPlan, Purpose, plan
+from corral.sched.plan import LaunchPlan, Purpose, model_facts, plan
 from corral.store import ModelStore
 from corral.store.model import Model
+from corral.translate import RULES_VERSION
 
 GIB = 2**30
 CPU = HostFigures(64 * GIB, 64 * GIB)
@@ -197,11 +200,94 @@ def test_a_model_larger_than_the_gpu_is_planned_partly_on_it(model: Model) -> No
     assert "n_gpu_layers" not in planned(model).automatic
 
 
-def test_a_draft_model_drafts_four_tokens_unless_told(model: Model) -> None:
-    drafted = replace(model, draft=Path("/d"))
-    assert planned(drafted).spec.draft_num_predict == 4
+def test_a_draft_model_drafts_four_tokens_unless_told(model: Model, tmp_path: Path) -> None:
+    drafted = replace(model, draft=make_gguf(tmp_path / "d.gguf"))
+    spec = planned(drafted).spec
+    assert (spec.draft_num_predict, spec.draft_path, spec.speculation) == (4, drafted.draft, "draft-simple")
     assert planned(drafted, {"draft_num_predict": 9}).spec.draft_num_predict == 9
     assert planned(model).spec.draft_num_predict == 0
+
+
+def test_draft_num_predict_0_drafts_nothing(model: Model, tmp_path: Path) -> None:
+    spec = planned(replace(model, draft=make_gguf(tmp_path / "d.gguf")), {"draft_num_predict": 0}).spec
+    assert (spec.draft_num_predict, spec.draft_path, spec.speculation) == (0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys", "tensors", "kind"),
+    [
+        ("llama", {}, {}, "draft-simple"),
+        ("dflash", {}, {}, "draft-dflash"),
+        ("dflash", {}, {"markov_w1.weight": (2, 2)}, "draft-dspark"),
+        ("eagle3", {}, {}, "draft-eagle3"),
+        ("qwen35", {"qwen35.nextn_predict_layers": 1}, {}, "draft-mtp"),
+    ],
+)
+def test_a_draft_layer_starts_as_what_it_is(
+    model: Model, tmp_path: Path, architecture: str, keys: dict[str, Any], tensors: dict[str, Any], kind: str
+) -> None:
+    draft = make_gguf(tmp_path / "d.gguf", architecture, keys, tensors)
+    assert planned(replace(model, draft=draft)).spec.speculation == kind
+
+
+def test_layers_that_draft_inside_the_weights_start_only_when_asked_for(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"llama.nextn_predict_layers": 1}
+    model = build(tmp_path, **keys)
+    assert planned(model).spec.speculation == ""
+    spec = planned(model, {"draft_num_predict": 2}).spec
+    assert (spec.draft_num_predict, spec.draft_path, spec.speculation) == (2, None, "draft-mtp")
+    assert planned(build(tmp_path), {"draft_num_predict": 2}).spec.speculation == ""
+    assert planned(model, {"draft_num_predict": 2}, purpose=Purpose.EMBEDDING).spec.speculation == ""
+
+
+def test_a_step_holds_what_was_drafted_for_every_slot(model: Model, tmp_path: Path) -> None:
+    drafted = replace(model, draft=make_gguf(tmp_path / "d.gguf"))
+    plan = planned(drafted, {"num_batch": 8, "draft_num_predict": 3}, settings=Settings(num_parallel=4))
+    assert plan.spec.n_batch == 4 * (1 + 3) + 1
+    assert [notice.code for notice in plan.notices] == ["num_batch_raised"]
+    assert planned(drafted).notices == ()
+    assert planned(drafted).spec.n_batch >= 4 * (1 + 4) + 1
+
+
+# ---- Ollama's own layouts
+
+
+def kit(tmp_path: Path, name: str) -> Model:
+    store = ModelStore(tmp_path / "kit")
+    return store.load(add_kit_model(store, name))
+
+
+def test_eyes_inside_the_weights_count_as_a_projector(tmp_path: Path) -> None:
+    model = kit(tmp_path, "gemma3-vision-q4")
+    assert model.weights is not None
+    plan = planned(model, {"num_ctx": 256})
+    assert plan.spec.projector_paths == (model.weights,)  # the blob: what is made of it is found at the load
+    assert plan.spec.model_path == model.weights
+    assert plan.spec.translation == str(RULES_VERSION)
+    assert model.projector_plan is not None
+    assert plan.memory.projector_bytes == model.projector_plan.size_bytes * 3 // 2
+    assert plan.spec.context_window == min(2048, model.context_length)
+
+
+def test_the_facts_are_those_of_the_file_that_the_engine_opens(tmp_path: Path) -> None:
+    model = kit(tmp_path, "gpt-oss-q8")
+    facts = model_facts(model)
+    assert (model.header.architecture, facts.architecture) == ("gptoss", "gpt-oss")  # type: ignore[union-attr]
+    assert facts.block_count > 0
+    assert facts.sliding_layers == facts.block_count // 2
+    assert facts.projector_bytes == 0
+
+
+def test_an_embedding_model_in_an_old_layout_is_one(tmp_path: Path) -> None:
+    model = kit(tmp_path, "embeddinggemma")
+    assert model.engine_header is not None
+    assert model.engine_header.architecture == "gemma-embedding"
+    assert model.capabilities == (Capability.EMBEDDING,)
+
+
+def test_a_model_in_the_engines_layout_needs_no_translation(model: Model) -> None:
+    spec = planned(model).spec
+    assert (spec.translation, spec.projector_paths) == ("", ())
 
 
 def test_two_plans_of_the_same_request_are_equal(model: Model) -> None:
