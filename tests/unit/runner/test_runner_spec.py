@@ -63,7 +63,7 @@ def test_every_slot_has_a_window_of_its_own() -> None:
 def test_a_batch_holds_a_token_of_every_slot_with_what_was_drafted_and_some_prompt() -> None:
     assert settings(replace(FULL, n_batch=1))["n_batch"] == 4 * (1 + 5) + 1
     assert settings(replace(FULL, n_batch=1, draft_num_predict=0))["n_batch"] == 5
-    assert settings(replace(FULL, n_batch=1))["n_ubatch"] == 5
+    assert settings(replace(FULL, n_batch=1, draft_num_predict=0))["n_ubatch"] == 5
     assert settings(replace(FULL, n_batch=512, n_ubatch=0))["n_ubatch"] == 512
 
 
