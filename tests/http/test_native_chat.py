@@ -142,6 +142,74 @@ async def test_thinking_of_a_templated_chat_is_apart_from_content(server: Runnin
     assert _body(server, "/v1/chat/completions")["chat_template_kwargs"] == {"enable_thinking": True}
 
 
+HISTORY: dict[str, dict[str, Any]] = {
+    "/api/chat": {
+        "messages": [
+            *USER,
+            {
+                "role": "assistant",
+                "content": "",
+                "thinking": "Paris, then.",
+                "tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}],
+            },
+            {"role": "tool", "content": "sunny", "tool_name": "get_weather"},
+        ]
+    },
+    "/v1/chat/completions": {
+        "messages": [
+            *USER,
+            {
+                "role": "assistant",
+                "content": None,
+                "reasoning_content": "Paris, then.",
+                "tool_calls": [
+                    {
+                        "id": "c",
+                        "type": "function",
+                        "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "content": "sunny", "tool_call_id": "c"},
+        ]
+    },
+    "/v1/messages": {
+        "max_tokens": 5,
+        "messages": [
+            *USER,
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "Paris,", "signature": ""},
+                    {"type": "thinking", "thinking": "then.", "signature": ""},
+                    {"type": "tool_use", "id": "c", "name": "get_weather", "input": {"city": "Paris"}},
+                ],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "sunny"}]},
+        ],
+    },
+    "/v1/responses": {
+        "input": [
+            *USER,
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Paris, then."}]},
+            {"type": "function_call", "call_id": "c", "name": "get_weather", "arguments": '{"city": "Paris"}'},
+            {"type": "function_call_output", "call_id": "c", "output": "sunny"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("route", HISTORY)
+async def test_thinking_of_earlier_turns_goes_back_to_the_template(server: RunningServer, route: str) -> None:
+    server.add("thinker", jinja=THINKING_JINJA)
+    status, _ = await server.post(route, {"model": "thinker", "stream": False, **HISTORY[route]})
+    assert status == 200
+    _, assistant, tool = _body(server, "/v1/chat/completions")["messages"]
+    assert assistant["reasoning_content"].split() == ["Paris,", "then."]
+    assert assistant["tool_calls"][0]["function"]["name"] == "get_weather"
+    assert "reasoning_content" not in tool
+
+
 async def test_think_false_and_levels_reach_the_template(server: RunningServer) -> None:
     server.add("thinker", jinja=THINKING_JINJA)
     await server.post("/api/chat", {"model": "thinker", "messages": USER, "think": False})

@@ -261,6 +261,18 @@ def test_thinking_waits_for_the_next_assistant_item() -> None:
     assert read_input([{"type": "reasoning", "encrypted_content": "x"}]) == (Message("assistant", thinking="x"),)
 
 
+def test_thinking_is_what_was_sent_else_the_content_else_the_summary_and_items_in_a_row_are_one() -> None:
+    summary = [{"type": "summary_text", "text": "s"}]
+    content = [{"type": "reasoning_text", "text": "c"}]
+    items = [
+        {"type": "reasoning", "encrypted_content": "e", "content": content, "summary": summary},
+        {"type": "reasoning", "content": content, "summary": summary},
+        {"type": "reasoning", "summary": summary},
+        {"role": "assistant", "content": "hi"},
+    ]
+    assert read_input(items) == (Message("assistant", "hi", "e\nc\ns"),)
+
+
 @pytest.mark.parametrize(
     ("items", "why"),
     [

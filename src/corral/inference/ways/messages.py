@@ -18,7 +18,11 @@ from corral.sched.request import Lease
 
 
 def engine_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages in the engine's (OpenAI's) form; thinking of earlier turns is not sent."""
+    """Messages in the engine's (OpenAI's) form.
+
+    Thinking of earlier turns is among it: what of it the model sees again (in tool loops, most of it) is the template's
+    business. Ollama leaves it out here, and so loses what models think between calls.
+    """
     return [_engine_message(message) for message in messages]
 
 
@@ -67,6 +71,8 @@ def _engine_message(message: Message) -> dict[str, Any]:
     # Jinja templates know no "developer", OpenAI's newer word for the system's turn, and refuse unknown roles.
     role = "system" if message.role == "developer" else message.role
     out: dict[str, Any] = {"role": role, "content": _content(message)}
+    if message.thinking and role == "assistant":
+        out["reasoning_content"] = message.thinking
     if message.tool_calls:
         out["tool_calls"] = [
             {

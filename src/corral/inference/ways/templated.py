@@ -99,7 +99,7 @@ class TemplatedChat:
             yield event
 
     def _bytes(self, messages: Sequence[Message]) -> int:
-        texts = sum(len(message.content.encode()) + _TURN_BYTES for message in messages)
+        texts = sum(len((message.content + message.thinking).encode()) + _TURN_BYTES for message in messages)
         calls = sum(len(str(call.arguments)) for message in messages for call in message.tool_calls)
         return texts + calls + len(msgspec.json.encode(engine_tools(self._chat.tools)))
 

@@ -28,7 +28,7 @@ class _Turn:
 
     texts: list[str] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
-    thinking: str = ""
+    thoughts: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
     fetched: Mapping[str, bytes] = field(default_factory=dict)
@@ -85,9 +85,9 @@ def _read_message(
             raise InvalidRequest(f"{at}: expected a content block", field=at)
         _read_block(block, at, turn, notices)
     body: list[Message] = []
-    if turn.texts or turn.images or turn.calls or turn.thinking:
+    if turn.texts or turn.images or turn.calls or any(turn.thoughts):
         text, images, calls = "".join(turn.texts), tuple(turn.images), tuple(turn.calls)
-        body = [Message(role, text, turn.thinking, images, calls)]
+        body = [Message(role, text, "\n".join(filter(None, turn.thoughts)), images, calls)]
     return [*turn.results, *body] if role == "user" else [*body, *turn.results]
 
 
@@ -98,7 +98,7 @@ def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[No
     elif kind == "image":
         turn.images.append(_image(block.get("source"), "invalid image source", turn.fetched))
     elif kind == "thinking":
-        turn.thinking = text_at(block, "thinking", at)
+        turn.thoughts.append(text_at(block, "thinking", at))
     elif kind in {"tool_use", "server_tool_use"}:
         turn.calls.append(_call(block, at, len(turn.calls), checked=kind == "tool_use"))
     elif kind == "tool_result":

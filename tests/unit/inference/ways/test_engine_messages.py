@@ -10,7 +10,7 @@ def test_messages_have_the_engines_form() -> None:
     call = ToolCall("f", {"a": "ä"}, "")
     messages = [
         Message("user", "look", images=(b"\xff\xd8jpeg", b"RIFF....WAVE")),
-        Message("assistant", "", thinking="secret", tool_calls=(call,)),
+        Message("assistant", "", thinking="hm", tool_calls=(call,)),
         Message("tool", "42", tool_name="f", tool_call_id="c"),
     ]
     user, assistant, tool = engine_messages(messages)
@@ -18,7 +18,8 @@ def test_messages_have_the_engines_form() -> None:
     assert kinds == ["text", "image_url", "input_audio"]
     assert user["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
     assert assistant["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": "ä"}'}
-    assert "secret" not in str(assistant)
+    assert assistant["reasoning_content"] == "hm"
+    assert "reasoning_content" not in str([user, tool])
     assert tool == {"role": "tool", "content": "42", "tool_call_id": "c", "name": "f"}
 
 

@@ -58,7 +58,7 @@ class _ItemReader:
             text, images = read_parts(item.get("output"), where, "output", self._fetched)
             self._messages.append(Message("tool", text, images=images, tool_call_id=text_at(item, "call_id", where)))
         elif kind == "reasoning":
-            self._thinking = _reasoning_text(item, where)
+            self._thinking = "\n".join(part for part in (self._thinking, _reasoning_text(item, where)) if part)
         elif kind is None:
             raise InvalidRequest(f"{where}: input item missing required 'type' field", field=where)
         elif kind not in {"web_search_call", "item_reference"}:
@@ -107,8 +107,12 @@ class _ItemReader:
 
 
 def _reasoning_text(item: Mapping[str, Any], where: str) -> str:
-    parts = [part for part in list_at(item, "content", where) if isinstance(part, Mapping)]
-    return text_at(item, "encrypted_content", where) or "".join(text_at(part, "text", where) for part in parts)
+    """The thinking in an item: as Corral sent it, else its content, else what is left of it, a summary."""
+    found = text_at(item, "encrypted_content", where)
+    for name in ("content", "summary"):
+        parts = [part for part in list_at(item, name, where) if isinstance(part, Mapping)]
+        found = found or "".join(text_at(part, "text", where) for part in parts)
+    return found
 
 
 def read_parts(content: Any, where: str, name: str, fetched: Mapping[str, bytes]) -> tuple[str, tuple[bytes, ...]]:
