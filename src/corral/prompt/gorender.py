@@ -13,6 +13,7 @@ from typing import Any
 from corral.core import Message, Notice, Think, Tool, ToolCall
 from corral.gotemplate import JSONList, JSONMap, NilJSONList, NilList, Struct, Template, TypeNames, parse
 from corral.prompt.govalues import as_floats
+from corral.prompt.toolschema import Property, parameters_of
 
 DEFAULT_TEMPLATE = parse("{{ .Prompt }}")  # what a model without a template layer has
 _OUTPUT_BASE = 16 * 1024 * 1024  # characters; the tools' JSON and a template's own text fit in it many times
@@ -187,31 +188,17 @@ def _properties(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(name): prop if isinstance(prop, Mapping) else {} for name, prop in found.items()}
 
 
-def _type_names(value: Any) -> TypeNames:
-    if isinstance(value, str):
-        return TypeNames([value])
-    return TypeNames(str(item) for item in value) if isinstance(value, list) else TypeNames()
-
-
 def _tool(tool: Tool) -> Struct:
     """A tool as templates see it. Keywords outside of Ollama's subset are not shown: `schema_notices` says so."""
-    schema = as_floats(tool.parameters)
-    properties = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
-    required = schema.get("required")
-    required = [str(name) for name in required] if isinstance(required, list) else []
-    kind = str(_type_names(schema.get("type"))) if schema.get("type") else ""
-    wire = {"type": kind, "$defs": schema.get("$defs"), "items": schema.get("items"), "required": required}
+    schema = parameters_of(tool)
+    defs, items, required = as_floats(schema.defs), as_floats(schema.items), list(schema.required)
+    properties = _nested(schema.properties)
+    wire = {"type": schema.type, "$defs": defs, "items": items, "required": required}
     kept = {key: value for key, value in wire.items() if key == "type" or value}
     parameters = Struct(
         "template.templateToolFunctionParameters",
-        {
-            "Type": kind,
-            "Defs": schema.get("$defs"),
-            "Items": schema.get("items"),
-            "Required": required,
-            "Properties": properties,
-        },
-        wire={**kept, "properties": properties if "properties" in schema else None},
+        {"Type": schema.type, "Defs": defs, "Items": items, "Required": required, "Properties": properties},
+        wire={**kept, "properties": None if schema.properties is None else properties},
         prints_json=True,
     )
     function = Struct(
@@ -228,19 +215,19 @@ def _tool(tool: Tool) -> Struct:
     )
 
 
-def _property(schema: Mapping[str, Any]) -> Struct:
-    any_of = schema.get("anyOf")
-    choices = [_property(item) for item in any_of if isinstance(item, Mapping)] if isinstance(any_of, list) else []
-    nested = JSONMap((name, _property(prop)) for name, prop in _properties(schema).items())
-    required = schema.get("required")
+def _nested(properties: Mapping[str, Property] | None) -> JSONMap:
+    return JSONMap((name, _property(prop)) for name, prop in (properties or {}).items())
+
+
+def _property(prop: Property) -> Struct:
     values = {
-        "AnyOf": choices,
-        "Type": _type_names(schema.get("type")),
-        "Items": schema.get("items"),
-        "Description": str(schema.get("description") or ""),
-        "Enum": schema.get("enum") or [],
-        "Properties": nested,
-        "Required": required if isinstance(required, list) else [],
+        "AnyOf": [_property(choice) for choice in prop.any_of],
+        "Type": TypeNames(prop.types),
+        "Items": as_floats(prop.items),
+        "Description": prop.description,
+        "Enum": as_floats(prop.enum),
+        "Properties": _nested(prop.properties),
+        "Required": list(prop.required),
     }
     wire = {key[0].lower() + key[1:]: value for key, value in values.items() if value}
     return Struct("api.ToolProperty", values, wire=wire, prints_json=True)

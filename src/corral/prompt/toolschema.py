@@ -62,10 +62,10 @@ class Parameters:
 
 
 def parameters_of(tool: Tool) -> Parameters:
-    """The tool's schema, read leniently: a keyword of a wrong JSON type counts as absent."""
+    """The tool's schema, read leniently: of several types the first counts, a keyword of a wrong JSON type is absent."""
     schema = tool.parameters
     return Parameters(
-        _text(schema.get("type")),
+        next(iter(_types(schema.get("type"))), ""),
         schema.get("$defs"),
         schema.get("items"),
         _texts(schema.get("required")),

@@ -115,7 +115,7 @@ def test_schemas_that_are_no_schemas_are_read_as_far_as_they_go(found: Renderer)
         "required": "a",
         "properties": {"a": 5, "b": {"type": 3, "enum": "x", "anyOf": 1}},
     }
-    whole = {"type": "", "required": [], "properties": {"a": {}, "b": {"type": ""}}}
+    whole = {"type": "object", "required": [], "properties": {"a": {}, "b": {"type": ""}}}
     odd, plain = (found.render(QUESTION, [Tool("f", parameters=schema)], True) for schema in (parameters, whole))
     assert odd == plain
 
