@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corral.constraint.checks import MAX_GRAMMAR_BYTES, check_constraint
-from corral.constraint.gbnf import gbnf_after_thinking, gbnf_choice
+from corral.constraint.gbnf import gbnf_after_thinking, gbnf_behind, gbnf_choice
 from corral.constraint.lark import Lark, regex_between_slashes
 from corral.constraint.schema import SchemaCheck
 from corral.core import Constraint, Notice, Tool, ToolChoice
@@ -79,12 +79,13 @@ def engine_fields(
     tools: ToolGrammar | None = None,
     specials: Mapping[str, int] | None = None,
     ends: Sequence[int] = (),
+    opening: str = "",
     llguidance: bool = True,
 ) -> EngineFields:
     """Fields for /completion; raises InvalidRequest.
 
     `specials`: tags that are control tokens of the model, by text, with their ids (see `special_token`).
-    `ends`: tokens that end the model's turn.
+    `ends`: tokens that end the model's turn. `opening`: what the model writes before text, behind its thinking.
     `llguidance`: whether the engine was built with it; without it, only what GBNF and json_schema can say is enforced.
     """
     notices: tuple[Notice, ...] = ()
@@ -95,11 +96,11 @@ def engine_fields(
     if constraint is None and tools is None:
         return _budget_only(thinking, Lark(specials or {}, ends))
     if constraint is not None and constraint.kind == "grammar":
-        return _user_grammar(constraint.value, thinking, notices)
+        return _user_grammar(constraint.value, thinking, notices, opening)
     if not llguidance:
         return _without_llguidance(constraint, thinking, tools, notices)
     lark = Lark(specials or {}, ends)
-    answer, more = _answer(lark, constraint, tools)
+    answer, more = _answer(lark, constraint, tools, opening)
     text = lark.text(_with_thinking(lark, thinking, answer))
     if len(text) > 2 * MAX_GRAMMAR_BYTES:
         raise InvalidRequest("the tools' schemas and the format make too large a grammar", field="tools")
@@ -140,14 +141,18 @@ def special_token(with_specials: Sequence[int], without_specials: Sequence[int])
 
 
 def _binds(tools: ToolGrammar) -> bool:
-    """Whether there is a call to bind: with a bare tag, JSON that is no call must stay possible in auto mode."""
+    """Whether there is a call to bind; in auto mode neither bare JSON, which may be no call, nor free arguments."""
     if not tools.tools or tools.choice.mode == "none":
         return False
-    return tools.choice.mode != "auto" or tools.format.tag not in ("{", "[")
+    return tools.choice.mode != "auto" or (tools.format.tag not in ("{", "[") and not tools.format.arguments_end)
 
 
-def _answer(lark: Lark, constraint: Constraint | None, tools: ToolGrammar | None) -> tuple[str, tuple[Notice, ...]]:
+def _answer(
+    lark: Lark, constraint: Constraint | None, tools: ToolGrammar | None, opening: str
+) -> tuple[str, tuple[Notice, ...]]:
     text = "" if constraint is None else _constrained(lark, constraint)
+    if text and opening:
+        text = f"{lark.literal(opening)} {text}"
     if tools is None:
         return text, ()
     forced = tools.choice.mode in ("required", "named")
@@ -179,8 +184,7 @@ def _calls(lark: Lark, tools: ToolGrammar, *, anywhere: bool) -> tuple[str, tupl
     notices: list[Notice] = []
     arms = []
     for tool in chosen:
-        name = json.dumps(tool.name)[1:-1]
-        arguments = lark.json(_arguments_schema(tool, notices))
+        name, arguments = _named_arguments(lark, tool, tools.format, notices)
         arms.append(lark.literal(name + tools.format.middle) + " " + arguments)
     call = lark.rule(" | ".join(arms))
     start, end = lark.literal(tools.format.start), lark.literal(tools.format.end)
@@ -189,6 +193,15 @@ def _calls(lark: Lark, tools: ToolGrammar, *, anywhere: bool) -> tuple[str, tupl
         start = f"{lark.through(tools.format.tag)} {lark.literal(rest)}"
     more = f" ({lark.literal(tools.format.between)} {call}){{0,{MAX_CALLS - 1}}}" if tools.choice.parallel else ""
     return lark.rule(f"{start} {call}{more} {end}"), tuple(notices)
+
+
+def _named_arguments(lark: Lark, tool: Tool, form: ToolFormat, notices: list[Notice]) -> tuple[str, str]:
+    """A tool's name as calls spell it, and a rule for its arguments; free ones are told."""
+    if not form.arguments_end:
+        return json.dumps(tool.name)[1:-1], lark.json(_arguments_schema(tool, notices))
+    text = f'tool "{tool.name}": its arguments are not held to their schema, since this model does not write JSON'
+    notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
+    return tool.name, lark.across(form.arguments_end)
 
 
 def _arguments_schema(tool: Tool, notices: list[Notice]) -> Any:
@@ -242,11 +255,14 @@ def _unbounded(budget: int) -> Notice:
     return Notice("think_budget_not_enforced", text, {"budget": budget})
 
 
-def _user_grammar(grammar: str, thinking: Thinking | None, notices: tuple[Notice, ...]) -> EngineFields:
-    """A client's GBNF stays GBNF; the thinking is written in front of it."""
+def _user_grammar(
+    grammar: str, thinking: Thinking | None, notices: tuple[Notice, ...], opening: str = ""
+) -> EngineFields:
+    """A client's GBNF stays GBNF; the thinking and the opening of text are written in front of it."""
     if thinking is None:
-        return EngineFields({"grammar": grammar}, notices)
-    text = gbnf_after_thinking(grammar, thinking.open_tag, thinking.close_tag, inside=thinking.inside)
+        return EngineFields({"grammar": gbnf_behind(opening, grammar) if opening else grammar}, notices)
+    close_tag = thinking.close_tag + opening
+    text = gbnf_after_thinking(grammar, thinking.open_tag, close_tag, inside=thinking.inside)
     body: dict[str, Any] = {"grammar": text}
     if thinking.budget is not None and not thinking.inside:
         body.update(_budget_fields(thinking))

@@ -21,10 +21,19 @@ def gbnf_choice(choices: Sequence[str]) -> str:
 
 def gbnf_after_thinking(text: str, open_tag: str, close_tag: str, *, inside: bool) -> str:
     """A client's GBNF with the thinking in front of it: required when the prompt opened it, else optional."""
-    renamed = "".join("answer-root" if part == "root" else part for part in _GBNF.findall(text))
     block = f"thought-0 {_GBNF_BLANKS}"
     head = block if inside else f"({_GBNF_BLANKS} {_gbnf_string(open_tag)} {block})?"
-    return f"root ::= {head} answer-root\n{renamed}\n{_gbnf_until(close_tag)}"
+    return f"root ::= {head} answer-root\n{_renamed(text)}\n{_gbnf_until(close_tag)}"
+
+
+def gbnf_behind(opening: str, text: str) -> str:
+    """A client's GBNF with a fixed text in front of it."""
+    return f"root ::= {_gbnf_string(opening)} answer-root\n{_renamed(text)}\n"
+
+
+def _renamed(text: str) -> str:
+    """A grammar whose root is called otherwise."""
+    return "".join("answer-root" if part == "root" else part for part in _GBNF.findall(text))
 
 
 def _gbnf_until(tag: str) -> str:

@@ -66,6 +66,19 @@ class Lark:
         text = self.rule(f"/(?s:.*){escape_regex(parts[0])}/", terminal=True) if at else self.free_text()
         return f"{text} {self.literal(''.join(parts[at:]))}"
 
+    def across(self, tag: str) -> str:
+        """As `through`, but other control tokens may stand in the text.
+
+        What is text in the tag before its first control token is not insisted on.
+        """
+        parts = self._parts(tag)
+        at = next((place for place, part in enumerate(parts) if part in self.specials), None)
+        if at is None:
+            return self.through(tag)
+        text = self.rule("/(?s:.+)/", terminal=True)
+        others = "".join(f" | <[{token}]>" for special, token in self.specials.items() if special != parts[at])
+        return f"{self.rule(f'({text}{others})*')} {self.literal(''.join(parts[at:]))}"
+
     def anything(self) -> str:
         """A rule for the rest of the text: whatever, control tokens of `specials` included."""
         text = self.rule("/(?s:.+)/", terminal=True)

@@ -1,6 +1,8 @@
 """How a model writes tool calls, learnt by rendering sample calls with its own template. `inference/` calls it.
 
 start NAME middle ARGUMENTS (between NAME middle ARGUMENTS)* end
+
+Where arguments are not JSON, they are any text up to and with `arguments_end`; such forms are known, not learnt.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class ToolFormat:
     middle: str
     between: str
     end: str
+    arguments_end: str = ""
 
 
 GENERIC_FORMAT = ToolFormat(

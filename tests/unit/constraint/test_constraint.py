@@ -183,6 +183,34 @@ def test_arguments_are_held_to_their_schema_or_said_not_to_be() -> None:
     assert (closed["required"], closed["additionalProperties"]) == (["a"], False)
 
 
+def test_free_arguments_end_with_their_mark_and_control_tokens_may_stand_in_them() -> None:
+    free = ToolFormat("<call>", "<call>call:", "{", "<call>call:", "", "}<end>")
+    specials = {"<call>": 5, "<end>": 6, "<q>": 7}
+    fields = engine_fields(tools=bound(ToolChoice("required", parallel=False), free), specials=specials)
+    text = rules(grammar(fields))
+    assert text[text["start"]].startswith('<[5]> "call:" r')
+    assert [body for body in text.values() if "<[7]>" in body] == ["(T1 | <[5]> | <[7]>)*", "(T3 | <[5]> | <[7]>)*"]
+    assert '"add{" r2 <[6]> | "stop{" r4 <[6]>' in text.values()
+    assert {notice.code for notice in fields.notices} == {"tool_schema_not_enforced"}
+    assert engine_fields(tools=bound(ToolChoice("auto"), free)) == EngineFields()
+    plain = rules(grammar(engine_fields(tools=bound(ToolChoice("required"), free))))
+    assert r"/(?s:.*)\}<end>/" in plain.values()
+
+
+def test_what_stands_before_text_stands_before_the_bound_text_and_not_before_calls() -> None:
+    fields = engine_fields(
+        Constraint("json"), tools=bound(ToolChoice("auto")), opening="<text>", specials={"<text>": 4}
+    )
+    text = rules(grammar(fields))
+    assert re.fullmatch(r"r\d+ \| <\[4\]> r1", text[text["start"]])
+    own = 'root ::= "a"'
+    assert grammar(engine_fields(Constraint("grammar", own), opening="<t>")) == (
+        'root ::= "<t>" answer-root\nanswer-root ::= "a"\n'
+    )
+    behind = grammar(engine_fields(Constraint("grammar", own), thinking=INSIDE, opening="!"))
+    assert 'thought-8 ::= "!"' in behind
+
+
 def test_gbnf_stays_gbnf_and_gets_its_thinking_in_front() -> None:
     own = 'root ::= "root" rooty [root]\nrooty ::= "y"  # root'
     assert engine_fields(Constraint("grammar", own)).body == {"grammar": own}
