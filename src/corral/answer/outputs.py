@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from corral.answer.thinking import ThinkingParser
 from corral.answer.toolcalls import ToolCallParser
 from corral.core import Delta, Notice
+from corral.errors import CorralError
 
 
 class OutputParser(Protocol):
@@ -18,6 +20,10 @@ class OutputParser(Protocol):
     def thinking(self) -> bool:
         """Whether the text so far ends inside the thinking."""
 
+    @property
+    def failure(self) -> CorralError | None:
+        """What Ollama would have answered instead, with a call that it could not read; strict requests do too."""
+
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain, thinking before content before calls; often none."""
 
@@ -27,6 +33,8 @@ class OutputParser(Protocol):
 
 class TaggedOutput:
     """Thinking between tags, then tool calls in the content; either may be absent, with both it is plain text."""
+
+    failure: CorralError | None = None
 
     def __init__(self, thinking: ThinkingParser | None = None, tools: ToolCallParser | None = None) -> None:
         self._thinking = thinking
@@ -60,6 +68,74 @@ class TaggedOutput:
             return [Delta(content=content)]
         calls, text = self._tools.feed(content)
         return [Delta(content=text, tool_calls=tuple(calls))] if calls or text else []
+
+
+class WithoutLead:
+    """Another parser's answer, without a text that the model was made to write and that parser takes for written."""
+
+    def __init__(self, parser: OutputParser, lead: str) -> None:
+        self._parser = parser
+        self._lead = lead
+        self.notices = parser.notices
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the text so far ends inside the thinking."""
+        return self._parser.thinking
+
+    @property
+    def failure(self) -> CorralError | None:
+        """The other parser's."""
+        return self._parser.failure
+
+    def feed(self, piece: str) -> list[Delta]:
+        """The deltas a piece makes certain."""
+        size = min(len(self._lead), len(piece))
+        if self._lead[:size] != piece[:size]:
+            self._lead, size = "", 0
+        self._lead, rest = self._lead[size:], piece[size:]
+        return self._parser.feed(rest) if rest else []
+
+    def finish(self) -> list[Delta]:
+        """What was held back when the text ended."""
+        return self._parser.finish()
+
+
+class CallsInContent:
+    """Another parser's answer, with tool calls of another form taken out of its content."""
+
+    def __init__(self, parser: OutputParser, tools: ToolCallParser) -> None:
+        self._parser = parser
+        self._content = TaggedOutput(None, tools)
+        self.notices: list[Notice] = []
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the text so far ends inside the thinking."""
+        return self._parser.thinking
+
+    @property
+    def failure(self) -> CorralError | None:
+        """The other parser's."""
+        return self._parser.failure
+
+    def feed(self, piece: str) -> list[Delta]:
+        """The deltas a piece makes certain."""
+        return self._reread(self._parser.feed(piece))
+
+    def finish(self) -> list[Delta]:
+        """What was held back when the text ended."""
+        deltas = self._reread(self._parser.finish()) + self._content.finish()
+        self.notices += [*self._parser.notices, *self._content.notices]
+        return deltas
+
+    def _reread(self, deltas: list[Delta]) -> list[Delta]:
+        read: list[Delta] = []
+        for delta in deltas:
+            rest = replace(delta, content="")
+            read += [rest] if rest != Delta() else []
+            read += self._content.feed(delta.content) if delta.content else []
+        return read
 
 
 def _thought(text: str) -> list[Delta]:
