@@ -79,6 +79,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=request.parameters.top_logprobs,
             notices=conversation.notices,
+            strict=request.common.strict or shared.settings.strict,
         )
         async for event in watched(shared, run, way.run(messages, run)):
             yield event

@@ -7,8 +7,9 @@ The prompt becomes text in one of these ways, the first that applies:
 | raw                                   | as it is                                                      |
 | suffix                                | the Go template's fill-in-middle form                         |
 | template in the request               | that template                                                 |
-| rendered here (Go template, harmony)  | the model's Go template                                       |
+| rendered here (preparing/way.py)      | by the model's renderer or Go template                        |
 | Jinja template in the GGUF            | the engine's /apply-template                                  |
+| a renderer that nobody knows          | the same, as ChatML                                           |
 | no template at all                    | as it is, system text and all else is lost (and told)         |
 
 It always runs as a plain completion. Source: ollama server/routes.go GenerateHandler, 2026-08.
@@ -20,9 +21,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from corral.answer.harmony import PRESERVED_TOKENS
 from corral.answer.outputs import OutputParser
-from corral.answer.thinking import ThinkingParser, infer_tags
 from corral.constraint.checks import check_constraint
 from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
@@ -37,13 +36,23 @@ from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
 from corral.inference.running.sampling import completion_fields
-from corral.inference.running.specials import end_tokens, special_tokens
+from corral.inference.running.specials import end_tokens, special_tokens, without_bos
 from corral.inference.running.window import fit_prompt, window_of
 from corral.inference.shared import Shared
 from corral.inference.tokens import check_ids
-from corral.inference.ways.prompts import EnginePrompts, HarmonyPrompts, Tags, tagged
+from corral.inference.ways.answers import (
+    Answers,
+    Asked,
+    HarmonyAnswers,
+    PlainAnswers,
+    TemplateAnswers,
+    answers_of,
+    think_after,
+    thinking_of,
+)
+from corral.inference.ways.prompts import GoPrompts, HarmonyPrompts, Prompts, prompts_of
 from corral.inference.ways.templates import go_template, model_template
-from corral.prompt.gorender import render_messages, render_suffix, tag_images, thinks
+from corral.prompt.gorender import render_suffix
 from corral.sched.request import Lease
 from corral.store.models import Model
 
@@ -103,11 +112,12 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=parameters.top_logprobs,
             notices=[*notices, *lease.notices],
+            strict=common.strict or shared.settings.strict,
         )
         constraint = parameters.constraint
         prompt, thinking = reopen(prompt, assembly.thinking(prompt), constraint, llguidance=prepared.llguidance)
         body = await _body(lease, prepared, assembly, prompt, thinking, run)
-        parser = assembly.parser(thinking)
+        parser = assembly.parser(prompt, thinking)
         async for event in watched(shared, run, run_completion(lease, body, run, parser)):
             yield event
         run.check(parameters.constraint)
@@ -141,16 +151,18 @@ async def _body(
     body = completion_fields(prepared.choices, parameters, window_of(lease))
     body["preserved_tokens"] = assembly.marks
     if parameters.constraint is not None or (thinking and thinking.budget):
-        specials = await special_tokens(lease, assembly.tags or ())
+        specials = await special_tokens(lease, assembly.marks)
         fields = engine_fields(
             parameters.constraint,
             thinking=thinking,
             specials=specials,
             ends=end_tokens(prepared.model),
+            opening=assembly.opening,
             llguidance=prepared.llguidance,
         )
         body |= fields.body
         run.notices.extend(fields.notices)
+    prompt = await assembly.finished(prompt)
     if images:
         body["prompt"] = await place_images(lease, prompt, images)
     else:
@@ -169,8 +181,8 @@ class _Assembly:
     notices: list[Notice]
 
     def __post_init__(self) -> None:
-        self._go: Template | None = None  # the template that was used, for its thinking tags
-        self._engine_tags: Tags | None = None  # those of the engine's template, if that was used
+        self._bos = ""  # of the prompts that were used
+        self._answers: Answers = PlainAnswers()
 
     async def render(self) -> str:
         """The prompt's text; raises TemplateError for a bad template in the request."""
@@ -178,55 +190,55 @@ class _Assembly:
         if request.raw:
             return request.prompt
         before = await self.lease.runner.detokenize(request.context) if request.context else ""
-        return before + await self._turn()
+        turn = await self._turn()
+        return before + (turn.removeprefix(self._bos) if before else turn)
+
+    async def finished(self, prompt: str) -> str:
+        """The prompt as the engine gets it."""
+        return await without_bos(self.lease, prompt, self._bos)
 
     @property
-    def tags(self) -> Tags | None:
-        """Around the answer's thinking; None when nothing has to be split."""
-        if self.request.raw or not thinks(self.think):
-            return None
-        if self._go is None:
-            return self._engine_tags
-        return HarmonyPrompts(self._go).tags if self.model.uses_harmony else infer_tags(self._go)
+    def opening(self) -> str:
+        """What stands before the answer's text."""
+        return self._answers.opening
 
     @property
     def marks(self) -> list[str]:
         """Control tokens that the parser has to see."""
-        if self._go is not None and self.model.uses_harmony and not self.request.raw:
-            return list(PRESERVED_TOKENS)
-        return list(self.tags or ())
+        return list(self._answers.marks)
 
     def thinking(self, prompt: str) -> Thinking | None:
         """How this answer's thinking will be marked."""
-        if self.tags is None:
-            return None
-        budget = self.think if isinstance(self.think, int) and not isinstance(self.think, bool) else None
-        return Thinking(*self.tags, inside=prompt.rstrip().endswith(self.tags[0]), budget=budget)
+        return thinking_of(self._answers, prompt, self.think)
 
-    def parser(self, thinking: Thinking | None) -> OutputParser | None:
+    def parser(self, prompt: str, thinking: Thinking | None) -> OutputParser | None:
         """What splits thinking off the answer."""
-        if self._go is not None and self.model.uses_harmony and not self.request.raw:
-            return HarmonyPrompts(self._go).parser(None, (), self._messages(), "")
-        return tagged(ThinkingParser(*self.tags, inside=thinking.inside), None) if thinking and self.tags else None
+        return self._answers.parser(thinking, Asked(think=think_after(self._answers, prompt, self.think)))
 
     async def _turn(self) -> str:
         request, model = self.request, self.model
         if request.suffix:
-            self._go = model_template(model)
-            return render_suffix(self._go, request.prompt, request.suffix, think=self.think)
+            template = model_template(model)
+            self._answers = TemplateAnswers(template)
+            return render_suffix(template, request.prompt, request.suffix, think=self.think)
         messages = self._messages()
+        prompts: Prompts
         if request.template:
-            self._go = go_template(request.template)
-        elif is_rendered(model):
-            self._go = model_template(model)
-        elif model.selected_template == "jinja":
-            engine = EnginePrompts(self.lease, model)
-            self._engine_tags = engine.tags
-            return await engine.render(messages, (), self.think)
+            prompts, self._answers = self._by_template(go_template(request.template))
+        elif is_rendered(model) or model.selected_template == "jinja" or model.config.renderer:
+            rendered = is_rendered(model)
+            prompts = prompts_of(self.lease, model, rendered=rendered)
+            self._answers = answers_of(model, rendered=rendered)
         else:
             self._tell_lost(messages)
-            self._go = model_template(model)
-        return render_messages(self._go, tag_images(messages).messages, think=self.think)
+            prompts, self._answers = self._by_template(model_template(model))
+        self._bos = prompts.bos
+        return await prompts.render(messages, (), self.think)
+
+    def _by_template(self, template: Template) -> tuple[Prompts, Answers]:
+        if self.model.uses_harmony:
+            return HarmonyPrompts(template), HarmonyAnswers()
+        return GoPrompts(template), TemplateAnswers(template)
 
     def _messages(self) -> list[Message]:
         """System text, the model's own messages unless an earlier context stands for them, the prompt."""

@@ -62,7 +62,7 @@ class Parameters:
 
 
 def parameters_of(tool: Tool) -> Parameters:
-    """The tool's schema, read leniently: of several types the first counts, a keyword of a wrong JSON type is absent."""
+    """The tool's schema, read leniently: the first of several types counts, a keyword of a wrong type does not."""
     schema = tool.parameters
     return Parameters(
         next(iter(_types(schema.get("type"))), ""),

@@ -63,6 +63,7 @@ async def run_completion(
         for delta in parser.finish():
             yield delta
         run.notices.extend(parser.notices)
+        run.failure = parser.failure
 
 
 def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:

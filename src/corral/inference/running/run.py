@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from corral.constraint.checks import check_answer
 from corral.core import Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
+from corral.errors import CorralError
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.shared import Shared
 
@@ -28,6 +29,8 @@ class Run:
     max_tokens: int  # 0: nothing the engine makes is passed on
     want_top: int  # alternatives to report with each token's logprob
     notices: list[Notice] = field(default_factory=list)
+    strict: bool = False
+    failure: CorralError | None = None  # of the answer's parser
     pieces: list[str] = field(default_factory=list)  # raw output
     content: list[str] = field(default_factory=list)  # the answer's text as passed on
     events: int = 0  # pieces the engine sent, which is tokens but for held-back ones
@@ -58,7 +61,12 @@ class Run:
         return "".join(self.pieces)
 
     def check(self, constraint: Constraint | None) -> None:
-        """After an answer that ended by itself: note when it is not what was promised."""
+        """After an answer that ended by itself: note when it is not what was promised.
+
+        Raises the parser's failure in a strict run.
+        """
+        if self.strict and self.failure is not None:
+            raise self.failure
         if constraint is not None and self.reason == "stop" and self.max_tokens:
             notice = check_answer(constraint, "".join(self.content))
             self.notices.extend([notice] if notice else [])

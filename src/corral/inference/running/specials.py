@@ -13,6 +13,7 @@ from corral.store.models import Model
 
 _KNOWN_SPECIALS = 256
 _ENDS = ("eos", "eot", "eom")
+_added: dict[str, list[int]] = {}  # weights -> the token that their tokenizer begins every text with, if there is one
 _specials: dict[tuple[str, str], int | None] = {}  # (weights, text) -> id of the control token it is
 
 
@@ -31,6 +32,19 @@ async def special_tokens(lease: Lease, texts: Sequence[str]) -> Mapping[str, int
         if token is not None:
             found[text] = token
     return found
+
+
+async def without_bos(lease: Lease, text: str, bos: str) -> str:
+    """The prompt without the token that it begins with, if the engine puts just that in front of every prompt."""
+    if not bos or not text.startswith(bos):
+        return text
+    key = str(lease.spec.model_path)
+    if key not in _added:
+        while len(_added) >= _KNOWN_SPECIALS:
+            _added.pop(next(iter(_added)))
+        _added[key] = (await lease.runner.tokenize("", add_special=True))[:1]
+    token = (await special_tokens(lease, [bos])).get(bos)
+    return text.removeprefix(bos) if _added[key] == [token] else text
 
 
 def end_tokens(model: Model) -> tuple[int, ...]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from corral.answer.thinking import ThinkingParser
+from corral.answer.outputs import OutputParser
 from corral.constraint.fields import EngineFields, Thinking, ToolGrammar, engine_fields, reopen
-from corral.core import Event, Message, Rendered, Tool
+from corral.core import Event, Message, Rendered
 from corral.inference.preparing.way import is_rendered
 from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
-from corral.inference.running.specials import end_tokens, special_tokens
+from corral.inference.running.specials import end_tokens, special_tokens, without_bos
 from corral.inference.running.window import fit_prompt, window_of
+from corral.inference.ways.answers import Asked, answers_of, think_after, thinking_of
 from corral.inference.ways.conversation import Conversation
-from corral.inference.ways.prompts import GoPrompts, Prompts, prompts_of
+from corral.inference.ways.prompts import prompts_of
 from corral.prompt.generic_tools import generic_messages
-from corral.prompt.gorender import schema_notices, tag_images, thinks
+from corral.prompt.gorender import schema_notices, tag_images
 from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat
 
 
@@ -27,8 +28,10 @@ class RenderedChat:
     def __init__(self, conversation: Conversation) -> None:
         self._chat = conversation
         model = conversation.model
-        self._prompts: Prompts = prompts_of(conversation.lease, model, rendered=is_rendered(model))
-        if isinstance(self._prompts, GoPrompts) and not conversation.generic_tools:
+        rendered = is_rendered(model)
+        self._prompts = prompts_of(conversation.lease, model, rendered=rendered)
+        self._answers = answers_of(model, rendered=rendered)
+        if rendered and not conversation.generic_tools:
             conversation.notices += schema_notices(conversation.tools)
 
     async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
@@ -48,19 +51,21 @@ class RenderedChat:
         chat = self._chat
         text = await self._render(messages)
         llguidance, constraint = chat.prepared.llguidance, chat.parameters.constraint
-        text, thinking = reopen(text, self._thinking(text), constraint, llguidance=llguidance)
-        fields = await self._bound(thinking)
+        text, thinking = reopen(text, thinking_of(self._answers, text, chat.think), constraint, llguidance=llguidance)
+        fields = await self._bound(thinking, messages)
         run.notices.extend(fields.notices)
         if fields.body.get("grammar"):
             run.guard = None
         body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)) | fields.body
-        body["preserved_tokens"] = [*self._prompts.marks, GENERIC_FORMAT.tag]
+        body["preserved_tokens"] = [*self._answers.marks, GENERIC_FORMAT.tag]
+        parser = self._parser(text, thinking, messages)
         body["prompt"] = await self._prompt(text, messages, run)
-        async for event in run_completion(chat.lease, body, run, self._parser(thinking, messages)):
+        async for event in run_completion(chat.lease, body, run, parser):
             yield event
 
     async def _prompt(self, text: str, messages: Sequence[Message], run: Run) -> Any:
         chat = self._chat
+        text = await without_bos(chat.lease, text, self._prompts.bos)
         images = tag_images(messages).images
         if images:
             return await place_images(chat.lease, text, images)
@@ -73,40 +78,32 @@ class RenderedChat:
             return await self._prompts.render(turned, (), chat.think)
         return await self._prompts.render(messages, chat.tools, chat.think)
 
-    def _thinking(self, text: str) -> Thinking | None:
-        """How this answer's thinking will be marked."""
-        tags, think = self._prompts.tags, self._chat.think
-        if tags is None or not thinks(think):
-            return None
-        budget = think if isinstance(think, int) and not isinstance(think, bool) else None
-        return Thinking(*tags, inside=text.rstrip().endswith(tags[0]), budget=budget)
-
-    async def _bound(self, thinking: Thinking | None) -> EngineFields:
+    async def _bound(self, thinking: Thinking | None, messages: Sequence[Message]) -> EngineFields:
         """The grammar, if the answer has to match anything."""
         chat = self._chat
-        tools = await self._tool_grammar()
+        tools = self._tool_grammar()
         constraint = chat.parameters.constraint
         if constraint is None and tools is None and (thinking is None or thinking.budget is None):
             return EngineFields()
-        marks = [*self._prompts.marks, *((tools.format.tag,) if tools else ())]
+        marks = [*self._answers.marks, *((tools.format.tag,) if tools else ())]
         return engine_fields(
             constraint,
             thinking=thinking,
             tools=tools,
             specials=await special_tokens(chat.lease, marks),
             ends=end_tokens(chat.model),
+            opening="" if messages[-1].role == "assistant" else self._answers.opening,
             llguidance=chat.prepared.llguidance,
         )
 
-    async def _tool_grammar(self) -> ToolGrammar | None:
+    def _tool_grammar(self) -> ToolGrammar | None:
         chat = self._chat
         if not chat.tools:
             return None
-        form: ToolFormat | None = GENERIC_FORMAT if chat.generic_tools else await self._prompts.tool_format()
+        form: ToolFormat | None = GENERIC_FORMAT if chat.generic_tools else self._answers.tool_format()
         return ToolGrammar(tuple(chat.tools), chat.tool_choice, form) if form else None
 
-    def _parser(self, thinking: Thinking | None, messages: Sequence[Message]) -> Any:
-        splitter = ThinkingParser(thinking.open_tag, thinking.close_tag, thinking.inside) if thinking else None
-        tag = GENERIC_FORMAT.tag if self._chat.generic_tools else ""
-        tools: Sequence[Tool] = self._chat.tools
-        return self._prompts.parser(splitter, tools, messages, tag)
+    def _parser(self, text: str, thinking: Thinking | None, messages: Sequence[Message]) -> OutputParser | None:
+        chat = self._chat
+        think = think_after(self._answers, text, chat.think)
+        return self._answers.parser(thinking, Asked(chat.tools, messages[-1], think, chat.generic_tools))
