@@ -207,3 +207,9 @@ def test_the_anthropic_sdk_shows_a_picture(llava: ServerProcess) -> None:
         seen = client.messages.create(model=MODEL, max_tokens=3, messages=[{"role": "user", "content": blocks}])
         blind = client.messages.create(model=MODEL, max_tokens=3, messages=[{"role": "user", "content": blocks[1:]}])
     assert seen.usage.input_tokens >= blind.usage.input_tokens + IMAGE_TOKENS
+
+
+def test_a_prompt_that_ends_with_its_image_is_answered(llava: ServerProcess) -> None:
+    body = {"model": MODEL, "prompt": "look [img-0]", "raw": True, "images": [encoded(picture())]}
+    reply = llava.post("/api/generate", {**body, "options": {"num_predict": 2, "temperature": 0}})
+    assert reply["eval_count"] >= 1

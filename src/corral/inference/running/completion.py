@@ -24,7 +24,10 @@ _IMAGE_MARK = re.compile(r"\[img-(\d+)\]")
 
 
 async def place_images(lease: Lease, text: str, images: Sequence[bytes]) -> dict[str, Any]:
-    """A prompt with its images: `[img-N]` becomes the engine's marker, the data follow in the order of the marks."""
+    """A prompt with its images: `[img-N]` becomes the engine's marker, the data follow in the order of the marks.
+
+    One that ends with an image gets a line end: the engine's server stops at a prompt whose last token is none of text.
+    """
     marker = str((await lease.runner.props()).get("media_marker", "<__media__>"))
     order: list[int] = []
 
@@ -38,6 +41,8 @@ async def place_images(lease: Lease, text: str, images: Sequence[bytes]) -> dict
     if marker in text:
         raise InvalidRequest(f"the prompt must not contain {marker!r}", field="prompt")
     marked = _IMAGE_MARK.sub(place, text)
+    if marked.endswith(marker):
+        marked += "\n"
     data = [base64.b64encode(images[number]).decode() for number in order]
     return {"prompt_string": marked, "multimodal_data": data}
 
