@@ -22,11 +22,15 @@ _WIDTH = 32  # of the ViT
 _LAYERS = 2  # LLaVA leaves the last one out
 
 
-def tiny_projector(path: Path, *, width: int = 64, seed: int = 1) -> Path:
-    """Write an mmproj GGUF for a language model of embedding size `width`; about 100 kB. Returns `path`."""
+def tiny_projector(path: Path, *, width: int = 64, seed: int = 1, kind: str = "mlp") -> Path:
+    """Write an mmproj GGUF for a language model of embedding size `width`; about 100 kB. Returns `path`.
+
+    `kind`: what it says of itself; "" as old files, which say nothing.
+    """
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "mlp")
+    if kind:
+        writer.add_string("clip.projector_type", kind)
     writer.add_bool("clip.use_gelu", True)
     for key, value in {
         "image_size": IMAGE_SIDE,
