@@ -49,7 +49,8 @@ class GlimmerParser(MarkedParser):
         self._thinking = _THINKING if thinks else _UNWANTED
         self._schemas = Schemas(tools)
         self._tools = frozenset(tool.name for tool in tools if tool.name)
-        self._headers = tuple(f"{_ASSISTANT}{to}{_MESSAGE}" for to in ("", *map(" to={}".format, self._recipients())))
+        recipients = ("", *(f" to={name}" for name in ("self", "user", *self._tools)))
+        self._headers = tuple(f"{_ASSISTANT}{to}{_MESSAGE}" for to in recipients)
         self._longest_header = max(map(len, self._headers))
         self._recipient = ""
         self._tool = ""  # that the recipient is
@@ -62,9 +63,6 @@ class GlimmerParser(MarkedParser):
         """What was held back when the text ended."""
         self._ended = True
         return super().finish()
-
-    def _recipients(self) -> list[str]:
-        return ["self", "user", *self._tools]
 
     def _meet(self, mark: str, text: str) -> None:
         if mark == _MESSAGE:

@@ -11,8 +11,8 @@ read, and the recorded cases hold both, so there are two here:
 | drops it, goes on               | `_unread`: a Notice `tool_call_unparsed` with the text; content as Ollama's       |
 | fails the request, with a text  | `_fail`: the call's text becomes content, with the Notice; `failure` is the error |
 
-`failure` carries Ollama's own words (`AnswerUnreadable`, status 500), so that who wants Ollama's answer can raise it;
-everyone else gets all that the model wrote. Reading goes on behind either.
+`failure` carries Ollama's own words (`AnswerUnreadable`, status 500), so that who wants Ollama's answer can raise it
+(strict requests do); everyone else gets all that the model wrote. Reading goes on behind either.
 
 Blanks: those before a mark belong to nobody and are dropped. So text ends without its blanks until more follows;
 whether they are content at the very end is the mode's `end_blanks`. A partial mark at the very end is text.
