@@ -1,4 +1,4 @@
-"""`kill -9` at fifty points of pull, push, create, copy and delete: nothing is lost, the store stays healthy."""
+"""`kill -9` at sixty points of pull, push, create, copy, delete and translate: nothing is lost, the store is sound."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 from tests.fakes.ggufs import tiny_llama
+from tests.fakes.library import GOLDEN, KitModel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.stores import add_model
 
+from corral.runner.enginefiles import orders_of
+from corral.server.translation import files_of
 from corral.store import ModelStore
 from corral.store import manifests as media
 from corral.store.care import HARMLESS, fsck, prune_at_start
@@ -77,6 +80,7 @@ class Scene:
         assert self.store.load(self.store.resolve("keep")).weights is not None
         if swept:
             assert not [finding for finding in report.findings if TEMP_PREFIX in finding.file]
+            assert not [found for found in self.store.derived.files() if found.is_partial]
 
     def prepare(self, operation: str, number: int) -> dict[str, str]:
         """Make an operation possible that has never been done before; returns the task."""
@@ -91,9 +95,17 @@ class Scene:
             add_model(self.store, name, self.gguf_like(number), texts={"system": name})
         elif operation == "copy":
             return {"operation": operation, "name": "keep", "target": f"copies/copy:{number}"}
+        elif operation == "translate":
+            add_model(self.store, name, self.monolith_like(number))
         elif operation == "delete":
             add_model(self.store, name, self.gguf_like(number), texts={"system": name})
         return {"operation": operation, "name": name, "gguf": str(self.gguf_like(number))}
+
+    def monolith_like(self, number: int) -> Path:
+        """A vision model in one of Ollama's layouts that nobody has seen yet."""
+        path = self.gguf.with_name(f"monolith-{number}.gguf")
+        path.write_bytes(KitModel(GOLDEN, "gemma3-vision-q4").weights.read_bytes() + number.to_bytes(32, "big"))
+        return path
 
     def gguf_like(self, number: int) -> Path:
         """Weights nobody has seen yet."""
@@ -123,7 +135,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     assert await process.wait() == 0
 
 
-@pytest.mark.parametrize("operation", ["pull", "push", "create", "copy", "delete"])
+@pytest.mark.parametrize("operation", ["pull", "push", "create", "copy", "delete", "translate"])
 async def test_a_kill_at_any_point_loses_nothing(scene: Scene, operation: str) -> None:
     status, _ = await scene.operator.run(scene.prepare(operation, 100))  # the first warms caches up
     assert status == 0
@@ -153,7 +165,10 @@ async def assert_repeatable(scene: Scene, task: dict[str, str]) -> None:
         return
     assert status == 0
     name = task.get("target") or task["name"]
-    assert scene.store.load(scene.store.resolve(name)).size_bytes > 0
+    model = scene.store.load(scene.store.resolve(name))
+    assert model.size_bytes > 0
+    if task["operation"] == "translate":
+        assert all(scene.store.derived.find(order) for order in orders_of(files_of(model)))
     scene.check()
 
 

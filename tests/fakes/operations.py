@@ -1,8 +1,8 @@
 """A process that works on a store and is made to be killed: `python -m tests.fakes.operations`, driven by stdin.
 
-Each line is a JSON object: `operation` (pull, push, create, copy, delete) and its arguments. The work is done by a
-fork, which says `begin` first; this process says the fork's `pid`, and its exit status as `end` when it is gone. So
-many kills cost one start of Python.
+Each line is a JSON object: `operation` (pull, push, create, copy, delete, translate) and its arguments. The work is
+done by a fork, which says `begin` first; this process says the fork's `pid`, and its exit status as `end` when it is
+gone. So many kills cost one start of Python.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from corral.config import Settings
 from corral.create.flow import Creator
 from corral.create.request import CreateRequest
 from corral.registry.service import Registry
+from corral.runner.enginefiles import EngineFiles, orders_of
+from corral.server.translation import files_of
 from corral.store import ModelStore
 
 
@@ -52,8 +54,16 @@ def _work(operation: str, models: str, name: str, target: str = "", gguf: str = 
         store.copy(store.resolve(name), store.resolve(target))
     elif operation == "delete":
         store.delete(store.resolve(name))
+    elif operation == "translate":
+        asyncio.run(_translate(store, name))
     else:
         asyncio.run(_transfer(operation, store, name, gguf))
+
+
+async def _translate(store: ModelStore, name: str) -> None:
+    model = store.load(store.resolve(name))
+    async for _ in EngineFiles(store.derived).make(orders_of(files_of(model))):
+        pass
 
 
 async def _transfer(operation: str, store: ModelStore, name: str, gguf: str) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yarl
 from tests.fakes.ggufs import make_gguf
+from tests.fakes.library import GOLDEN, KitModel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.server import RunningServer, running_server
 
+from corral.server.translation import STATUS
+from corral.store import derived
 from corral.store import manifests as media
 
 CLOUD = "ollama cloud is disabled: "
@@ -252,6 +256,54 @@ async def test_a_model_that_the_registry_does_not_have(server: RunningServer) ->
         assert await server.post("/api/pull", body) == (500, error)
         lines = await server.lines("/api/pull", body)
     assert lines == [{"status": "pulling manifest"}, error]
+
+
+async def pull_kit_model(server: RunningServer, name: str = "gemma3-vision-q4") -> list[dict[str, Any]]:
+    """The lines of a pull of a kit model."""
+    weights = KitModel(GOLDEN, name).weights.read_bytes()
+    async with FakeRegistry().serve() as registry:
+        registry.add_model("library/kit", "latest", {media.MODEL: weights})
+        return await server.lines("/api/pull", {"model": f"{registry.host}/library/kit", "insecure": True})
+
+
+async def test_pull_ends_with_the_translation_of_what_it_brought(server: RunningServer) -> None:
+    lines = await pull_kit_model(server)
+    steps = [line for line in lines if line["status"] == STATUS]
+    assert steps
+    assert [line["status"] for line in lines[-len(steps) - 2 :]] == [
+        "writing manifest",
+        *[STATUS] * len(steps),
+        "success",
+    ]
+    total = steps[0]["total"]
+    assert {step["total"] for step in steps} == {total}
+    assert steps[-1]["completed"] == total
+    assert sum(found.path.stat().st_size for found in server.deps.store.derived.files()) == total
+
+
+async def test_pull_without_room_for_the_translation_succeeds_and_says_so(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived, "free_bytes", lambda _: 0)
+    lines = await pull_kit_model(server)
+    assert lines[-1]["status"] == "success"
+    warning = lines[-1]["warnings"][-1]
+    assert warning["code"] == "translation_postponed"
+    assert "not enough space: need " in warning["message"]
+
+
+async def test_pull_and_show_warn_of_a_model_that_cannot_run_here(server: RunningServer, tmp_path: Path) -> None:
+    weights = make_gguf(tmp_path / "s.gguf", "solar", {}, {"w": (2, 2)}).read_bytes()
+    async with FakeRegistry().serve() as registry:
+        registry.add_model("library/solar", "latest", {media.MODEL: weights})
+        reference = f"{registry.host}/library/solar"
+        lines = await server.lines("/api/pull", {"model": reference, "insecure": True})
+    _, shown = await server.post("/api/show", {"model": reference})
+    [warning] = shown["warnings"]
+    assert lines[-1]["warnings"][-1] == warning
+    assert warning["code"] == "cannot_run"
+    assert '"solar"' in warning["message"]
+    assert "capabilities" not in shown
 
 
 async def test_requests_in_flight_can_be_seen_and_ended(server: RunningServer) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral.cli.console import Console
-from corral.cli.progress import Progress
+from corral.cli.progress import Progress, show_translation
 from corral.cli.table import width_of
 from corral.durations import format_duration
 
@@ -139,6 +139,7 @@ def print_answer(
         try:
             with closing(events):  # type: ignore[type-var]
                 for last in events:
+                    show_translation(waiting, last)
                     message = last.get("message") or last
                     thinking = str(message.get("thinking") or "")
                     content = str(message.get("content") or message.get("response") or "")

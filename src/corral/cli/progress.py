@@ -204,6 +204,14 @@ class Progress:
             self._drawn = len(lines)
 
 
+def show_translation(progress: Progress, event: Mapping[str, Any]) -> None:
+    """A bar for the event of a waiting request that tells of its model's file being translated; others show nothing."""
+    told = event.get("progress") or {}
+    if told.get("stage") == "translating":
+        label = "translating for the engine:"
+        progress.transfer(label, label, int(told.get("total") or 0), int(told.get("processed") or 0))
+
+
 def follow(
     progress: Progress,
     events: Iterable[Mapping[str, Any]],

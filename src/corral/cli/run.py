@@ -97,7 +97,10 @@ def _answer_once(context: Context, session: Session, prompt: str) -> int:
     if session.multimodal:
         prompt, images = attach(prompt, console)
     printer = AnswerPrinter(console, session.style)
-    events = context.api.stream("/api/generate", session.generate_body(prompt, images))
+    body = session.generate_body(prompt, images)
+    if console.shows_progress:
+        body["progress"] = True  # the first load of a model may have to translate it
+    events = context.api.stream("/api/generate", body)
     last, cancelled = print_answer(console, printer, events)
     if cancelled:
         return 0

@@ -60,7 +60,7 @@ class Session:
         """A generate request without a prompt: loads the model, and fails when it cannot think as asked."""
         body = self.settings_body()
         body.pop("format", None)
-        return {**body, "prompt": ""}
+        return {**body, "prompt": "", "progress": True}
 
     def generate_body(self, prompt: str, images: list[str]) -> dict[str, Any]:
         """One question without history."""

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cli.conftest import Terminal
 
 from corral.cli.console import Console
-from corral.cli.progress import Bar, Progress, Spinner, follow, format_remaining
+from corral.cli.progress import Bar, Progress, Spinner, follow, format_remaining, show_translation
 
 
 class Clock:
@@ -101,6 +101,29 @@ def test_elsewhere_each_new_status_is_one_line_and_a_spinner_without_text_is_non
         progress.transfer("sha256:x", "pushing x...", 1500, 0)
         progress.transfer("sha256:x", "pushing x...", 1500, 1500)
     assert output.getvalue() == "one\npushing x... 1.5 KB\n"
+
+
+def test_bytes_without_a_digest_are_a_bar_of_their_own() -> None:
+    output = io.StringIO()
+    with Progress(console(output)) as progress:
+        events: list[dict[str, Any]] = [
+            {"status": "writing manifest"},
+            {"status": "translating for the engine", "total": 1500},
+            {"status": "translating for the engine", "total": 1500, "completed": 1500},
+            {"status": "success"},
+        ]
+        follow(progress, events, lambda status, _: status)
+    assert output.getvalue() == "writing manifest\ntranslating for the engine: 1.5 KB\nsuccess\n"
+
+
+def test_a_model_that_is_translated_before_its_first_load_shows_a_bar() -> None:
+    output = io.StringIO()
+    with Progress(console(output)) as progress:
+        show_translation(progress, {"progress": {"stage": "loading"}})
+        show_translation(progress, {"response": "hi"})
+        for processed in (500, 1500):
+            show_translation(progress, {"progress": {"stage": "translating", "processed": processed, "total": 1500}})
+    assert output.getvalue() == "translating for the engine: 1.5 KB\n"
 
 
 def test_following_returns_the_warnings_of_the_end() -> None:

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.sched.world import World
 
 from corral.errors import QueueFull, RequestCanceled, ServerClosing
+from corral.sched.events import Translating
 
 
 def test_first_request_loads_and_is_granted_once_the_runner_is_ready() -> None:
@@ -252,6 +253,33 @@ def test_a_place_that_has_not_changed_is_not_told_again() -> None:
     world.ask("r1", "r2", on_progress=lambda progress: None)
     world.wait(60.0)
     assert len(world.told["r2"]) == 1
+
+
+def test_a_translation_is_told_as_it_goes_to_those_who_will_be_served_by_it() -> None:
+    world = World()
+    world.ask("r1", "r2", parallel=1, on_progress=lambda progress: None)
+    for processed in (0, 500, 500, 1500):
+        world.send(Translating(world.runner().id, processed, 1500))
+    assert [(p.stage, p.processed, p.total) for p in world.told["r1"]][-4:] == [
+        ("loading", 0, 0),
+        ("translating", 0, 1500),
+        ("translating", 500, 1500),
+        ("loading", 0, 0),
+    ]
+    assert {p.stage for p in world.told["r2"]} == {"queued"}
+
+
+def test_a_translation_is_no_part_of_what_a_load_is_known_to_take() -> None:
+    world = World()
+    world.ask("r1", "r2", "r3", parallel=1)
+    world.now += 600.0
+    world.send(Translating(world.runner().id, 1500, 1500))
+    world.ready(after=2.0)
+    assert world.runner().ready_at - world.runner().load_started == 2.0
+
+
+def test_progress_of_a_runner_that_is_gone_is_no_error() -> None:
+    World().send(Translating(7, 1, 2))
 
 
 def test_the_estimated_wait_follows_measured_times() -> None:
