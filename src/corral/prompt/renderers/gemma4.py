@@ -103,12 +103,13 @@ class _Conversation:
 
     def _results(self, place: int) -> str:
         calls = self._turns[place].tool_calls
+        names = {call.id: call.name for call in reversed(calls) if call.id}
         written: list[str] = []
         while calls and role_at(self._turns, place + 1) == "tool":
             place += 1
             result = self._turns[place]
             value = write_value(self._images.place(result), QUOTE)
-            name = _result_name(result, calls)
+            name = names.get(result.tool_call_id, result.tool_name or "unknown")
             written.append(f"<|tool_response>response:{name}{{value:{value}}}<tool_response|>")
         return "".join(written)
 
@@ -120,8 +121,3 @@ def _is_model(message: Message) -> bool:
 def _call(call: ToolCall) -> str:
     arguments = ",".join(f"{name}:{write_value(value, QUOTE)}" for name, value in sorted_arguments(call))
     return f"<|tool_call>call:{call.name}{{{arguments}}}<tool_call|>"
-
-
-def _result_name(result: Message, calls: Sequence[ToolCall]) -> str:
-    called = (call.name for call in calls if result.tool_call_id and call.id == result.tool_call_id)
-    return next(called, result.tool_name or "unknown")
