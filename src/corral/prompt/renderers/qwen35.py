@@ -16,8 +16,8 @@ from corral.errors import InvalidRequest
 from corral.prompt.gorender import think_level, thinks
 from corral.prompt.govalues import trim_space
 from corral.prompt.renderers.history import split_system
-from corral.prompt.renderers.imagetags import ImageTags, tag_images
-from corral.prompt.renderers.qwen3vl import is_tool_result, tool_turn
+from corral.prompt.renderers.imagetags import ImageTags
+from corral.prompt.renderers.qwen3vl import is_tool_result, last_question, shown_content, tool_turn
 from corral.prompt.renderers.qwencalls import HOW_TO_CALL, argument_text
 from corral.prompt.renderers.tooljson import tool_json
 
@@ -54,7 +54,7 @@ class Qwen35:
         return f"{_START}system\n{own}{_END}" if system else ""
 
     def _turns(self, messages: Sequence[Message], *, thinking: bool) -> str:
-        images, asked = ImageTags(), last_question(messages)
+        images, asked = ImageTags(), last_question(messages, _content)
         parts: list[str] = []
         for place, message in enumerate(messages):
             content = trim_space(images.place(message))
@@ -120,18 +120,8 @@ class Qwen38(Qwen35):
         return f"{_START}{role}\n{content}{_END}"
 
 
-def last_question(messages: Sequence[Message]) -> int:
-    """Where the last message of the user stands that is no tool's result in disguise; else the last place."""
-    questions = (
-        place
-        for place in range(len(messages) - 1, -1, -1)
-        if messages[place].role == "user" and not is_tool_result(_content(messages[place]))
-    )
-    return next(questions, len(messages) - 1)
-
-
 def _content(message: Message) -> str:
-    return trim_space(tag_images(message.content, len(message.images)))
+    return trim_space(shown_content(message))
 
 
 def _system_turn(*texts: str) -> str:

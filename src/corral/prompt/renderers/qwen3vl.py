@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from corral.core import Message, Think, Tool, ToolCall
 from corral.prompt.gorender import thinks
@@ -61,13 +61,16 @@ class Qwen3VL:
         return "".join(parts)
 
 
-def last_question(messages: Sequence[Message]) -> int:
+def shown_content(message: Message) -> str:
+    """A message's text with tags for its images, as if it were the first."""
+    return tag_images(message.content, len(message.images))
+
+
+def last_question(messages: Sequence[Message], text_of: Callable[[Message], str] = shown_content) -> int:
     """Where the last message of the user stands that is no tool's result in disguise; else the last place."""
     for place in range(len(messages) - 1, -1, -1):
-        if messages[place].role == "user":
-            text = tag_images(messages[place].content, len(messages[place].images))
-            if not is_tool_result(text):
-                return place
+        if messages[place].role == "user" and not is_tool_result(text_of(messages[place])):
+            return place
     return len(messages) - 1
 
 
