@@ -7,6 +7,7 @@ computed with exactly these weights (tests/golden/make_convert_reference.py).
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,42 @@ def wordpiece_json() -> dict[str, Any]:
     vocab = {text: i for i, text in enumerate(tokens)}
     model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
     return {"version": "1.0", "added_tokens": added, "normalizer": {"type": "BertNormalizer"}, "model": model}
+
+
+def write_float8(
+    path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], block: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Write matrices as F8_E4M3 with a scale a block, the rest as F32; returns what they hold now."""
+    magnitudes = np.concatenate([np.arange(8) * 2.0**-9, *((1 + np.arange(8) / 8) * 2.0**e for e in range(-6, 9))])[
+        :127
+    ]
+    stored: dict[str, tuple[str, npt.NDArray[Any]]] = {}
+    held: dict[str, npt.NDArray[np.float32]] = {}
+    for name, values in tensors.items():
+        if values.ndim != 2 or min(values.shape) < block or "embed" in name or "lm_head" in name:
+            stored[name], held[name] = ("F32", values), values
+            continue
+        rows, columns = (-(-n // block) for n in values.shape)
+        scale = np.zeros((rows, columns), np.float32)
+        spread = np.zeros_like(values)
+        for i in range(rows):
+            for j in range(columns):
+                at = np.s_[i * block : (i + 1) * block, j * block : (j + 1) * block]
+                scale[i, j] = np.abs(values[at]).max() / 448
+                spread[at] = scale[i, j]
+        codes = np.abs(np.abs(values / spread)[..., None] - magnitudes).argmin(-1).astype(np.uint8)
+        held[name] = (np.sign(values) * magnitudes[codes] * spread).astype(np.float32)
+        stored[name] = ("F8_E4M3", codes | np.where(values < 0, 0x80, 0).astype(np.uint8))
+        stored[f"{name}_scale_inv"] = ("F32", scale)
+    table: dict[str, Any] = {}
+    offset = 0
+    for name, (dtype, array) in stored.items():
+        table[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    head = json.dumps(table).encode()
+    body = b"".join(np.ascontiguousarray(array).tobytes() for _, array in stored.values())
+    path.write_bytes(struct.pack("<Q", len(head)) + head + body)
+    return held
 
 
 def write_adapter(folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Path]:
