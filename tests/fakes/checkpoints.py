@@ -76,9 +76,8 @@ def write_float8(
     path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], block: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Write matrices as F8_E4M3 with a scale a block, the rest as F32; returns what they hold now."""
-    magnitudes = np.concatenate([np.arange(8) * 2.0**-9, *((1 + np.arange(8) / 8) * 2.0**e for e in range(-6, 9))])[
-        :127
-    ]
+    normal = ((1 + np.arange(8) / 8) * 2.0**exponent for exponent in range(-6, 9))
+    magnitudes = np.concatenate([np.arange(8) * 2.0**-9, *normal])[:127]
     stored: dict[str, tuple[str, npt.NDArray[Any]]] = {}
     held: dict[str, npt.NDArray[np.float32]] = {}
     for name, values in tensors.items():
