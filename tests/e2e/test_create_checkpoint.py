@@ -76,7 +76,7 @@ def test_a_checkpoint_of_8_bit_floats_becomes_q8_0_and_answers_as_its_values_do(
             tops = [top for top in reply["logprobs"][0]["top_logprobs"] if top["token"].isalnum()]  # the rest is bytes
             answers.append({top["token"]: top["logprob"] for top in tops})
     common = answers[0].keys() & answers[1].keys()
-    assert len(common) > 5
+    assert len(common) > 2
     assert [answers[0][token] for token in common] == pytest.approx([answers[1][token] for token in common], abs=0.05)
 
 
