@@ -31,6 +31,7 @@ REFERENCE: dict[str, Any] = json.loads((GOLDEN / "convert.json").read_text())
 NOT_DECODERS = {"bert", "nomic-bert", "lora"}
 DECODERS = [name for name in REFERENCE if name not in NOT_DECODERS]
 LARGEST_DIFFERENCE = 0.02  # of natural logs; 16-bit KV cache and weights allow for a third of it
+LARGER = {"gemma3n": 0.1}  # it drops activations below a threshold, at which a rounding decides
 Vector = npt.NDArray[np.float64]
 
 
@@ -61,9 +62,9 @@ async def logprobs(client: RunnerClient, prompt: list[int], vocabulary: int) -> 
     return np.array([found[token] for token in range(vocabulary)])
 
 
-def assert_close(got: Vector, want: Vector) -> None:
+def assert_close(got: Vector, want: Vector, largest: float = LARGEST_DIFFERENCE) -> None:
     assert int(got.argmax()) == int(want.argmax())
-    assert float(np.abs(got - want).max()) < LARGEST_DIFFERENCE
+    assert float(np.abs(got - want).max()) < largest
 
 
 @pytest.mark.parametrize("family", DECODERS)
@@ -73,7 +74,8 @@ async def test_a_converted_decoder_has_the_references_logits(family: str, short_
     model = convert_directory(files, short_dir / "m.gguf").path
     want = np.array(reference["logprobs"])
     async with loaded(short_dir, RunnerSpec(model, context_window=256, n_batch=64)) as client:
-        assert_close(await logprobs(client, reference["prompt"], len(want)), want)
+        got = await logprobs(client, reference["prompt"], len(want))
+    assert_close(got, want, LARGER.get(family, LARGEST_DIFFERENCE))
 
 
 @pytest.mark.parametrize("family", ["bert", "nomic-bert"])

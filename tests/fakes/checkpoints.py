@@ -23,7 +23,8 @@ def weights(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     """The values of one tensor: small, seeded by its name, exactly representable in 16 bits."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     values = rng.standard_normal(tuple(shape)).astype(np.float32) * 0.08
-    if name.endswith("norm.weight") or ".norm" in name or "LayerNorm.weight" in name or "layernorm" in name:
+    around_one = ("norm.weight", "layer_scalar", "router.scale", "per_expert_scale", "output_scale", "mixer.D")
+    if name.endswith(around_one) or ".norm" in name or "LayerNorm.weight" in name or "layernorm" in name:
         values = values + np.float32(1.0)
     return values.astype(np.float16).astype(np.float32)
 

@@ -30,6 +30,7 @@ SPLITS = {
     "qwen2": f"{_CONTRACTIONS}|{_WORD}" + r"\p{L}+|\p{N}" + _END,
     "qwen35": f"{_CONTRACTIONS}|{_WORD}" + r"[\p{L}\p{M}]+|\p{N}" + _END.replace(r"\s\p{L}\p{N}", r"\s\p{L}\p{M}\p{N}"),
     "gpt-4o": "|".join(f"{word}{_CONTRACTIONS}?" for word in _CASED) + r"|\p{N}{1,3}" + _CASED_END,
+    "of nobody": ".+",
     "tekken": "|".join(_CASED) + r"|\p{N}" + _CASED_END,
 }
 
@@ -105,7 +106,7 @@ def write_tokenizer(folder: Path, file: LibraryFile, split: str) -> None:
     if file.get("tokenizer.ggml.eos_token_ids"):
         ends = [int(number) for number in file.get("tokenizer.ggml.eos_token_ids")]
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
-    if file.get("tokenizer.ggml.model") == "llama":
+    if file.get("tokenizer.ggml.model") == "llama" and split != "merges":
         _write_sentencepiece(folder, tokens, types, file.get("tokenizer.ggml.scores"))
         return
     added = [
@@ -114,12 +115,16 @@ def write_tokenizer(folder: Path, file: LibraryFile, split: str) -> None:
         if types[number] in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
     ]
     pieces = {text: number for number, text in enumerate(tokens) if types[number] == gguf.TokenType.NORMAL}
-    splits = [{"type": "Split", "pattern": {"Regex": SPLITS[split]}, "behavior": "Isolated"}, {"type": "ByteLevel"}]
-    tokenizer = {
+    tokenizer: JSON = {
         "added_tokens": added,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits},
         "model": {"type": "BPE", "vocab": pieces, "merges": file.get("tokenizer.ggml.merges")},
     }
+    if split == "merges":  # byte-fallback BPE: blanks become a letter, nothing is put before a text
+        tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+        tokenizer["model"]["byte_fallback"] = True
+    else:
+        splits = [{"type": "Split", "pattern": {"Regex": SPLITS[split]}}, {"type": "ByteLevel"}]
+        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splits}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from tests.fakes.hub import JSON, Array, LibraryFile, write_safetensors, write_tokenizer
+from tests.fakes.hubgemma import gemma3n, gemma4
 from tests.fakes.hubparts import (
     ATTENTION,
     DENSE,
@@ -255,6 +256,53 @@ def _glm(file: LibraryFile, folder: Path) -> tuple[JSON, Tensors]:
     return config, tensors
 
 
+def _nemotron(file: LibraryFile, folder: Path) -> tuple[JSON, Tensors]:
+    mixer = {
+        **{f"attn_{part}": f"mixer.{part}_proj" for part in "qkv"},
+        **{f"ssm_{part}": f"mixer.{part}_proj" for part in ("in", "out")},
+        **{f"ffn_{part}_shexp": f"mixer.shared_experts.{part}_proj" for part in ("up", "down")},
+        "attn_norm": "norm",
+        "attn_output": "mixer.o_proj",
+        "ssm_a": "mixer.A_log",
+        "ssm_d": "mixer.D",
+        "ssm_conv1d": "mixer.conv1d",
+        "ssm_norm": "mixer.norm",
+        "ffn_gate_inp": "mixer.gate",
+    }
+    outer = "backbone."
+    singles = {"token_embd.weight": f"{outer}embeddings.weight", "output_norm.weight": f"{outer}norm_f.weight"}
+    tensors = taken(file, {**singles, "output.weight": "lm_head.weight"}) | renamed(file, mixer, "blk.", outer)
+    tensors = apart(tensors, expert_stacks(file, outer), "mixer.experts.{}")
+    for name in file.names():
+        layer = name.split(".")[1]
+        leaf = "gate.e_score_correction_bias" if "exp_probs_b" in name else "dt_bias"
+        tensors[f"{outer}layers.{layer}.mixer.{leaf}"] = file.take(name)
+    tensors = changed(tensors, r"\.A_log$", lambda v: np.log(-v))
+    tensors = changed(tensors, r"mixer\.(A_log|D|norm\.weight)$", lambda v: v.reshape(-1))
+    tensors = changed(tensors, r"\.conv1d\.weight$", lambda v: v[:, None, :])
+    heads, widths = file.get("attention.head_count_kv"), file.get("feed_forward_length")
+    letters = ("*" if kv else "E" if width else "M" for kv, width in zip(heads, widths, strict=True))
+    config = config_of(
+        file,
+        "NemotronHForCausalLM",
+        hybrid_override_pattern="".join(letters),
+        layer_norm_epsilon=file.get("attention.layer_norm_epsilon"),
+        mamba_num_heads=file.get("ssm.time_step_rank"),
+        mamba_head_dim=file.get("ssm.inner_size") // file.get("ssm.time_step_rank"),
+        n_groups=file.get("ssm.group_count"),
+        ssm_state_size=file.get("ssm.state_size"),
+        conv_kernel=file.get("ssm.conv_kernel"),
+        n_routed_experts=file.get("expert_count"),
+        n_shared_experts=file.get("expert_shared_count"),
+        moe_shared_expert_intermediate_size=file.get("expert_shared_feed_forward_length"),
+        routed_scaling_factor=file.get("expert_weights_scale"),
+        n_group=1,
+        topk_group=1,
+    )
+    del config["intermediate_size"]
+    return config, tensors
+
+
 _Make = Callable[[LibraryFile, Path], tuple[JSON, Tensors]]
 _FAMILIES: Mapping[str, tuple[_Make, str]] = {
     "gemma3": (_gemma, ""),
@@ -270,4 +318,7 @@ _FAMILIES: Mapping[str, tuple[_Make, str]] = {
     "llama4": (_llama4, "gpt-4o"),
     "olmo3": (_olmo3, "llama3"),
     "glm4moelite": (_glm, "llama3"),
+    "gemma3n": (gemma3n, "merges"),
+    "gemma4": (gemma4, "merges"),
+    "nemotron_h_moe": (_nemotron, "of nobody"),
 }

@@ -74,6 +74,24 @@ LATENT = {
     "num_key_value_heads": 4,
 }
 SHORT = {"conv_L_cache": 3, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}
+GEMMA4: dict[str, Any] = {
+    **KV,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "num_hidden_layers": 8,
+    "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 2,
+    "sliding_window": 8,
+}
+MAMBA: dict[str, Any] = {
+    **KV,
+    "head_dim": 16,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "n_groups": 2,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "num_hidden_layers": None,
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {**KV, "tie_word_embeddings": False}),
     "llama3": ("Llama", {**KV, "tie_word_embeddings": True, "rope_parameters": LLAMA3}),
@@ -129,9 +147,63 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**KV, **LATENT, **MOE, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
     ),
     "glm4-moe-lite": ("Glm4MoeLite", {**KV, **LATENT, **MOE}),
+    "cohere": ("Cohere", {**KV, "logit_scale": 2.0}),
+    "cohere2": ("Cohere2", {**KV, "num_hidden_layers": 4, "sliding_window": 8, "logit_scale": 2.0}),
+    "gemma3n": (
+        "Gemma3n",
+        {
+            **KV,
+            "head_dim": 16,
+            "num_hidden_layers": 5,
+            "sliding_window": 8,
+            "hidden_size_per_layer_input": 256,
+            "vocab_size_per_layer_input": 300,
+            "pad_token_id": 0,
+            "num_kv_shared_layers": 0,
+            "laurel_rank": 64,
+            "activation_sparsity_pattern": [0.95] * 5,
+        },
+    ),
+    "gemma4": (
+        "Gemma4",
+        {
+            **GEMMA4,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": VOCAB_SIZE,
+            "num_kv_shared_layers": 4,
+            "use_double_wide_mlp": True,
+        },
+    ),
+    "gemma4-moe": (
+        "Gemma4",
+        {
+            **GEMMA4,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 48,
+        },
+    ),
+    "nemotron-h": ("NemotronH", {**MAMBA, "layers_block_type": ["linear_attention", "full_attention", "mlp"]}),
+    "nemotron-h-moe": (
+        "NemotronH",
+        {
+            **MAMBA,
+            **MOE,
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "moe"],
+            "n_routed_experts": 4,
+            "n_shared_experts": 1,
+            "moe_shared_expert_intermediate_size": 32,
+            "routed_scaling_factor": 2.5,
+        },
+    ),
 }
 _TEXT_CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_5Moe": "Qwen3_5MoeTextConfig"}
-_TEXT_CONFIGS |= {"Llama4": "Llama4TextConfig"}
+_TEXT_CONFIGS |= {"Llama4": "Llama4TextConfig", "Gemma3n": "Gemma3nTextConfig", "Gemma4": "Gemma4TextConfig"}
 
 
 def saved_shapes(model: Any) -> dict[str, list[int]]:
@@ -161,7 +233,8 @@ def fill(model: Any) -> dict[str, list[int]]:
 def decoder(kind: str, extra: dict[str, Any]) -> dict[str, Any]:
     """Config, shapes and log-probabilities after PROMPT of one decoder family."""
     config_class = getattr(transformers, _TEXT_CONFIGS.get(kind, f"{kind}Config"))
-    config = config_class(**{**SIZES, **extra}, attn_implementation="eager")
+    settings = {key: value for key, value in {**SIZES, **extra}.items() if value is not None or key == "sliding_window"}
+    config = config_class(**settings, attn_implementation="eager")
     model_class = getattr(transformers, f"{kind}ForCausalLM")
     shapes = saved_shapes(model_class(config).float())
     saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": [f"{kind}ForCausalLM"]}

@@ -42,6 +42,7 @@ class Projector:
     more_tensors: Callable[[HubConfig, Checkpoint, Mapping[str, Weight]], Mapping[str, Weight]] = (
         lambda _config, _checkpoint, _weights: {}
     )
+    renames: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Family:
     blocks: Callable[[HubConfig, Checkpoint], int] = lambda config, _checkpoint: config.layers()
     projector: Projector | None = None
     embedding: bool = False
+    tokenizer: str = ""  # llama.cpp's kind of tokenizer where byte-fallback BPE is not SentencePiece to it
     pre: str = ""  # llama.cpp's name of the pre-tokenizer where the class tells it
     turn_ends: Mapping[str, str] = field(default_factory=dict)  # special kind (eot, eom) -> its token's text
 

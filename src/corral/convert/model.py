@@ -33,7 +33,7 @@ _ENCODER = re.compile(
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d{1,5})\.(.+)$")
 _OWN_NAMES = re.compile(r"^(blk\.\d+|v|mm)\.")  # GGUF's, which rules may give where the library's table has none
 _UNUSED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")
-_BIAS = (".weight", ".bias")
+_ENDINGS = (".weight", ".bias", ".input_max", ".input_min", ".output_max", ".output_min")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     named = {_OUTER.sub("", name): weight for name, weight in weights.items() if not name.endswith(_UNUSED)}
     eyes = {name: weight for name, weight in named.items() if _ENCODER.match(name)}
     outputs = _text_outputs(checkpoint, family, config, {n: w for n, w in named.items() if n not in eyes})
-    vocabulary = read_vocabulary(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, family.tokenizer)
     notices = _fit(vocabulary, family, config, outputs)
     metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
     if "vocab_size" in metadata:
@@ -122,7 +122,7 @@ def convert_directory(
 def _text_outputs(
     checkpoint: Checkpoint, family: Family, config: HubConfig, weights: Mapping[str, Weight]
 ) -> list[Output]:
-    plain = {_renamed(name.replace("language_model.", ""), family): weight for name, weight in weights.items()}
+    plain = {_renamed(name.replace("language_model.", ""), family.renames): weight for name, weight in weights.items()}
     gathered = family.gather(_experts_together(plain, config), config)
     blocks = family.blocks(config, checkpoint)
     found = _apply(gathered, family.rules, config, gguf.get_tensor_name_map(family.arch, blocks), family.name)
@@ -137,8 +137,8 @@ def _text_outputs(
     return sorted(outputs, key=lambda output: (output.block, output.name))
 
 
-def _renamed(name: str, family: Family) -> str:
-    for pattern, replacement in family.renames:
+def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -172,7 +172,7 @@ def _apply(
     for name, weight in weights.items():
         action = next((rule.action for rule in rules if rule.pattern.search(name)), None)
         for plain, made in action(name, weight, config) if action else [(name, weight)]:
-            own = plain if _OWN_NAMES.match(plain) else names.get_name(plain, try_suffixes=_BIAS)
+            own = plain if _OWN_NAMES.match(plain) else names.get_name(plain, try_suffixes=_ENDINGS)
             if own is None:
                 raise InvalidRequest(f"tensor {weight.name!r} is not one of {label}'s", field="files")
             if own in found:
@@ -190,8 +190,10 @@ def _projector_plan(
 ) -> GGUFPlan:
     metadata = projector.metadata(config, checkpoint)
     _check(metadata)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, int(str(metadata["vision.block_count"])))
-    found = _apply(eyes, projector.rules, config, names, "the projector")
+    blocks = max(int(str(metadata.get(f"{sense}.block_count", 0))) for sense in ("vision", "audio"))
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, blocks)
+    plain = {_renamed(name, projector.renames): weight for name, weight in eyes.items()}
+    found = _apply(plain, projector.rules, config, names, "the projector")
     found |= projector.more_tensors(config, checkpoint, weights)
     outputs = sorted((Output(name, weight) for name, weight in found.items()), key=lambda output: output.name)
     return GGUFPlan("clip", metadata, outputs, {"general.type": "mmproj"})
@@ -216,7 +218,7 @@ def _fit(vocabulary: Vocabulary, family: Family, config: HubConfig, outputs: Seq
         number = vocabulary.find(text)
         if number is not None:
             vocabulary.special[kind] = number
-    if vocabulary.model == "gpt2" and family.pre:
+    if vocabulary.model == (family.tokenizer or "gpt2") and family.pre:
         vocabulary.pre = family.pre
     elif not vocabulary.pre_is_known:
         message = "the tokenizer's splitting rule is not known; the default one is used, which may cost quality"

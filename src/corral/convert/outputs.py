@@ -17,7 +17,8 @@ _BLOCK = re.compile(r"blk\.(\d+)\.")
 # What the engine computes in float32 only, and what is too small to matter and better exact.
 _FLOAT32 = re.compile(
     r"(ffn_gate_inp|ffn_gate_inp_shexp|position_embd|token_types|ssm_conv1d|shortconv\.conv|patch_merger)\.weight$"
-    r"|patch_embd\.weight(\.1)?$|\.bias$|(?<!\.weight)(?<!\.weight\.1)$"
+    r"|(altup_correct_coef|altup_predict_coef|conv_dw|a\.conv1d\.\d+|a\.input_projection)\.weight$"
+    r"|_norm\.weight$|patch_embd\.weight(\.1)?$|\.bias$|(?<!\.weight)(?<!\.weight\.1)$"
 )
 _FLOAT16 = re.compile(r"^mm\.input_projection\.weight$")  # the engine turns it round, which it can for few types
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -21,6 +22,9 @@ from corral.convert.sentencepieces import adds_space
 from corral.errors import InvalidRequest
 
 _MOST_TOKENS = 2**22
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>\Z")
+# Gemma 4's words for channels and tools. Source: llama.cpp conversion/gemma.py, b11549.
+_SEEN = {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
 SPACE = "\u2581"
 SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # How llama.cpp spells the keys; "seperator" is the format's own misspelling.
@@ -90,21 +94,24 @@ def _check_size(size: int) -> None:
         raise InvalidRequest(f"the tokenizer has a token {size - 1}, more than any has", field="files")
 
 
-def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
-    """The vocabulary with special tokens and chat template; raises InvalidRequest `unknown tokenizer format`."""
+def read_vocabulary(checkpoint: Checkpoint, kind: str = "") -> Vocabulary:
+    """The vocabulary with special tokens and chat template; raises InvalidRequest `unknown tokenizer format`.
+
+    `kind`: llama.cpp's kind of tokenizer for a byte-fallback BPE that is more than SentencePiece to it.
+    """
     try:
-        return _read_vocabulary(checkpoint)
+        return _read_vocabulary(checkpoint, kind)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # JSON of another form
         raise InvalidRequest(f"the tokenizer's files are damaged: {error!r:.100}", field="files") from error
 
 
-def _read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+def _read_vocabulary(checkpoint: Checkpoint, kind: str) -> Vocabulary:
     tokenizer = checkpoint.json("tokenizer.json")
-    if "tokenizer.model" in checkpoint.files:
+    if "tokenizer.model" in checkpoint.files and not (kind and tokenizer):
         vocabulary = _from_sentencepiece(checkpoint)
         vocabulary.add_space_prefix = adds_space(tokenizer, checkpoint.files["tokenizer.model"])
     elif tokenizer:
-        vocabulary = _from_tokenizer_json(tokenizer)
+        vocabulary = _from_tokenizer_json(tokenizer, kind)
     else:
         raise InvalidRequest("unknown tokenizer format", field="files")
     _read_special_tokens(checkpoint, tokenizer, vocabulary)
@@ -112,7 +119,7 @@ def _read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     return vocabulary
 
 
-def _from_tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
+def _from_tokenizer_json(tokenizer: Mapping[str, Any], wanted: str) -> Vocabulary:
     model = tokenizer.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         raise InvalidRequest("tokenizer.json: only BPE and WordPiece vocabularies can be imported", field="files")
@@ -135,7 +142,7 @@ def _from_tokenizer_json(tokenizer: Mapping[str, Any]) -> Vocabulary:
         return _as_wordpiece(vocabulary)
     if model.get("byte_fallback"):
         vocabulary.add_space_prefix = adds_space(tokenizer)
-        return _as_sentencepiece(vocabulary, merges)
+        return _as_merged(vocabulary, wanted, merges) if wanted else _as_sentencepiece(vocabulary, merges)
     vocabulary.merges = merges
     vocabulary.pre, vocabulary.pre_is_known = pre_tokenizer(tokenizer.get("pre_tokenizer"))
     return vocabulary
@@ -165,6 +172,18 @@ def _as_sentencepiece(vocabulary: Vocabulary, merges: list[str]) -> Vocabulary:
             vocabulary.types[number], vocabulary.scores[number] = TokenType.BYTE, 0.0
         else:
             vocabulary.scores[number] = -float(ranks[text]) if text in ranks else lowest
+    return vocabulary
+
+
+def _as_merged(vocabulary: Vocabulary, kind: str, merges: list[str]) -> Vocabulary:
+    """Byte-fallback BPE that keeps its merges. Tokens that a chat parser must see are not control tokens."""
+    vocabulary.model, vocabulary.merges = kind, merges
+    for number, text in enumerate(vocabulary.tokens):
+        vocabulary.scores[number] = -1000.0
+        if text in _SEEN:
+            vocabulary.types[number] = TokenType.USER_DEFINED
+        elif vocabulary.types[number] == TokenType.NORMAL and _BYTE.match(text):
+            vocabulary.types[number] = TokenType.BYTE
     return vocabulary
 
 

@@ -138,6 +138,20 @@ def joined(members: Sequence[Weight]) -> Weight:
     return whole.moved(shape, lambda _values: np.concatenate([member.read() for member in members]))
 
 
+def padded(weight: Weight, rows: int) -> Weight:
+    """With rows of zeros behind, up to a number of rows; itself when it has as many."""
+    have = weight.shape[0]
+    if have >= rows:
+        return weight
+
+    def read(start: int, stop: int) -> Array:
+        values = weight.rows(min(start, have), min(stop, have))
+        zeros = np.zeros((stop - start - len(values), *weight.shape[1:]), values.dtype)
+        return np.concatenate([values, zeros])
+
+    return replace(weight, shape=(rows, *weight.shape[1:]), rows=read)
+
+
 def constant(name: str, values: Array) -> Weight:
     """A weight of given float32 values."""
     return Weight(name, values.shape, "F32", lambda a, b: values[a:b])

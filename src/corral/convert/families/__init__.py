@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families import bert, deepseek, gemma, gptoss, lfm2, llama, llama4, olmo, phi, qwen, qwennext
+from corral.convert.families import (
+    bert,
+    cohere,
+    deepseek,
+    gemma,
+    gemma4,
+    gptoss,
+    lfm2,
+    llama,
+    llama4,
+    nemotron,
+    olmo,
+    phi,
+    qwen,
+    qwennext,
+)
 from corral.convert.family import Family
+from corral.convert.hubconfig import HubConfig
 from corral.errors import InvalidRequest
 
 FAMILIES: Mapping[str, Family] = {
@@ -14,12 +30,14 @@ FAMILIES: Mapping[str, Family] = {
     **qwen.FAMILIES,
     **qwennext.FAMILIES,
     **gemma.FAMILIES,
+    **gemma4.FAMILIES,
     **llama4.FAMILIES,
     **gptoss.FAMILIES,
     **olmo.FAMILIES,
     **lfm2.FAMILIES,
     **deepseek.FAMILIES,
     **phi.FAMILIES,
+    **cohere.FAMILIES,
     **bert.FAMILIES,
 }
 
@@ -29,6 +47,8 @@ def find_family(checkpoint: Checkpoint) -> Family:
     architectures = checkpoint.config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise InvalidRequest("unknown architecture", field="files")
+    if architectures[0] == "NemotronHForCausalLM":
+        return nemotron.choose(HubConfig(checkpoint.config))
     family = FAMILIES.get(str(architectures[0]))
     if family is None:
         raise InvalidRequest(f'unsupported architecture "{architectures[0]}"', field="files")
