@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from corral.constraint.arguments import ArgumentGrammar
 from corral.constraint.checks import MAX_GRAMMAR_BYTES, check_constraint
 from corral.constraint.gbnf import gbnf_after_thinking, gbnf_behind, gbnf_choice
 from corral.constraint.lark import Lark, regex_between_slashes
@@ -199,9 +200,30 @@ def _named_arguments(lark: Lark, tool: Tool, form: ToolFormat, notices: list[Not
     """A tool's name as calls spell it, and a rule for its arguments; free ones are told."""
     if not form.arguments_end:
         return json.dumps(tool.name)[1:-1], lark.json(_arguments_schema(tool, notices))
-    text = f'tool "{tool.name}": its arguments are not held to their schema, since this model does not write JSON'
-    notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
-    return tool.name, lark.across(form.arguments_end)
+    return tool.name, _written_arguments(lark, tool, form, notices) or lark.across(form.arguments_end)
+
+
+def _written_arguments(lark: Lark, tool: Tool, form: ToolFormat, notices: list[Notice]) -> str:
+    """A rule for arguments that are not one JSON object; "" (with a Notice) where they cannot be held to a schema."""
+    told = len(notices)
+    schema = _arguments_schema(tool, notices)
+    if form.arguments is None or "properties" not in schema:
+        why = "since this model does not write JSON" if form.arguments is None else "which names none"
+        if len(notices) == told:
+            text = f'tool "{tool.name}": its arguments are not held to their schema, {why}'
+            notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
+        return ""
+    grammar = ArgumentGrammar(lark, form.arguments, schema)
+    try:
+        rule = grammar.rule(tool.name)
+    except InvalidRequest as error:
+        notices.append(Notice("tool_schema_not_enforced", f'tool "{tool.name}": {error}', {"tool": tool.name}))
+        return ""
+    if grammar.loosened:
+        names = ", ".join(grammar.loosened)
+        text = f'tool "{tool.name}": these are any text here, whatever their schema says: {names}'
+        notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
+    return rule
 
 
 def _arguments_schema(tool: Tool, notices: list[Notice]) -> Any:

@@ -32,10 +32,18 @@ class Lark:
 
     def rule(self, body: str, *, attributes: str = "", terminal: bool = False) -> str:
         """Adds a rule and returns its name; terminals are upper-case."""
-        self._made += 1
-        name = f"T{self._made}" if terminal else f"r{self._made}"
+        name = self.name(terminal=terminal)
         self.rules.append(f"{name}{attributes}: {body}")
         return name
+
+    def name(self, *, terminal: bool = False) -> str:
+        """The name of a rule to come, for one that holds itself; `define` adds it."""
+        self._made += 1
+        return f"T{self._made}" if terminal else f"r{self._made}"
+
+    def define(self, name: str, body: str) -> None:
+        """Adds a rule under a name that was given before."""
+        self.rules.append(f"{name}: {body}")
 
     def literal(self, text: str) -> str:
         """An expression for exact text, control tokens included."""

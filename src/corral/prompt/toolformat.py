@@ -2,7 +2,7 @@
 
 start NAME middle ARGUMENTS (between NAME middle ARGUMENTS)* end
 
-Where arguments are not JSON, they are any text up to and with `arguments_end`; such forms are known, not learnt.
+Where arguments are not one JSON object, they end with `arguments_end`; such forms are known, not learnt.
 """
 
 from __future__ import annotations
@@ -19,6 +19,22 @@ _OPENED = re.compile(r"([<\[])([^<>\[\]\s]+)([>\]])")
 
 
 @dataclass(frozen=True, slots=True)
+class ArgumentForm:
+    """How arguments are written that are not one JSON object: opening ARGUMENT (separator ARGUMENT)* ending.
+
+    An argument is key VALUE close, `{key}` in `key` its name and `{name}` in `opening` the function's. quote: what
+    stands around strings; "" = nothing, `"` = they are JSON.
+    """
+
+    key: str
+    close: str
+    ending: str
+    separator: str = ""
+    quote: str = ""
+    opening: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolFormat:
     """The fixed text around names and arguments; `tag` is how a call begins, `{` or `[` if by nothing special."""
 
@@ -28,6 +44,7 @@ class ToolFormat:
     between: str
     end: str
     arguments_end: str = ""
+    arguments: ArgumentForm | None = None
 
 
 GENERIC_FORMAT = ToolFormat(

@@ -1,7 +1,7 @@
 """Arguments that arrive as bare text: what the tool's schema makes of them. Shared by the XML-like formats.
 
-Source: ollama model/parsers/qwen3coder.go parseValue, parseTypedToolValue, 2026-08. Departure: a number that JSON
-cannot hold (`inf`) stays the text that it was.
+Source: ollama model/parsers/qwen3coder.go parseValue, parseTypedToolValue, 2026-08. Departures: a number that JSON
+cannot hold (`inf`) stays the text that it was, and a schema may be named by `$ref`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from corral.core import Tool
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _HEX_NUMBER = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_MOST_REFERENCES = 8  # one behind the other
 _LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
 
 
@@ -24,24 +25,35 @@ class Schemas:
     """The types that the tools' schemas give to parameters."""
 
     def __init__(self, tools: Sequence[Tool]) -> None:
-        self._properties: dict[str, Mapping[str, Any]] = {}
+        self._parameters: dict[str, Mapping[str, Any]] = {}
         for tool in tools:
-            self._properties.setdefault(tool.name, _mapping(_mapping(tool.parameters).get("properties")))
+            self._parameters.setdefault(tool.name, _mapping(tool.parameters))
 
     def __contains__(self, function: str) -> bool:
-        return function in self._properties
+        return function in self._parameters
 
     def properties(self, function: str) -> Mapping[str, Any]:
         """A function's parameters with their schemas; none for an unknown function."""
-        return self._properties.get(function, {})
+        return _mapping(self._parameters.get(function, {}).get("properties"))
 
     def types(self, function: str, parameter: str) -> tuple[str, ...]:
         """Names of the types a parameter may have; of all alternatives of an `anyOf`. Empty = nothing is known."""
-        schema = _mapping(self.properties(function).get(parameter))
+        schema = self._resolved(function, _mapping(self.properties(function).get(parameter)))
         alternatives = schema.get("anyOf")
         if isinstance(alternatives, list) and alternatives:
             return tuple(name for option in alternatives for name in _names(_mapping(option).get("type")))
         return _names(schema.get("type"))
+
+    def _resolved(self, function: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema that a `$ref` into the tool's own parameters means."""
+        for _ in range(_MOST_REFERENCES):
+            reference = schema.get("$ref")
+            if not isinstance(reference, str) or not reference.startswith("#/"):
+                break
+            schema = self._parameters[function]
+            for part in reference.removeprefix("#/").split("/"):
+                schema = _mapping(schema.get(part.replace("~1", "/").replace("~0", "~")))
+        return schema
 
     def value(self, function: str, parameter: str, raw: str) -> Any:
         """The value of a parameter's text, without the line breaks that frame it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat
+from corral.prompt.toolformat import GENERIC_FORMAT, ArgumentForm, ToolFormat
 
 Tags = tuple[str, str]
 
@@ -25,11 +25,22 @@ class AnswerForm:
 
 _THINK = ("<think>", "</think>")
 _FUNCTION = "<tool_call>\n<function="
-_XML = ToolFormat("<tool_call>", _FUNCTION, ">\n", f"\n{_FUNCTION}", "", "</function>\n</tool_call>")
-_PAIRS = ToolFormat("<tool_call>", "<tool_call>", "", "<tool_call>", "", "</tool_call>")
-_LINES = ToolFormat("<tool_call>", "<tool_call>", "\n", "\n<tool_call>", "", "</tool_call>")
+_XML_END = "</function>\n</tool_call>"
+_XML = ToolFormat(
+    *("<tool_call>", _FUNCTION, ">\n", f"\n{_FUNCTION}", "", _XML_END),
+    ArgumentForm("<parameter={key}>\n", "\n</parameter>\n", _XML_END),
+)
+_PAIRS = ToolFormat(
+    *("<tool_call>", "<tool_call>", "", "<tool_call>", "", "</tool_call>"),
+    ArgumentForm("<arg_key>{key}</arg_key><arg_value>", "</arg_value>", "</tool_call>"),
+)
+_LINES = ToolFormat(
+    *("<tool_call>", "<tool_call>", "\n", "\n<tool_call>", "", "</tool_call>"),
+    ArgumentForm("<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>\n", "</tool_call>"),
+)
 _LIST = ToolFormat(
-    *("<|tool_call_start|>", "<|tool_call_start|>[", "(", "<|tool_call_start|>[", "", ")]<|tool_call_end|>")
+    *("<|tool_call_start|>", "<|tool_call_start|>[", "(", "<|tool_call_start|>[", "", ")]<|tool_call_end|>"),
+    ArgumentForm("{key}=", "", ")]<|tool_call_end|>", ", ", '"'),
 )
 _DEEPSEEK_CALL = "<｜tool▁call▁begin｜>"
 _DEEPSEEK_END = "<｜tool▁call▁end｜>"
@@ -57,22 +68,33 @@ _COHERE = ToolFormat(
 )
 _GEMMA4 = ToolFormat(
     *("<|tool_call>", "<|tool_call>call:", "{", "<|tool_call>call:", "", "}<tool_call|>"),
+    ArgumentForm("{key}:", "", "}<tool_call|>", ",", '<|"|>'),
 )
 _FUNCTIONGEMMA_CALL = "<start_function_call>call:"
+_FUNCTIONGEMMA_END = "}<end_function_call>"
 _FUNCTIONGEMMA = ToolFormat(
-    *("<start_function_call>", _FUNCTIONGEMMA_CALL, "{", _FUNCTIONGEMMA_CALL, "", "}<end_function_call>")
+    *("<start_function_call>", _FUNCTIONGEMMA_CALL, "{", _FUNCTIONGEMMA_CALL, "", _FUNCTIONGEMMA_END),
+    ArgumentForm("{key}:", "", _FUNCTIONGEMMA_END, ",", "<escape>"),
 )
 _OLMO3 = ToolFormat(
     *("<function_calls>", "<function_calls>", "(", "\n<function_calls>", "", "</function_calls>"),
+    ArgumentForm("{key}=", "", ")</function_calls>", ", ", '"'),
 )
 _MINISTRAL = ToolFormat("[TOOL_CALLS]", "[TOOL_CALLS]", "[ARGS]", "[TOOL_CALLS]", "")
+_ATEM_END = "</atem:function_calls>"
 _GLIMMER = ToolFormat(
     tag=" to=",
     start=" to=",
     middle='<|message|><atem:function_calls>\n<atem:invoke name="',
     between="<|eom|><|start|>assistant to=",
     end="",
-    arguments_end="</atem:function_calls>",
+    arguments_end=_ATEM_END,
+    arguments=ArgumentForm(
+        key='<atem:parameter name="{key}">',
+        close="</atem:parameter>\n",
+        ending=f"</atem:invoke>\n{_ATEM_END}",
+        opening='{name}">\n',
+    ),
 )
 _COHERE_THINKING = ("<|START_THINKING|>", "<|END_THINKING|>")
 _GEMMA4_THINKING = ("<|channel>thought", "<channel|>")
