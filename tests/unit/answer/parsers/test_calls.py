@@ -345,6 +345,16 @@ def test_departures_what_ollama_would_damage_stays_whole() -> None:
     assert reading("qwen3-coder", coder).calls == [("f", {"a": "<T=int>\r\n\x01"})]
 
 
+@pytest.mark.parametrize(
+    ("pointer", "value"), [("#/$defs/point", {"x": 1}), ("#/nowhere", '{"x": 1}'), ("#/$defs/loop", '{"x": 1}')]
+)
+def test_departures_a_schema_named_by_reference_says_what_a_value_is(pointer: str, value: Any) -> None:
+    definitions = {"point": {"type": "object"}, "loop": {"$ref": "#/$defs/loop"}}
+    tool = Tool("go", parameters={"properties": {"to": {"$ref": pointer}}, "$defs": definitions})
+    call = '<tool_call><function=go><parameter=to>\n{"x": 1}\n</parameter></function></tool_call>'
+    assert read(parser_of("qwen3-coder", tools=[tool]), [call]).calls == [("go", {"to": value})]
+
+
 def test_departures_a_call_that_cannot_be_read_hides_none_behind_it() -> None:
     bad, good = (
         "<｜tool▁call▁begin｜>now{}<｜tool▁call▁end｜>",
