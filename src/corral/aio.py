@@ -1,4 +1,7 @@
-"""The one bounded executor for blocking work (disk, hashing), so that the event loop never waits for a disk."""
+"""The executors, so that the event loop never waits: one for blocking work (disk, hashing), one for computing.
+
+Computing (templates, grammars) holds the interpreter, so its threads are few: more would only slow the loop down.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _EXECUTOR = ThreadPoolExecutor(max_workers=8, thread_name_prefix="corral-blocking")
+_COMPUTING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="corral-computing")
 _END = object()
 
 
@@ -37,6 +41,12 @@ async def run_settled(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
         if not work.cancelled():
             work.exception()  # looked at, so that asyncio does not report it; the cancellation outranks it
         raise
+
+
+async def run_computing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a pure `function` that may take more than milliseconds; bounded, since a cancellation does not end it."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_COMPUTING, lambda: function(*args, **kwargs))
 
 
 async def iterate_blocking(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:

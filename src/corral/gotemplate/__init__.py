@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from corral.errors import TemplateError
-from corral.gotemplate.evaluator import Evaluator, Limits
+from corral.gotemplate.evaluator import Budget, Evaluator, Limits
 from corral.gotemplate.nodes import (
     Action,
     Command,
@@ -27,12 +28,10 @@ from corral.gotemplate.nodes import (
 from corral.gotemplate.parser import Parser
 from corral.gotemplate.values import JSONList, JSONMap, NilJSONList, NilList, Struct, TypeNames
 
-__all__ = ["JSONList", "JSONMap", "NilJSONList", "NilList", "Struct", "Template", "TypeNames", "parse"]
+__all__ = ["Budget", "JSONList", "JSONMap", "NilJSONList", "NilList", "Struct", "Template", "TypeNames", "parse"]
 
 MAX_OUTPUT = 64 * 1024 * 1024  # characters
-MAX_STEPS = 2_000_000
-MAX_SECONDS = 5.0
-MAX_SOURCE = 128 * 1024  # characters, parsed in 0.3 s; the longest published template has some 20 thousand
+MAX_SOURCE = 64 * 1024  # characters; the longest published template has some 20 thousand
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,21 @@ class Template:
         data: Mapping[str, Any],
         *,
         max_output: int = MAX_OUTPUT,
-        max_steps: int = MAX_STEPS,
-        max_seconds: float = MAX_SECONDS,
+        budget: Budget | None = None,
     ) -> str:
         """The text made of `data`; a key the root map lacks is nil, a field a Struct lacks a TemplateError.
 
-        `max_output` counts characters printed and made by functions; a run over any limit is a TemplateError.
+        `max_output` counts characters printed and made by functions; `budget` is shared by all executions for one
+        request, None = one of its own. A run over any limit is a TemplateError.
         """
-        limits = Limits(max_output=max_output, max_steps=max_steps, max_seconds=max_seconds)
-        return Evaluator(self.source, self.defined, limits, lenient=self.lenient).run(self.root, data)
+        budget = budget or Budget()
+        limits = Limits(max_output=max_output, max_steps=budget.steps, max_seconds=budget.seconds)
+        evaluator = Evaluator(self.source, self.defined, limits, lenient=self.lenient)
+        begin = time.monotonic()
+        try:
+            return evaluator.run(self.root, data)
+        finally:
+            budget.spend(evaluator.steps, time.monotonic() - begin)
 
     @cached_property
     def cut(self) -> Template:

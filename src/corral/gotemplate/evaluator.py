@@ -44,6 +44,21 @@ _NOTHING: Any = object()  # no value piped in
 _INT_END = 2**63
 
 
+@dataclass(slots=True)
+class Budget:
+    """What all executions for one request may take together: steps, and seconds. Real templates take some ten steps a
+    message and some hundred a tool, and a long conversation is rendered a few times until it fits.
+    """
+
+    steps: int = 1_000_000
+    seconds: float = 3.0
+
+    def spend(self, steps: int, seconds: float) -> None:
+        """What an execution took."""
+        self.steps = max(0, self.steps - steps)
+        self.seconds = max(0.0, self.seconds - seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one execution; `max_output` counts characters, also of values that functions make."""
@@ -71,7 +86,7 @@ class Evaluator:
         self._limits = limits
         self._output: list[str] = []
         self._made = 0
-        self._steps = 0
+        self.steps = 0
         self._depth = 0
         self._deadline = time.monotonic() + limits.max_seconds
         self._variables: list[tuple[str, Any]] = []
@@ -94,11 +109,11 @@ class Evaluator:
         return Positions(self._source).error(context, self._at.pos)
 
     def _step(self, node: Node) -> None:
-        self._steps += 1
-        if self._steps > self._limits.max_steps:
+        self.steps += 1
+        if self.steps > self._limits.max_steps:
             self._at = node
             raise self._fail(f"more than {self._limits.max_steps} steps")
-        if self._steps % _CHECK_CLOCK_EVERY == 0 and time.monotonic() > self._deadline:
+        if self.steps % _CHECK_CLOCK_EVERY == 0 and time.monotonic() > self._deadline:
             self._at = node
             raise self._fail(f"took longer than {self._limits.max_seconds:g} s")
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from corral.aio import run_computing
 from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
+from corral.errors import InvalidRequest
 from corral.inference.generate import unload
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_message_images
@@ -29,6 +31,8 @@ from corral.prompt.fit import IMAGE_TOKENS, fit_messages
 from corral.prompt.gorender import strip_old_thinking, thinks
 from corral.sched.request import Lease
 from corral.store.models import Model
+
+MAX_MESSAGES = 10_000  # of a request; what is longer takes tenths of a second to look at, and no window holds it
 
 _OWN_GRAMMARS = frozenset({"grammar", "regex", "choice"})  # the engine's chat endpoint puts these before the thinking
 
@@ -49,7 +53,8 @@ async def count_tokens(shared: Shared, request: ChatRequest) -> int:
     prepared, request, _ = await _prepare(shared, request)
     async with leased(shared, prepared) as lease:
         conversation = _converse(lease, prepared, request)
-        tokens = await _way(conversation).count(conversation.messages, exact=True)
+        way = await run_computing(_way, conversation)
+        tokens = await way.count(conversation.messages, exact=True)
     return tokens + IMAGE_TOKENS * sum(len(message.images) for message in conversation.messages)
 
 
@@ -67,7 +72,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             return
         conversation = _converse(lease, prepared, request)
         conversation.notices[:0] = [*notices, *lease.notices]
-        way = _way(conversation)
+        way = await run_computing(_way, conversation)
         messages = await _fit(conversation, way)
         if request.parameters.render_only:
             yield await way.show(messages)
@@ -91,6 +96,9 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
 
 async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, ChatRequest, list[Notice]]:
     """All that can be refused before anything is loaded; the request with thinking, tools and images settled."""
+    if len(request.messages) > MAX_MESSAGES:
+        why = f"there are {len(request.messages)} messages, the limit is {MAX_MESSAGES}"
+        raise InvalidRequest(why, field="messages")
     model = await find_model(shared, request.common, required=True)
     check_generates(model, request.common, "chat")
     think, notices = decide_think(

@@ -21,6 +21,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
 from corral.constraint.checks import check_constraint
 from corral.constraint.fields import Thinking, engine_fields, reopen
@@ -218,20 +219,20 @@ class _Assembly:
     async def _turn(self) -> str:
         request, model = self.request, self.model
         if request.suffix:
-            template = model_template(model)
+            template = await run_computing(model_template, model)
             self._answers = TemplateAnswers(template)
-            return render_suffix(template, request.prompt, request.suffix, think=self.think)
+            return await run_computing(render_suffix, template, request.prompt, request.suffix, think=self.think)
         messages = self._messages()
         prompts: Prompts
         if request.template:
-            prompts, self._answers = self._by_template(go_template(request.template))
+            prompts, self._answers = self._by_template(await run_computing(go_template, request.template))
         elif is_rendered(model) or model.selected_template == "jinja" or model.config.renderer:
             rendered = is_rendered(model)
             prompts = prompts_of(self.lease, model, rendered=rendered)
             self._answers = answers_of(model, rendered=rendered)
         else:
             self._tell_lost(messages)
-            prompts, self._answers = self._by_template(model_template(model))
+            prompts, self._answers = self._by_template(await run_computing(model_template, model))
         self._bos = prompts.bos
         return await prompts.render(messages, (), self.think)
 

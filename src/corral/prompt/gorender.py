@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from corral.core import Message, Notice, Think, Tool, ToolCall
-from corral.gotemplate import JSONList, JSONMap, NilJSONList, NilList, Struct, Template, TypeNames, parse
+from corral.gotemplate import Budget, JSONList, JSONMap, NilJSONList, NilList, Struct, Template, TypeNames, parse
 from corral.prompt.govalues import as_floats
 from corral.prompt.toolschema import Property, parameters_of
 
@@ -49,13 +49,23 @@ def tag_images(messages: Sequence[Message]) -> Tagged:
 
 
 def render_messages(
-    template: Template, messages: Sequence[Message], tools: Sequence[Tool] = (), *, think: Think = None
+    template: Template,
+    messages: Sequence[Message],
+    tools: Sequence[Tool] = (),
+    *,
+    think: Think = None,
+    budget: Budget | None = None,
 ) -> str:
-    """The prompt of a conversation; raises TemplateError. Images must have been tagged before."""
+    """The prompt of a conversation; raises TemplateError. Images must have been tagged before.
+
+    budget: what all renderings for one request may take; a turn is an execution of its own where a template knows no
+    messages.
+    """
+    budget = budget or Budget()
     system, collated = collate(messages)
     limit = _limit(*(message.content for message in messages), *(message.thinking for message in messages))
     if "messages" not in template.identifiers:
-        return _render_turns(template, collated, _think_values(think), limit)
+        return _render_turns(template, collated, _think_values(think), limit, budget)
     data = {
         "System": system,
         "Messages": [_message(message) for message in collated],
@@ -63,7 +73,7 @@ def render_messages(
         "Response": "",
         **_think_values(think),
     }
-    return template.execute(data, max_output=limit)
+    return template.execute(data, max_output=limit, budget=budget)
 
 
 def render_suffix(template: Template, prompt: str, suffix: str, *, think: Think = None) -> str:
@@ -135,13 +145,15 @@ def _think_values(think: Think) -> dict[str, Any]:
     return {"Think": thinks(think), "ThinkLevel": think_level(think), "IsThinkSet": think is not None}
 
 
-def _render_turns(template: Template, messages: Sequence[Message], think: Mapping[str, Any], limit: int) -> str:
+def _render_turns(
+    template: Template, messages: Sequence[Message], think: Mapping[str, Any], limit: int, budget: Budget
+) -> str:
     """Legacy mode: a full execution for every finished turn, the cut one for what is pending at the end."""
     parts: list[str] = []
     pending = {"System": "", "Prompt": "", "Response": ""}
 
     def flush() -> None:
-        parts.append(template.execute({**pending, **think}, max_output=limit))
+        parts.append(template.execute({**pending, **think}, max_output=limit, budget=budget))
         pending.update(System="", Prompt="", Response="")
 
     for message in messages:
@@ -155,7 +167,7 @@ def _render_turns(template: Template, messages: Sequence[Message], think: Mappin
             pending["Prompt"] = message.content
         elif message.role == "assistant":
             pending["Response"] = message.content
-    parts.append(template.cut.execute({**pending, **think}, max_output=limit))
+    parts.append(template.cut.execute({**pending, **think}, max_output=limit, budget=budget))
     return "".join(parts)
 
 

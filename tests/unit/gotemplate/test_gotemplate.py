@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import TemplateError
-from corral.gotemplate import JSONList, JSONMap, Struct, TypeNames, parse
+from corral.gotemplate import Budget, JSONList, JSONMap, Struct, TypeNames, parse
 
 DATA: dict[str, Any] = {
     "A": "q",
@@ -289,12 +289,12 @@ def test_execution_errors_are_those_of_go(text: str, error: str) -> None:
 )
 def test_no_template_runs_away(text: str) -> None:
     with pytest.raises(TemplateError):
-        parse(text + "{{ .Response }}").execute(DATA, max_output=100_000, max_steps=50_000)
+        parse(text + "{{ .Response }}").execute(DATA, max_output=100_000, budget=Budget(steps=50_000))
 
 
 def test_a_template_too_long_to_parse_on_the_side_is_refused() -> None:
-    with pytest.raises(TemplateError, match="longer than 131072 characters"):
-        parse("x" * 131073)
+    with pytest.raises(TemplateError, match="longer than 65536 characters"):
+        parse("x" * 65537)
 
 
 def test_deep_data_is_an_error_not_a_crash() -> None:
@@ -310,7 +310,7 @@ def test_deep_data_is_an_error_not_a_crash() -> None:
 @given(st.text(alphabet='{}-/* .$A"`()|:=,\n0 ifrangeedwth', max_size=60))
 def test_any_text_parses_or_is_a_template_error(text: str) -> None:
     with contextlib.suppress(TemplateError):
-        assert isinstance(parse(text).execute(DATA, max_steps=5000), str)
+        assert isinstance(parse(text).execute(DATA, budget=Budget(steps=5000)), str)
 
 
 def test_values_with_a_json_form_print_it() -> None:
@@ -374,3 +374,12 @@ def test_the_cut_ends_behind_the_first_printed_response(text: str, expected: str
 def test_a_template_without_messages_or_response_gets_the_response() -> None:
     assert parse("<{{ .Prompt }}>").execute({"Prompt": "p", "Response": "r"}) == "<p>r"
     assert parse("{{ .Response }}!").execute({"Response": "r"}) == "r!"
+
+
+def test_executions_for_one_request_share_a_budget() -> None:
+    template, budget = parse("{{ range 100 }}x{{ end }}{{ .Response }}"), Budget(steps=350)
+    assert template.execute(DATA, budget=budget).startswith("x" * 100)
+    left = budget.steps
+    assert 0 < left < 250
+    with pytest.raises(TemplateError, match=r"more than \d+ steps"):
+        template.execute(DATA, budget=budget)

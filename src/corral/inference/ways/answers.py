@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from corral.answer.harmony import PRESERVED_TOKENS, FunctionNames
@@ -25,10 +26,10 @@ from corral.answer.thinking import ThinkingParser, infer_tags
 from corral.answer.toolcalls import ToolCallParser, find_tag, takes_bare_calls
 from corral.constraint.fields import Thinking
 from corral.core import Message, Think, Tool
-from corral.gotemplate import Template
+from corral.gotemplate import Budget, Template
 from corral.inference.preparing.way import parser_of, renderer_of
 from corral.inference.ways.answerforms import FORMS, AnswerForm, Tags
-from corral.inference.ways.templates import model_template
+from corral.inference.ways.templates import go_template, model_template
 from corral.parsernames import PARSERS
 from corral.prompt.gorender import render_messages, thinks
 from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat, learn_format, sample_messages
@@ -68,7 +69,10 @@ class Answers(Protocol):
         ...
 
     def tool_format(self) -> ToolFormat | None:
-        """How the model writes calls; None when that is not known so plainly that a grammar could hold it to it."""
+        """How the model writes calls; None when that is not known so plainly that a grammar could hold it to it.
+
+        May compute for a while: to be run on `aio.run_computing`.
+        """
         ...
 
 
@@ -127,8 +131,7 @@ class TemplateAnswers:
 
     def tool_format(self) -> ToolFormat | None:
         """Learnt from sample calls."""
-        one, two = (render_messages(self._template, sample_messages(count)) for count in (1, 2))
-        return learn_format(find_tag(self._template), one, two)
+        return _learnt(self._template.source)
 
 
 class HarmonyAnswers:
@@ -183,6 +186,14 @@ class NamedAnswers:
     def tool_format(self) -> ToolFormat | None:
         """As models that the parser is for write calls."""
         return self._calls
+
+
+@lru_cache(maxsize=64)
+def _learnt(source: str) -> ToolFormat | None:
+    """How the model of a Go template writes calls, by sample calls."""
+    template, budget = go_template(source), Budget()
+    one, two = (render_messages(template, sample_messages(count), budget=budget) for count in (1, 2))
+    return learn_format(find_tag(template), one, two)
 
 
 def answers_of(model: Model, *, rendered: bool) -> Answers:

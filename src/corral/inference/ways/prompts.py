@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from corral.aio import run_computing
 from corral.answer.harmony import FunctionNames
 from corral.core import Message, Think, Tool
 from corral.errors import InvalidRequest
-from corral.gotemplate import Template
+from corral.gotemplate import Budget, Template
 from corral.inference.preparing.way import renderer_of
 from corral.inference.ways.messages import apply_template, engine_messages
 from corral.inference.ways.templates import model_template
@@ -52,7 +53,7 @@ class RendererPrompts:
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
         """The renderer's text."""
         try:
-            return self._renderer.render(messages, tools, think)
+            return await run_computing(self._renderer.render, messages, tools, think)
         except RecursionError:
             raise InvalidRequest("a tool or a call in the messages is nested too deeply", field="messages") from None
 
@@ -64,10 +65,12 @@ class GoPrompts:
 
     def __init__(self, template: Template) -> None:
         self._template = template
+        self._budget = Budget()  # of all renderings for the request
 
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
         """The template's text."""
-        return render_messages(self._template, tag_images(messages).messages, tools, think=think)
+        tagged = tag_images(messages).messages
+        return await run_computing(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
 
 
 class HarmonyPrompts(GoPrompts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
 from corral.constraint.fields import EngineFields, Thinking, ToolGrammar, engine_fields, reopen
 from corral.core import Event, Message, Rendered
@@ -81,7 +82,7 @@ class RenderedChat:
     async def _bound(self, thinking: Thinking | None, messages: Sequence[Message]) -> EngineFields:
         """The grammar, if the answer has to match anything."""
         chat = self._chat
-        tools = self._tool_grammar()
+        tools = await self._tool_grammar()
         constraint = chat.parameters.constraint
         if constraint is None and tools is None and (thinking is None or thinking.budget is None):
             return EngineFields()
@@ -96,11 +97,13 @@ class RenderedChat:
             llguidance=chat.prepared.llguidance,
         )
 
-    def _tool_grammar(self) -> ToolGrammar | None:
+    async def _tool_grammar(self) -> ToolGrammar | None:
         chat = self._chat
         if not chat.tools:
             return None
-        form: ToolFormat | None = GENERIC_FORMAT if chat.generic_tools else self._answers.tool_format()
+        form: ToolFormat | None = GENERIC_FORMAT
+        if not chat.generic_tools:
+            form = await run_computing(self._answers.tool_format)
         return ToolGrammar(tuple(chat.tools), chat.tool_choice, form) if form else None
 
     def _parser(self, text: str, thinking: Thinking | None, messages: Sequence[Message]) -> OutputParser | None:
