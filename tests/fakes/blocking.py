@@ -1,17 +1,23 @@
-"""The guard of the event loop: in tests that run on one, a blocking call made by Corral raises BlockingError.
+"""The guard of the event loop: in tests that run on one, a blocking call made by Corral raises BlockingError, and a
+step of the loop that computes for longer than LONGEST_STEP_S fails the test.
 
 A call counts as Corral's when one of its coroutines, or a callback of its, is running. Synchronous code of Corral's
-that a test calls straight away (to fill a store, to look into it) may block. CPU work such as hashing is not seen.
+that a test calls straight away (to fill a store, to look into it) may block. Computing is measured in the loop's own
+processor time, so that a busy host changes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from blockbuster import BlockBuster
@@ -21,6 +27,7 @@ import corral
 _CORRAL = str(Path(corral.__file__).parent)
 _TESTS = str(Path(__file__).parents[1])
 _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+LONGEST_STEP_S = 0.1  # what reliability.md promises: /api/version answers within it, whatever else is asked
 _LOGGING = str(Path(inspect.getfile(inspect)).parent / "logging")  # standard error is allowed to block
 
 
@@ -35,9 +42,59 @@ def guarded_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         blocking.can_block_predicate = _unless_corrals(blocking.can_block_predicate)
     guard.activate()
     try:
-        yield
+        with measured_steps() as steps:
+            yield
     finally:
         guard.deactivate()
+    assert steps.longest_s < LONGEST_STEP_S, f"the loop computed for {steps.longest_s:.2f} s in {steps.where}"
+
+
+@dataclass
+class Steps:
+    """The longest step of a loop so far, in seconds of its thread's processor time, and what it was."""
+
+    longest_s: float = 0.0
+    where: str = ""
+
+
+@contextmanager
+def measured_steps() -> Iterator[Steps]:
+    """Measures the steps of tasks in Corral's code on asyncio's loops (not uvloop's) while this is open."""
+    steps, handles = Steps(), cast("Any", asyncio.Handle)
+    run = handles._run
+
+    def measured(handle: Any) -> None:
+        begin = time.thread_time()
+        run(handle)
+        taken = time.thread_time() - begin
+        where = _where(handle)
+        if taken > steps.longest_s and _CORRAL in where:
+            steps.longest_s, steps.where = taken, where
+
+    handles._run = measured
+    gc.disable()  # a collection of all that the tests hold would count as a step
+    try:
+        yield steps
+    finally:
+        gc.enable()
+        handles._run = run
+
+
+def _where(handle: Any) -> str:
+    """The innermost coroutine of a step's task, as file and line; else the callback."""
+    task = getattr(handle._callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return repr(handle)
+    inner: Any = task.get_coro()
+    names = []
+    while inner is not None:
+        code = getattr(inner, "cr_code", None) or getattr(inner, "ag_code", None) or getattr(inner, "gi_code", None)
+        if code is not None:
+            names.append(f"{code.co_filename}:{code.co_name}")
+        inner = (
+            getattr(inner, "cr_await", None) or getattr(inner, "ag_await", None) or getattr(inner, "gi_yieldfrom", None)
+        )
+    return " > ".join(names)
 
 
 def _unless_corrals(allowed: Callable[..., bool]) -> Callable[..., bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.http.conftest import server
 from tests.unit.registry.conftest import fake, naps
 
-__all__ = ["fake", "naps"]
+__all__ = ["fake", "naps", "server"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import time
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from corral.aio import run_blocking
 from corral.errors import CorralError, EngineError, RunnerDied
 from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 _CALLS_AT_ONCE = 16
+_INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well under a millisecond
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -213,7 +216,7 @@ class RunnerClient:
         self, method: str, path: str, body: Any = None, timeout_s: float | None = None, *, counted: bool = True
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10.0) if timeout_s else _NO_TIMEOUT
-        data = None if body is None else _encode(body)
+        data = None if body is None else await _encoded(body)
         if self._closed:
             raise await self._lost(mid_stream=False)
         with self._counted() if counted else contextlib.nullcontext():
@@ -280,6 +283,24 @@ def _engine_error(status: int, error: Any) -> EngineError:
         str(error.get("message", "")).strip(),
         str(error.get("type", "")),
     )
+
+
+async def _encoded(body: Any) -> bytes | io.BytesIO:
+    """The body to send; one that takes long to write is written on the executor, and sent in pieces."""
+    if _weight(body) < _INLINE_WEIGHT:
+        return _encode(body)
+    return io.BytesIO(await run_blocking(_encode, body))
+
+
+def _weight(value: Any) -> int:
+    """About how many characters a value's JSON has; long lists are not looked into."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_weight, value.values()))
+    if isinstance(value, list | tuple):
+        return len(value) * 8 + (sum(map(_weight, value)) if len(value) < _INLINE_WEIGHT // 8 else 0)
+    return 4
 
 
 def _floats(text: str) -> list[float]:

@@ -1,0 +1,80 @@
+"""The loop serves, it does not compute: no request, however hostile, holds it for 100 ms."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from tests.fakes.blocking import LONGEST_STEP_S, measured_steps
+from tests.fakes.server import RunningServer
+
+MANY = 200_000
+LONG = "word " * 1_000_000
+USER = {"role": "user", "content": "hi"}
+DEEP: dict[str, Any] = json.loads('{"a":' * 400 + "1" + "}" * 400)
+PROPERTIES = {f"p{number}": {"type": "string"} for number in range(5_000)}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": PROPERTIES}}}
+LOOP = "{{range 1000000000}}x{{end}}"
+HOSTILE: list[tuple[str, dict[str, Any]]] = [
+    ("/api/generate", {"model": "go", "prompt": "hi", "template": LOOP}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "template": "{{if true}}" * 9_000 + "{{end}}" * 9_000}),
+    ("/api/generate", {"model": "go", "prompt": LONG}),
+    ("/api/generate", {"model": "jinja", "prompt": LONG}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "context": [1] * MANY}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "suffix": LONG}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "images": ["AAAA"] * 20_000}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "format": {"type": "object", "properties": PROPERTIES}}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "format": DEEP}),
+    ("/api/generate", {"model": "go", "prompt": "hi", "options": {"stop": ["x"] * MANY}}),
+    ("/api/chat", {"model": "go", "messages": [USER] * MANY}),
+    ("/api/chat", {"model": "jinja", "messages": [USER] * MANY}),
+    ("/api/chat", {"model": "go", "messages": [{"role": "user", "content": LONG}]}),
+    ("/api/chat", {"model": "jinja", "messages": [{"role": "user", "content": LONG}, USER]}),
+    ("/api/chat", {"model": "go", "messages": [USER], "tools": [TOOL] * 50}),
+    ("/api/chat", {"model": "jinja", "messages": [USER], "tools": [TOOL] * 50}),
+    ("/api/chat", {"model": "hostile", "messages": [USER]}),
+    ("/api/embed", {"model": "vectors", "input": ["x"] * 2_000}),
+    ("/api/embed", {"model": "vectors", "input": LONG}),
+    ("/api/embeddings", {"model": "vectors", "prompt": LONG}),
+    ("/api/tokenize", {"model": "go", "content": LONG}),
+    ("/api/detokenize", {"model": "go", "tokens": [1] * MANY}),
+    ("/api/rerank", {"model": "go", "query": "x", "documents": ["y"] * 5_000}),
+    ("/api/create", {"model": "x", "from": "go", "messages": [USER] * MANY}),
+    ("/api/create", {"model": "x", "from": "go", "template": "{{if true}}" * 9_000 + "{{end}}" * 9_000}),
+    ("/api/create", {"model": "x", "modelfile": "FROM go\n" + "PARAMETER stop x\n" * MANY}),
+    ("/api/create", {"model": "x", "from": "go", "system": LONG}),
+    ("/api/show", {"model": "large", "verbose": True}),
+    ("/v1/chat/completions", {"model": "go", "messages": [USER] * MANY}),
+    ("/v1/chat/completions", {"model": "go", "messages": [USER], "logit_bias": {str(n): 1 for n in range(30_000)}}),
+    (
+        "/v1/chat/completions",
+        {"model": "go", "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * MANY}]},
+    ),
+    ("/v1/completions", {"model": "go", "prompt": [1] * MANY}),
+    ("/v1/completions", {"model": "go", "prompt": LONG}),
+    ("/v1/embeddings", {"model": "vectors", "input": [[1] * 1000] * 500}),
+    ("/v1/responses", {"model": "go", "input": [{"role": "user", "content": "x"}] * MANY}),
+    ("/v1/messages", {"model": "go", "max_tokens": 1, "messages": [USER] * MANY}),
+    (
+        "/v1/messages",
+        {"model": "go", "max_tokens": 1, "messages": [USER], "system": [{"type": "text", "text": "x"}] * MANY},
+    ),
+    ("/v1/messages/count_tokens", {"model": "go", "messages": [{"role": "user", "content": LONG}]}),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), HOSTILE, ids=[f"{path[1:]}-{number}" for number, (path, _) in enumerate(HOSTILE)]
+)
+async def test_no_request_holds_the_loop(server: RunningServer, path: str, body: dict[str, Any]) -> None:
+    server.add("hostile", texts={"template": LOOP + "{{ .Messages }}"})
+    tokens = [f"token number {number}" for number in range(300_000)]
+    server.add("large", metadata={"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.scores": [0.5] * 300_000})
+    data = json.dumps({"stream": False, **body, "options": {"num_predict": 1, **body.get("options", {})}}).encode()
+    with measured_steps() as steps:
+        async with server.http.post(server.url + path, data=io.BytesIO(data)) as answer:
+            status, _ = answer.status, await answer.read()
+    assert status < 500 or status == 507, status
+    assert steps.longest_s < LONGEST_STEP_S, f"{steps.longest_s:.2f} s in {steps.where}"
