@@ -25,7 +25,7 @@ CorralError
 ├── RunnerError
 │   ├── RunnerFailedToStart
 │   ├── RunnerDied
-│   ├── RunnerHung
+│   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
 │   └── EngineError           the engine answered with an error of its own
 ├── AnswerUnreadable         the model wrote a tool call that its parser cannot read
 ├── RegistryError
@@ -284,7 +284,31 @@ class RunnerDied(RunnerError):
         self.mid_stream = mid_stream
 
 
-class RunnerHung(RunnerError):
+class RunnerKilled(RunnerError):
+    """The server ended a runner that was alive; `last_lines` is the end of its log."""
+
+    last_lines: tuple[str, ...] = ()
+
+
+class RunnerMisbehaved(RunnerKilled):
+    """The engine answered what no engine answers; `what` says in which way, `text` is what the caller reads of it."""
+
+    def __init__(self, what: str, text: str = "") -> None:
+        super().__init__(text or f"the model runner gave an answer that cannot be used and was restarted: {what}")
+        self.what = what
+
+
+class RunnerOutgrown(RunnerKilled):
+    """The runner took more than it may have."""
+
+    def __init__(self, what: str, limit: int, last_lines: Sequence[str] = ()) -> None:
+        super().__init__(f"the model runner wanted more {what} than it may have ({limit}) and was restarted")
+        self.what = what
+        self.limit = limit
+        self.last_lines = tuple(last_lines)
+
+
+class RunnerHung(RunnerKilled):
     """The engine made no progress for the deadline and was killed."""
 
     def __init__(self, deadline_s: float, last_lines: Sequence[str] = ()) -> None:

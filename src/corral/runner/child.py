@@ -7,10 +7,13 @@ sandbox; then the model, which is not.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from corral.runner import sandbox
@@ -29,6 +32,7 @@ _ENUMS = {
 }
 _EXIT_LOAD_FAILED = 1
 _EXIT_NO_PARENT = 3
+_LOG_LAG_S = 0.5
 
 
 def main() -> NoReturn:
@@ -90,16 +94,30 @@ def _serve(job: Job, flags: list[Flag]) -> NoReturn:
     params = xllamacpp.CommonParams()
     for flag in flags:
         _set(xllamacpp, params, flag)
+    flush_log = _log_flusher(xllamacpp)
     report = sandbox.confine(sandbox.plan(job)) if job.options.sandbox else sandbox.disabled()
     os.write(job.message_fd, message("sandbox", active=report.active, missing=dict(report.missing)))
     try:
         server = xllamacpp.Server(params)
     except Exception as error:  # noqa: BLE001  the child's edge: the parent gets the engine's words from the log
+        flush_log()
         os.write(job.message_fd, message("failed", reason=str(error)))
         os._exit(_EXIT_LOAD_FAILED)
     os.write(job.message_fd, message("ready", address=server.listening_address))
     while True:
         signal.pause()
+
+
+def _log_flusher(xllamacpp: Any) -> Callable[[], None]:
+    """What waits until the engine's log is written: a thread of its own writes it, and may be late on a busy host."""
+    try:
+        engine = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+        get_log, flush = engine._Z15common_log_mainv, engine._Z16common_log_flushP10common_log  # common/log.h
+    except (OSError, AttributeError):
+        return lambda: time.sleep(_LOG_LAG_S)
+    get_log.restype = ctypes.c_void_p
+    flush.argtypes = [ctypes.c_void_p]
+    return lambda: flush(get_log())
 
 
 def _set(xllamacpp: Any, params: Any, flag: Flag) -> None:

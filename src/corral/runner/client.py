@@ -7,11 +7,9 @@ iteration early (break, aclose, cancellation) closes the connection, which is ho
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import io
 import time
-from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +19,19 @@ import aiohttp
 import msgspec
 
 from corral.aio import run_blocking
-from corral.errors import CorralError, EngineError, RunnerDied
+from corral.errors import CorralError, EngineError, RunnerDied, RunnerMisbehaved
+from corral.runner import answers
+from corral.runner.answers import Decode, StreamBudget
 from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 _CALLS_AT_ONCE = 16
 _INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well under a millisecond
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
+_EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 Explain = Callable[[], Awaitable[CorralError]]
+Check = Callable[[dict[str, Any], StreamBudget], None]
 
 
 @dataclass(slots=True)
@@ -45,8 +46,9 @@ class RunnerClient:
     """Calls to one runner. Safe for any number of calls at once.
 
     socket_path: the engine's socket. explain: asked for the error to raise when the connection breaks; it may wait for
-    the process to be reaped. Errors of every call: EngineError when the engine refuses or fails it, and what
-    `explain` answers (RunnerDied, RunnerHung) when the runner is gone. Cancellation closes the connection.
+    the process to be reaped. Errors of every call: EngineError when the engine refuses or fails it, RunnerMisbehaved
+    when its answer is none (told to `on_misbehaviour` first), and what `explain` answers (RunnerDied, RunnerKilled)
+    when the runner is gone. Cancellation closes the connection.
     """
 
     def __init__(self, socket_path: Path, explain: Explain | None = None) -> None:
@@ -55,6 +57,7 @@ class RunnerClient:
         self.sharing = Sharing()
         self.last_progress = time.monotonic()  # when an answer last moved; comments (`: ping`) do not count
         self.on_busy: Callable[[], None] | None = None  # called when in_flight leaves 0
+        self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self._explain = explain or _unexplained
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -67,7 +70,8 @@ class RunnerClient:
 
         `prompt_progress` events arrive only when the body asks with `return_progress`.
         """
-        async with contextlib.aclosing(self._events("/completion", body)) as events:
+        events = self._events("/completion", body, answers.completion_event, _check_completion)
+        async with contextlib.aclosing(events):
             async for event in events:
                 yield event
                 if event.get("stop"):
@@ -77,7 +81,8 @@ class RunnerClient:
     async def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Chunks of /v1/chat/completions up to the `[DONE]` mark."""
         parser = EventParser()
-        async with contextlib.aclosing(self._events("/v1/chat/completions", body, parser)) as events:
+        events = self._events("/v1/chat/completions", body, answers.chat_chunk, _check_chat, parser)
+        async with contextlib.aclosing(events):
             async for event in events:
                 yield event
         if not parser.finished:
@@ -86,18 +91,24 @@ class RunnerClient:
     async def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Token ids of a text; add_special adds what the model wants around a prompt (BOS, EOS)."""
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        answer = await self._call("POST", "/tokenize", body)
-        return list(answer["tokens"])
+        data = await _encoded(body)
+        answer = await self._call("POST", "/tokenize", answers.tokens, answers.max_token_bytes(len(data)), data)
+        tokens: list[int] = answer["tokens"]
+        return tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; incomplete UTF-8 is replaced."""
-        answer = await self._call("POST", "/detokenize", {"tokens": list(tokens)})
+        limit = answers.max_text_bytes(len(tokens))
+        answer = await self._call(
+            "POST", "/detokenize", answers.content, limit, await _encoded({"tokens": list(tokens)})
+        )
         return str(answer["content"])
 
     async def apply_template(self, body: dict[str, Any]) -> str:
         """The prompt that the model's Jinja template makes of a chat body."""
-        answer = await self._call("POST", "/apply-template", body)
-        return str(answer["prompt"])
+        data = await _encoded(body)
+        limit = answers.max_prompt_bytes(len(data))
+        return str((await self._call("POST", "/apply-template", answers.prompt, limit, data))["prompt"])
 
     async def embeddings(
         self, inputs: Sequence[str | list[int]], *, normalize: int | None = None
@@ -111,11 +122,11 @@ class RunnerClient:
         body: dict[str, Any] = {"input": inputs[0] if len(inputs) == 1 else list(inputs), "encoding_format": "base64"}
         if normalize is not None:
             body["embd_normalize"] = normalize
-        answer = await self._call("POST", "/v1/embeddings", body)
-        rows = sorted(answer["data"], key=lambda row: row["index"])
-        vectors = [_floats(row["embedding"]) for row in rows]
-        if len(inputs) == 1:
-            return [(vectors[0], int(answer["usage"]["prompt_tokens"]))]
+        count = len(inputs)
+        decode, limit = answers.vectors(count), answers.max_vector_bytes(count)
+        vectors, total = await self._call("POST", "/v1/embeddings", decode, limit, await _encoded(body))
+        if count == 1:
+            return [(vectors[0], total)]
         return [(vector, len(tokens)) for vector, tokens in zip(vectors, inputs, strict=True)]
 
     async def _embedding_tokens(self, inputs: Sequence[str | list[int]]) -> list[list[int]]:
@@ -132,29 +143,35 @@ class RunnerClient:
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[int, float]], int]:
         """((index, score) best first, prompt tokens in all) of documents for a query."""
-        answer = await self._call("POST", "/v1/rerank", {"query": query, "documents": list(documents)})
-        scores = [(int(row["index"]), float(row["relevance_score"])) for row in answer["results"]]
-        return scores, int(answer["usage"]["prompt_tokens"])
+        data = await _encoded({"query": query, "documents": list(documents)})
+        count = len(documents)
+        answer: tuple[list[tuple[int, float]], int] = await self._call(
+            "POST", "/v1/rerank", answers.scores(count), answers.max_score_bytes(count), data
+        )
+        return answer
 
     async def systemone(self, body: dict[str, Any]) -> dict[str, Any]:
         """A decision model's answer; EngineError 501 when the model is none."""
-        answer: dict[str, Any] = await self._call("POST", "/v1/systemone", body)
+        data = await _encoded(body)
+        limit = answers.max_prompt_bytes(len(data))
+        answer: dict[str, Any] = await self._call("POST", "/v1/systemone", answers.any_object, limit, data)
         return answer
 
     async def slots(self) -> list[dict[str, Any]]:
         """The state of every slot."""
-        answer: list[dict[str, Any]] = await self._call("GET", "/slots")
+        answer: list[dict[str, Any]] = await self._call("GET", "/slots", answers.slots, answers.MAX_SLOTS_BYTES)
         return answer
 
     async def probe(self, timeout_s: float) -> list[dict[str, Any]]:
         """The watchdog's look at the slots: no call in flight, no progress. TimeoutError when no answer comes."""
         async with self._request("GET", "/slots", None, timeout_s, counted=False) as response:
-            answer: list[dict[str, Any]] = _decode(await response.read())
+            answer: list[dict[str, Any]] = answers.slots(await _read(response, answers.MAX_SLOTS_BYTES))
             return answer
 
-    async def props(self) -> dict[str, Any]:
-        """The engine's own description of the model."""
-        answer: dict[str, Any] = await self._call("GET", "/props")
+    async def props(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The engine's own description of the model; TimeoutError when none comes."""
+        limit = answers.MAX_PROPS_BYTES
+        answer: dict[str, Any] = await self._call("GET", "/props", answers.props, limit, timeout_s=timeout_s)
         return answer
 
     async def health(self, timeout_s: float | None = None) -> bool:
@@ -168,15 +185,18 @@ class RunnerClient:
         except (*_BROKEN, TimeoutError):
             return False
 
-    async def save_slot(self, slot: int, filename: str) -> dict[str, Any]:
+    async def save_slot(self, slot: int, filename: str) -> None:
         """Write a slot's tokens and KV cache to a file of the runner's kv directory; waits while the slot is busy."""
-        answer: dict[str, Any] = await self._call("POST", f"/slots/{slot}?action=save", {"filename": filename})
-        return answer
+        await self._act_on_slot(slot, "save", filename)
 
-    async def restore_slot(self, slot: int, filename: str) -> dict[str, Any]:
+    async def restore_slot(self, slot: int, filename: str) -> None:
         """Load what save_slot wrote; EngineError when the file does not suit the model."""
-        answer: dict[str, Any] = await self._call("POST", f"/slots/{slot}?action=restore", {"filename": filename})
-        return answer
+        await self._act_on_slot(slot, "restore", filename)
+
+    async def _act_on_slot(self, slot: int, action: str, filename: str) -> None:
+        data = await _encoded({"filename": filename})
+        path = f"/slots/{slot}?action={action}"
+        await self._call("POST", path, answers.any_object, answers.MAX_SMALL_BYTES, data)
 
     async def close(self) -> None:
         """Drop all connections; calls in flight, and all later ones, end with an error."""
@@ -186,7 +206,7 @@ class RunnerClient:
             await session.close()
 
     async def _events(
-        self, path: str, body: dict[str, Any], parser: EventParser | None = None
+        self, path: str, body: dict[str, Any], decode: Decode, check: Check, parser: EventParser | None = None
     ) -> AsyncGenerator[dict[str, Any]]:
         """The decoded events of one streaming call.
 
@@ -195,46 +215,70 @@ class RunnerClient:
         """
         wants_progress = bool(body.get("return_progress"))
         parser = parser or EventParser()
-        async with self._request("POST", path, {**body, "stream": True, "return_progress": True}) as response:
+        data = await _encoded({**body, "stream": True, "return_progress": True})
+        budget = StreamBudget(body, len(data))
+        async with self._request("POST", path, data) as response:
             async for chunk in response.content.iter_any():
-                for payload in parser.feed(chunk):
+                budget.take(len(chunk))
+                for place, payload in enumerate(parser.feed(chunk), 1):
                     self.last_progress = time.monotonic()
-                    event = _decode(payload)
+                    event = decode(payload)
                     if "error" in event:
-                        raise _engine_error(500, event["error"])
+                        raise EngineError(*answers.error_of(500, event["error"]))
+                    check(event, budget)
                     if wants_progress or "prompt_progress" not in event:
                         yield event
+                    if place % _EVENTS_IN_A_ROW == 0:
+                        await asyncio.sleep(0)
 
-    async def _call(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
-        async with self._request(method, path, body, timeout_s) as response:
-            answer = _decode(await response.read())
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        decode: Decode,
+        max_bytes: int,
+        data: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Any:
+        async with self._request(method, path, data, timeout_s) as response:
+            answer = decode(await _read(response, max_bytes))
             self.last_progress = time.monotonic()
             return answer
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, method: str, path: str, body: Any = None, timeout_s: float | None = None, *, counted: bool = True
+        self, method: str, path: str, data: bytes | None, timeout_s: float | None = None, *, counted: bool = True
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10.0) if timeout_s else _NO_TIMEOUT
-        data = None if body is None else await _encoded(body)
         if self._closed:
             raise await self._lost(mid_stream=False)
+        sent = io.BytesIO(data) if data is not None and len(data) > _INLINE_WEIGHT else data  # large ones in pieces
         with self._counted() if counted else contextlib.nullcontext():
             response: aiohttp.ClientResponse | None = None
             try:
                 session = self._open_session()
                 headers = {"Content-Type": "application/json"}
                 response = await session.request(
-                    method, f"http://runner{path}", data=data, headers=headers, timeout=timeout
+                    method, f"http://runner{path}", data=sent, headers=headers, timeout=timeout, allow_redirects=False
                 )
                 if response.status != 200:
-                    raise _refusal(response.status, await response.read())
+                    raise await _refusal(response)
                 yield response
+            except aiohttp.ClientResponseError as error:  # no HTTP
+                raise self._misbehaved(RunnerMisbehaved(error.message[:200])) from error
+            except RunnerMisbehaved as error:
+                raise self._misbehaved(error) from error.__cause__
             except _BROKEN as error:
                 raise await self._lost(mid_stream=response is not None) from error
             finally:
                 if response is not None:
                     response.close()
+
+    def _misbehaved(self, error: RunnerMisbehaved) -> RunnerMisbehaved:
+        if self.on_misbehaviour is not None:
+            self.on_misbehaviour(error)
+        return error
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -251,7 +295,9 @@ class RunnerClient:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.UnixConnector(str(self.socket_path), limit=0, force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
         return self._session
 
     async def _lost(self, *, mid_stream: bool) -> CorralError:
@@ -265,31 +311,11 @@ async def _unexplained() -> CorralError:
     return RunnerDied()
 
 
-def _refusal(status: int, body: bytes) -> EngineError:
-    try:
-        answer = _decode(body)
-    except msgspec.DecodeError:
-        return EngineError(status, body.decode(errors="replace").strip() or f"status {status}")
-    return _engine_error(status, answer.get("error", answer) if isinstance(answer, dict) else answer)
-
-
-def _engine_error(status: int, error: Any) -> EngineError:
-    """The engine's own words, out of `{"code", "message", "type"}` or whatever it sent instead."""
-    if not isinstance(error, dict):
-        return EngineError(status, str(error))
-    code = error.get("code")
-    return EngineError(
-        code if isinstance(code, int) and status == 500 else status,
-        str(error.get("message", "")).strip(),
-        str(error.get("type", "")),
-    )
-
-
-async def _encoded(body: Any) -> bytes | io.BytesIO:
-    """The body to send; one that takes long to write is written on the executor, and sent in pieces."""
+async def _encoded(body: Any) -> bytes:
+    """The body to send; one that takes long to write is written on the executor."""
     if _weight(body) < _INLINE_WEIGHT:
         return _encode(body)
-    return io.BytesIO(await run_blocking(_encode, body))
+    return await run_blocking(_encode, body)
 
 
 def _weight(value: Any) -> int:
@@ -303,7 +329,35 @@ def _weight(value: Any) -> int:
     return 4
 
 
-def _floats(text: str) -> list[float]:
-    values = array("f")
-    values.frombytes(base64.b64decode(text))
-    return values.tolist()
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """The body, bounded; raises RunnerMisbehaved."""
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > max_bytes:
+            raise RunnerMisbehaved(f"more than {max_bytes} bytes")
+    return bytes(data)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> EngineError:
+    if not 400 <= response.status < 600:
+        raise RunnerMisbehaved(f"status {response.status}")
+    return EngineError(*answers.error_fields(response.status, await _read(response, answers.MAX_ERROR_BYTES)))
+
+
+def _check_completion(event: dict[str, Any], budget: StreamBudget) -> None:
+    """Raise RunnerMisbehaved for an event that says nothing, or more than was asked for."""
+    if not event.keys() & {"content", "stop", "prompt_progress"}:
+        raise RunnerMisbehaved("an event that says nothing")
+    budget.take_text(event.setdefault("content", ""))
+    budget.take_probabilities(event.get("completion_probabilities", ()))
+
+
+def _check_chat(event: dict[str, Any], budget: StreamBudget) -> None:
+    for choice in event.get("choices", ()):
+        delta = choice.get("delta") or {}
+        budget.take_text(delta.get("content"), delta.get("reasoning_content"))
+        for piece in delta.get("tool_calls") or ():
+            function = piece.get("function") or {}
+            budget.take_text(piece.get("id"), function.get("name"), function.get("arguments"))
+        budget.take_probabilities((choice.get("logprobs") or {}).get("content") or ())

@@ -25,25 +25,36 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corral.aio import run_blocking
-from corral.errors import CorralError, RunnerDied, RunnerError, RunnerFailedToStart, RunnerHung
+from corral.errors import (
+    CorralError,
+    RunnerDied,
+    RunnerError,
+    RunnerFailedToStart,
+    RunnerHung,
+    RunnerKilled,
+    RunnerMisbehaved,
+)
 from corral.runner.client import RunnerClient
 from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
-from corral.runner.job import Job, read_message
+from corral.runner.job import Job, Message
 from corral.runner.kvfile import make_part
 from corral.runner.logs import EngineLog
-from corral.runner.pipe import read_lines
+from corral.runner.output import ChildOutput
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 from corral.runner.watch import Watchdog
 
 _LOG = logging.getLogger(__name__)
-_DRAIN_S = 1.0
 _EXPLAIN_WAIT_S = 3.0  # a broken connection is noticed before the process is reaped
+_FAILED_WAIT_S = 20.0  # a child that says it failed ends at once, on a busy host a little later
+_PROPS_TIMEOUT_S = 60.0
+_LOG_LAG_S = 0.5  # a line may come later than an answer that was sent after it
+_WINDOW_STEP = 256  # llama.cpp rounds windows up to this
 _ASK_SHARE = 0.5  # of the grace, before SIGTERM
 _PROBE_S = (0.02, 0.5)  # first and longest wait between two looks at an external engine's /health
 
@@ -74,14 +85,14 @@ class RunnerHandle:
         self.exit_code: int | None = None
         self.info = RunnerInfo()
         self.client = RunnerClient(options.dir / "s.sock", self._explain)
+        self.client.on_misbehaviour = self._end_alive
         self._log = EngineLog({str(path): path.name for path in spec.readable_paths})
+        self._output = ChildOutput(self._log)
         self._failure: CorralError | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._tending: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
-        self._messages: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self._moved = asyncio.Event()  # a line was logged
-        self._last_line = 0.0
+        self._ended_at = 0.0
 
     def __repr__(self) -> str:
         return f"<RunnerHandle {self.spec.model_path.name} {self.state.value} pid={self.pid}>"
@@ -93,8 +104,10 @@ class RunnerHandle:
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The end of the engine's log, without server paths."""
-        return self._log.tail()
+        """The end of the engine's log, without server paths; once it has served, only what says why it ended."""
+        if self._log.is_loading:
+            return self._log.tail()
+        return self._log.last_words(self._ended_at or time.monotonic(), self.client.last_progress - _LOG_LAG_S)
 
     def memory(self) -> RunnerMemory:
         """What the process holds now. Reads /proc: call it through run_blocking."""
@@ -167,6 +180,7 @@ class RunnerHandle:
         """The end of a failed start."""
         self._signal(signal.SIGKILL)
         if self._process is None:
+            await self._output.finish()
             await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
             self._finish(None)
         await self._reaped()
@@ -188,29 +202,26 @@ class RunnerHandle:
         return opened
 
     async def _spawn(self, opened: Opened) -> None:
-        read_fd, write_fd = os.pipe()
+        log_end, message_end = self._output.open()
         try:
             await run_blocking(self._make_folders)
-            job = Job(opened.spec, self.options, self.client.socket_path, os.getpid(), write_fd)
+            job = Job(opened.spec, self.options, self.client.socket_path, os.getpid(), message_end)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "corral.runner.child",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                cwd=self.options.dir, env=dict(self.options.environ), pass_fds=(write_fd, *opened.descriptors),
+                stdin=asyncio.subprocess.PIPE, stdout=log_end, stderr=log_end,
+                cwd=self.options.dir, env=dict(self.options.environ), pass_fds=(message_end, *opened.descriptors),
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            os.close(read_fd)
             raise RunnerFailedToStart(f"error starting llama-server: {error.strerror}") from error
-        except BaseException:
-            os.close(read_fd)
-            raise
         finally:
-            os.close(write_fd)
+            os.close(log_end)
+            os.close(message_end)
             opened.close()
         if self.state is not State.STARTING:
             self._signal(signal.SIGKILL)
-        self._last_line = time.monotonic()
-        self._tending = asyncio.create_task(self._tend(self._process, read_fd), name=f"runner {self._process.pid}")
+        self._output.follow()
+        self._tending = asyncio.create_task(self._tend(self._process), name=f"runner {self._process.pid}")
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it died at once; _tend knows
             self._process.stdin.write(job.to_json().encode() + b"\n")
@@ -228,18 +239,11 @@ class RunnerHandle:
             _LOG.warning("this runner's conversations cannot be saved: %s", error.strerror)
             self.options = replace(self.options, kv_dir=None)
 
-    async def _tend(self, process: asyncio.subprocess.Process, message_fd: int) -> None:
-        """Drain both pipes until the process ends, then reap it and clean up after it."""
-        readers = [
-            asyncio.create_task(self._read_log(process)),
-            asyncio.create_task(self._read_messages(message_fd)),
-        ]
+    async def _tend(self, process: asyncio.subprocess.Process) -> None:
+        """Until the process ends; then clean up after it."""
         exit_code = await process.wait()
-        await asyncio.wait(readers, timeout=_DRAIN_S)  # a stray grandchild may still hold the pipes
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
-        self._log.finish()
+        self._ended_at = time.monotonic()
+        await self._output.finish()
         if self._watchdog is not None:
             self._watchdog.close()
         await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
@@ -251,21 +255,6 @@ class RunnerHandle:
         self.state = State.DEAD
         self.closed.set()
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while chunk := await process.stdout.read(65536):
-            self._last_line = time.monotonic()
-            self._log.feed(chunk)
-            self._moved.set()
-
-    async def _read_messages(self, fd: int) -> None:
-        try:
-            async with contextlib.aclosing(read_lines(fd)) as lines:
-                async for line in lines:
-                    self._messages.put_nowait(read_message(line))
-        except ValueError:
-            _LOG.warning("runner %s sent a message that is none", self.pid)
-
     # ---- becoming ready
 
     async def _wait_ready(self) -> SandboxReport:
@@ -274,21 +263,23 @@ class RunnerHandle:
         try:
             message = await self._next_message(gone)
             report = SandboxReport()
-            if message["event"] == "sandbox":
-                report = SandboxReport(tuple(message["active"]), message["missing"])
+            if message.event == "sandbox":
+                report = SandboxReport(message.active, message.missing)
                 if self.options.llama_server:
                     await self._wait_healthy(gone)
                     return report
                 message = await self._next_message(gone)
-            if message["event"] != "ready":
-                await _within(self.closed.wait(), _EXPLAIN_WAIT_S)
+            if message.event == "failed":
+                await _within(self.closed.wait(), _FAILED_WAIT_S)
                 raise self._failed_load()
+            if message.event != "ready":
+                raise RunnerFailedToStart("the model runner said what no runner says", self.last_lines)
             return report
         finally:
             gone.cancel()
 
-    async def _next_message(self, gone: asyncio.Task[Any]) -> Mapping[str, Any]:
-        waiting = asyncio.ensure_future(self._messages.get())
+    async def _next_message(self, gone: asyncio.Task[Any]) -> Message:
+        waiting = asyncio.ensure_future(self._output.message())
         try:
             while not waiting.done():
                 await asyncio.wait({waiting, gone}, timeout=self._stall_left(), return_when=asyncio.FIRST_COMPLETED)
@@ -305,8 +296,8 @@ class RunnerHandle:
             if await self.client.health(timeout_s=1.0):
                 return
             self._check_alive()
-            self._moved.clear()
-            moved = asyncio.ensure_future(self._moved.wait())
+            self._output.moved.clear()
+            moved = asyncio.ensure_future(self._output.moved.wait())
             await asyncio.wait({moved, gone}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
             moved.cancel()
             pause_s = min(pause_s * 1.5, _PROBE_S[1])
@@ -314,7 +305,7 @@ class RunnerHandle:
     def _stall_left(self) -> float | None:
         if math.isinf(self.options.load_timeout_s):
             return None
-        return max(0.0, self._last_line + self.options.load_timeout_s - time.monotonic())
+        return max(0.0, self._output.last_at + self.options.load_timeout_s - time.monotonic())
 
     def _check_alive(self) -> None:
         if self.closed.is_set():
@@ -332,13 +323,17 @@ class RunnerHandle:
 
     async def _describe(self, report: SandboxReport, load_duration_s: float) -> None:
         try:
-            props = await self.client.props()
+            props = await self.client.props(_PROPS_TIMEOUT_S)
+        except TimeoutError:
+            raise RunnerFailedToStart("the model runner does not say what it has loaded", self.last_lines) from None
         except RunnerDied as error:
             raise self._failed_load() from error
         memory = await run_blocking(self.memory)
-        window = int(props.get("default_generation_settings", {}).get("n_ctx", self.spec.context_window))
+        # more slots or tokens than were asked for would be promised to clients
+        window = props.get("default_generation_settings", {}).get("n_ctx", self.spec.context_window)
+        slots = min(props.get("total_slots", self.spec.num_parallel), self.spec.num_parallel)
         self.info = RunnerInfo(
-            window, int(props.get("total_slots", self.spec.num_parallel)), str(props.get("build_info", "")),
+            min(window, _rounded_up(self.spec.context_window)), max(1, slots), props.get("build_info", ""),
             report, memory, load_duration_s, props, self._log.device_error if self.spec.n_gpu_layers else "",
         )  # fmt: skip
         self._log.loaded()
@@ -352,13 +347,25 @@ class RunnerHandle:
     async def _explain(self) -> CorralError:
         """Why a connection broke: waits until the process is reaped, for a while."""
         await _within(self.closed.wait(), _EXPLAIN_WAIT_S)
+        if not self.closed.is_set() and self.state is State.READY:
+            self._end_alive(RunnerMisbehaved("it hung up in the middle of it"))
         return self._failure or RunnerDied(self.exit_code, self.last_lines)
 
     def _hung(self) -> None:
         """The watchdog's verdict; SIGKILL ends a stopped process too."""
-        _LOG.warning("runner %s made no progress for %g s; killing it", self.pid, self.options.hang_timeout_s)
-        self._failure = RunnerHung(self.options.hang_timeout_s, self.last_lines)
-        self._signal(signal.SIGKILL)
+        self._end_alive(RunnerHung(self.options.hang_timeout_s, self.last_lines))
+
+    def _end_alive(self, error: RunnerKilled) -> None:
+        """Kill a runner that cannot be left alive; its calls end with this error."""
+        if self._failure is None and not self.closed.is_set():
+            _LOG.warning("runner %s is killed: %s", self.pid, error)
+            self._failure = error
+            self._signal(signal.SIGKILL)
+
+
+def _rounded_up(tokens: int) -> int:
+    """A window as an engine may round it."""
+    return -(-tokens // _WINDOW_STEP) * _WINDOW_STEP
 
 
 def _ignore(done: int, total: int) -> None:

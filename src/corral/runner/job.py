@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,30 @@ def message(event: str, **facts: Any) -> bytes:
     return json.dumps({"event": event, **facts}).encode() + b"\n"
 
 
-def read_message(line: bytes) -> Mapping[str, Any]:
-    """A message as it came; raises ValueError for anything but an object with an `event`."""
-    values = json.loads(line)
-    if not isinstance(values, dict) or "event" not in values:
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a child said."""
+
+    event: str
+    active: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+NONSENSE = Message("nonsense")
+
+
+def read_message(line: bytes) -> Message:
+    """A message as it came; raises ValueError for anything else."""
+    try:
+        values = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(values, dict) or values.get("event") not in {"sandbox", "ready", "failed"}:
         raise ValueError("not a runner's message")
-    return values
+    active, missing = values.get("active", []), values.get("missing", {})
+    if not isinstance(active, list) or not isinstance(missing, dict):
+        raise ValueError("not a runner's message")
+    texts = [*active, *missing, *missing.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("not a runner's message")
+    return Message(values["event"], tuple(active), missing)

@@ -12,14 +12,25 @@ from corral.runner.spec import RunnerMemory
 _LOG = logging.getLogger(__name__)
 _KEPT_LINES = 100
 _LONGEST_LINE = 2000
-_PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT]) (?:[a-z]{3,4}\s)?\s*")
-_BUFFER = re.compile(r"\s(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>[\d.]+) MiB")
+_PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT])(?: (?:[a-z]{3,4}\s)?\s*|$)")
+_BUFFER = re.compile(
+    r"\s(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>\d{1,12}(?:\.\d+)?) MiB"
+)
 _OFFLOADED = re.compile(r"offloaded (?P<on_device>\d+)/(?P<all>\d+) layers to GPU")
 _NO_DEVICE = re.compile(r"(?P<why>failed to initialize (?:CUDA|ROCm|HIP|MUSA).*)")
 _ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
 _MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "cudamalloc failed")
-# closing words that say less than what came before
-_DULL = ("exiting due to", "failed to load model, '", "failed to load model '", "load_from_file_impl: failed to load")
+# closing words and advice, which say less than what came before
+_DULL = (
+    "exiting due to",
+    "failed to load model, '",
+    "failed to load model '",
+    "load_from_file_impl: failed to load",
+    "please consider disabling jinja",
+    "for example: --no-jinja",
+)
+_LARGEST_MIB = 2**30  # of a buffer; what is larger has been made up
+_LAST_WORDS_S = 5.0  # what was said longer before an end is not why it came
 # buffers in the host's memory: CPU, CPU_Mapped, CPU_REPACK, AMX, BLAS, CUDA_Host, ...; all others are a GPU's
 _HOST_BUFFER = re.compile(r"CPU|AMX|BLAS|.*_Host$")
 _PARTS = {"model": "weights", "KV": "kv", "RS": "kv", "compute": "compute", "output": "compute"}
@@ -36,6 +47,9 @@ class EngineLog:
         self.ran_out_of_memory = False  # the engine could not get the memory it wanted
         self.device_error = ""  # why the engine found no GPU
         self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
+        self._error_at = 0.0
+        self._now = 0.0
+        self.is_loading = True  # until it is told otherwise
         self._hide = dict(hide or {})
         self._pending = b""
 
@@ -43,30 +57,41 @@ class EngineLog:
         """More texts to hide."""
         self._hide |= texts
 
-    def feed(self, chunk: bytes) -> int:
-        """Take output in chunks of any size; how many lines that completed."""
+    def feed(self, chunk: bytes, now: float = 0.0) -> int:
+        """Take output in chunks of any size, at a time; how many lines that completed."""
+        self._now = now
         *lines, rest = (self._pending + chunk).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             lines.append(rest)
             rest = b""
         self._pending = rest
         for line in lines:
-            self._add(line.decode(errors="replace")[:_LONGEST_LINE].rstrip())
+            if line:
+                self._add(line[: 4 * _LONGEST_LINE].decode(errors="replace")[:_LONGEST_LINE].rstrip())
         return len(lines)
 
     def finish(self) -> None:
         """The output has ended: what is left is a line too."""
         if self._pending:
-            self.feed(b"\n")
+            self.feed(b"\n", self._now)
 
     def loaded(self) -> None:
-        """What went wrong while loading explains no later death."""
+        """What went wrong while loading explains no later death, and what is said of buffers later is not believed."""
         self.last_error = ""
+        self.is_loading = False
 
     def tail(self) -> tuple[str, ...]:
         """The last lines, ending in the one that tells most about a failure."""
         lines = tuple(self.lines)
         return (*lines, self.last_error) if self.last_error else lines
+
+    def last_words(self, ended: float, moved: float) -> tuple[str, ...]:
+        """The tail, if it says why the engine ended; nothing rather than a line that has nothing to do with it.
+
+        ended: when; moved: when it last did something for somebody, after which an earlier error is a stale one.
+        """
+        is_fresh = self.last_error and self._error_at >= max(ended - _LAST_WORDS_S, moved)
+        return self.tail() if is_fresh else ()
 
     def memory(self, rss_bytes: int = 0, anonymous_bytes: int = 0) -> RunnerMemory:
         """The parts as logged while loading, with the resident sizes given."""
@@ -84,9 +109,18 @@ class EngineLog:
         _LOG.debug("%s", line)
         match = _PREFIX.match(line)
         text = line[match.end() :] if match else line
+        if not text:
+            return
         self.lines.append(text)
-        if found := _BUFFER.search(text):
-            size = int(float(found["mib"]) * 2**20)
+        if self.is_loading:
+            self._learn(text)
+        if tells_of_failure(text, match["level"] if match else ""):
+            self.last_error, self._error_at = text, self._now
+
+    def _learn(self, text: str) -> None:
+        """What a load tells about memory and devices."""
+        if (found := _BUFFER.search(text)) and (mib := float(found["mib"])) < _LARGEST_MIB:
+            size = int(mib * 2**20)
             self.bytes_by_part[_PARTS[found["kind"]]] += size
             self.device_bytes += 0 if _HOST_BUFFER.match(found["device"]) else size
         if found := _OFFLOADED.search(text):
@@ -94,8 +128,6 @@ class EngineLog:
         if found := _NO_DEVICE.search(text):
             self.device_error = found["why"]
         self.ran_out_of_memory = self.ran_out_of_memory or contains(text.lower(), _MEMORY_WORDS)
-        if tells_of_failure(text, match["level"] if match else ""):
-            self.last_error = text
 
 
 def tells_of_failure(text: str, level: str = "") -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.errors import EngineError
+from corral.errors import RunnerMisbehaved
 
 MAX_EVENT_BYTES = 8 * 2**20  # Source: ollama llm/llama_server.go, the bound of one response event
 
@@ -19,14 +19,15 @@ class EventParser:
         self.finished = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The payloads completed by this chunk, in order; raises EngineError for an event over the bound."""
+        """The payloads completed by this chunk, in order; raises RunnerMisbehaved for an event over the bound."""
         pending = self._pending + chunk if self._pending else chunk
         if b"\r" in pending:
             pending = pending.replace(b"\r\n", b"\n")
         *events, self._pending = pending.split(b"\n\n")
         if len(self._pending) > self._max or any(len(event) > self._max for event in events):
             limit = self._max // 2**20
-            raise EngineError(500, f"llama-server response stream event exceeded {limit} MB limit")
+            text = f"llama-server response stream event exceeded {limit} MB limit"  # Ollama's words
+            raise RunnerMisbehaved("an event without end", text)
         payloads = []
         for event in events:
             payload = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _payload(event)

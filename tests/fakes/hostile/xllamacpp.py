@@ -8,6 +8,8 @@ from typing import Any
 
 from attacks import attack  # type: ignore[import-not-found]  # beside this file, in the child
 
+xllamacpp = None  # the binding's own module has a file; this one has no log to be flushed
+
 
 class CommonParams:
     """Takes every setting."""

@@ -88,3 +88,43 @@ def test_that_memory_ran_out_is_remembered_when_the_line_has_left_the_tail() -> 
     log = EngineLog()
     log.feed(b"cudaMalloc failed: out of memory\n" + b"x\n" * 200)
     assert log.ran_out_of_memory
+
+
+def test_last_words_are_those_that_came_with_the_end() -> None:
+    log = EngineLog()
+    log.feed(b"0.1 E at 3(5): failed to compile JSON schema\n", now=100.0)
+    log.loaded()
+    log.feed(b"0.1 E at 3(5): failed to compile JSON schema\n0.2 I prompt cache update took 0.55 ms\n", now=100.0)
+    assert log.last_words(ended=101.0, moved=99.0)[-1] == "at 3(5): failed to compile JSON schema"
+    assert log.last_words(ended=101.0, moved=100.5) == ()  # it went on afterwards
+    assert log.last_words(ended=130.0, moved=99.0) == ()  # long ago
+    log.feed(b"GGML_ASSERT(a == b) failed\n", now=130.0)
+    assert log.last_words(ended=130.1, moved=129.0)[-1] == "GGML_ASSERT(a == b) failed"
+
+
+def test_a_death_without_a_word_is_told_without_one() -> None:
+    log = EngineLog()
+    log.loaded()
+    log.feed(b"0.2 I get_availabl: prompt cache update took 0.55 ms\n", now=1.0)
+    assert log.last_words(ended=1.0, moved=0.0) == ()
+
+
+def test_a_template_that_does_not_parse_is_told_by_its_error_and_not_by_advice() -> None:
+    log = EngineLog()
+    log.feed(b"""0.00.1 E srv          init: init: chat template parsing error: Unexpected token type: CloseExpression
+0.00.1 E srv          init: init: please consider disabling jinja via --no-jinja, or use a custom chat template
+0.00.1 E srv          init: init: for example: --no-jinja --chat-template chatml
+0.00.007.734 I
+""")
+    assert log.tail()[-1] == "init: init: chat template parsing error: Unexpected token type: CloseExpression"
+    assert log.lines[-1].endswith("chatml")
+
+
+def test_figures_that_have_been_made_up_are_not_taken() -> None:
+    log = EngineLog()
+    for mib in (b"9" * 500, b"1.2.3", b"99999999999", b"1e300", b"-5"):
+        log.feed(b"load_tensors: CPU model buffer size = " + mib + b" MiB\n")
+    assert log.memory().weights_bytes == 0
+    log.loaded()
+    log.feed(LOAD)
+    assert log.memory().weights_bytes == 0  # what it says later is nobody's business

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral.runner.flags import LOG_INFO, engine_flags, server_arguments
-from corral.runner.job import Job, message, read_message
+from corral.runner.job import Job, Message, message, read_message
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 FULL = RunnerSpec(
@@ -43,8 +43,13 @@ def test_a_job_survives_json_without_its_environment() -> None:
 
 
 def test_a_message_is_an_object_with_an_event() -> None:
-    assert read_message(message("ready", address="x")) == {"event": "ready", "address": "x"}
-    for line in (b"[]", b"{}", b"x"):
+    assert read_message(message("ready", address="x")) == Message("ready")
+    said = read_message(message("sandbox", active=("seccomp",), missing={"landlock": "too old"}))
+    assert said == Message("sandbox", ("seccomp",), {"landlock": "too old"})
+    nested = b'{"event": "ready", "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+    wrong = [b'{"event": 5}', b'{"event": "rm"}', b'{"event": "sandbox", "active": 5}', b"\xff", nested]
+    wrong += [b'{"event": "sandbox", "active": [5]}', b'{"event": "sandbox", "missing": {"a": {}}}']
+    for line in (b"[]", b"{}", b"x", *wrong):
         with pytest.raises(ValueError, match=r".*"):
             read_message(line)
 

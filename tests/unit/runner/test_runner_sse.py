@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.errors import EngineError
+from corral.errors import RunnerMisbehaved
 from corral.runner.sse import EventParser
 
 PAYLOADS = st.lists(
@@ -40,5 +40,5 @@ def test_carriage_returns_are_tolerated() -> None:
 
 @pytest.mark.parametrize("tail", [b"", b"\n\n"])
 def test_an_event_over_the_bound_is_refused_ended_or_not(tail: bytes) -> None:
-    with pytest.raises(EngineError, match="exceeded 8 MB limit"):
+    with pytest.raises(RunnerMisbehaved, match="exceeded 8 MB limit"):
         EventParser().feed(b"data: " + b"x" * (8 * 2**20 + 1) + tail)

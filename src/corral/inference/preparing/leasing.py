@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from corral.aio import run_blocking
 from corral.core import Capability, Common, Notice
-from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerHung, UnsupportedModel
+from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerKilled, UnsupportedModel
 from corral.goquote import quote
 from corral.inference.preparing.checks import check_makes_no_images
 from corral.inference.preparing.choices import Choices, choose
@@ -146,7 +146,7 @@ async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -
     async with shared.scheduler.lease(want) as lease:
         try:
             yield lease
-        except (RunnerDied, RunnerHung) as error:
+        except (RunnerDied, RunnerKilled) as error:
             await shared.scheduler.report_failure(lease, error)
             raise
 
