@@ -22,6 +22,7 @@ class Command:
     needs_server: bool = True
     starts_server: bool = False  # start one in the background when none answers
     variables: tuple[str, ...] = _HOST
+    shows_usage: bool = False  # when arguments are missing: the first command that people type
     detail: str = ""  # printed below the description in the command's help
 
     @property
@@ -31,7 +32,9 @@ class Command:
 
 
 _INSECURE = Flag("insecure", "bool", "Use an insecure registry")
+_JSON = Flag("json", "bool", "Print the server's answer as JSON")
 _SHOW_FLAGS = (
+    _JSON,
     Flag("license", "bool", "Show license of a model"),
     Flag("modelfile", "bool", "Show Modelfile of a model"),
     Flag("parameters", "bool", "Show parameters of a model"),
@@ -82,13 +85,19 @@ COMMANDS = (
         Count(1),
         _RUN_FLAGS,
         starts_server=True,
+        shows_usage=True,
         variables=("EDITOR", "HOST", "NOHISTORY"),
     ),
     Command("stop MODEL", "Stop a running model", "models:stop", Count(1, 1)),
     Command("pull MODEL", "Pull a model from a registry", "transfer:pull", Count(1, 1), (_INSECURE,)),
     Command("push MODEL", "Push a model to a registry", "transfer:push", Count(1, 1), (_INSECURE,)),
-    Command("list", "List models", "models:list_models", aliases=("ls",)),
-    Command("ps", "List running models", "models:list_running"),
+    Command("list", "List models", "models:list_models", flags=(_JSON,), aliases=("ls",)),
+    Command(
+        "ps",
+        "List running models",
+        "models:list_running",
+        flags=(_JSON, Flag("watch", "bool", "Show it anew every second until Ctrl+C", short="w")),
+    ),
     Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
     Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
     Command(
@@ -130,6 +139,26 @@ COMMANDS = (
         Count(0, 0),
         needs_server=False,
         variables=("MODELS",),
+    ),
+    Command(
+        "doctor",
+        "Look at the server, the engine and this machine, and say what is slow or wrong",
+        "doctor:doctor",
+        Count(0, 0),
+        (Flag("json", "bool", "Print the findings as JSON"),),
+        needs_server=False,
+        variables=("HOST", "MODELS"),
+    ),
+    Command(
+        "completion SHELL",
+        "Print a script that completes commands and model names (bash, zsh or fish)",
+        "completion:script",
+        Count(1, 1),
+        needs_server=False,
+        detail=(
+            'bash: eval "$(corral completion bash)"        zsh: eval "$(corral completion zsh)"\n'
+            "fish: corral completion fish | source"
+        ),
     ),
 )
 HELP_SHORT = "Help about any command"

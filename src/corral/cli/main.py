@@ -28,6 +28,8 @@ from corral.config import Settings
 from corral.errors import CorralError
 
 _BROKEN_PIPE = 128 + signal.SIGPIPE
+_NOT_FOUND = 404
+COMPLETE = "__complete"  # asked by the scripts of completion.py; no command of its own
 
 
 def main() -> int:
@@ -71,6 +73,8 @@ def _dispatch(words: list[str], console: Console, environ: Mapping[str, str] | N
     word, rest = words[place], words[:place] + words[place + 1 :]
     if word == "help":
         return _help(rest, console)
+    if word == COMPLETE:
+        return _complete(rest, console, environ)
     command = find_command(word)
     if command is None:
         raise UsageError(_unknown(word))
@@ -101,14 +105,40 @@ def _run(command: Command, words: Sequence[str], console: Console, environ: Mapp
     if parsed.flag("help"):
         console.print(command_help(command), end="")
         return 0
-    command.count.check(parsed.words)
+    try:
+        command.count.check(parsed.words)
+    except UsageError as error:
+        if not command.shows_usage:
+            raise
+        raise UsageError(f"{error}\n\nUsage:\n  {PROGRAM} {command.use} [flags]") from None
     settings = Settings.from_env(environ)
     context = Context(settings, parsed, replace(console, color=settings.color))
     if command.needs_server:
         _reach_server(command, context)
     module, _, function = command.code.partition(":")
-    status = getattr(import_module(f"corral.cli.{module}"), function)(context)
+    try:
+        status = getattr(import_module(f"corral.cli.{module}"), function)(context)
+    except CorralError as error:
+        raise _with_hint(error, context) from None
     return int(status or 0)
+
+
+def _with_hint(error: CorralError, context: Context) -> CorralError:
+    """The error, with the models that may have been meant where it says that one was not found."""
+    from corral.cli.api import ServerError
+    from corral.cli.nearest import hint
+
+    if not (isinstance(error, ServerError) and error.status == _NOT_FOUND and context.words):
+        return error
+    close = hint(context.api, context.words[0])
+    return UsageError(f"{error}{close}") if close else error
+
+
+def _complete(words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:
+    from corral.cli.completion import complete
+
+    console.print("".join(f"{found}\n" for found in complete(words, Settings.from_env(environ))), end="")
+    return 0
 
 
 def _reach_server(command: Command, context: Context) -> None:
@@ -152,6 +182,7 @@ def _version(context: Context) -> int:
         server = context.api.server_version(timeout_s=5)
     except CorralError:
         server = ""
+        context.console.print(f"{PROGRAM} {corral.__version__}")
         context.console.print("Warning: could not connect to a running Corral instance")
     if server:
         context.console.print(f"{PROGRAM} version is {server}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +17,8 @@ from corral.cli.table import render_table
 from corral.errors import CorralError
 
 _ID_LENGTH = 12
+_CLEAR = "\x1b[H\x1b[2J"
+_WATCH_S = 1.0
 
 
 class NothingToStop(CorralError):
@@ -26,15 +31,19 @@ class NothingToStop(CorralError):
 def list_models(context: Context) -> None:
     """`corral list [PREFIX]`."""
     prefix = context.words[0] if context.words else ""
-    context.console.print(models_table(context.api, prefix, datetime.now(UTC)), end="")
+    if context.parsed.flag("json"):
+        print_json(context, {"models": _named(context.api.get("/api/tags"), prefix)})
+        return
+    text = models_table(context.api, prefix, datetime.now(UTC))
+    context.console.print(text, end="")
+    if prefix and text.count("\n") == 1:
+        context.console.note(f"no model begins with {prefix}")
 
 
 def models_table(api: Api, prefix: str, now: datetime) -> str:
     """The table of stored models whose name begins with `prefix`, in any case; the REPL prints it too."""
     rows = []
-    for model in api.get("/api/tags").get("models") or []:
-        if not str(model["name"]).lower().startswith(prefix.lower()):
-            continue
+    for model in _named(api.get("/api/tags"), prefix):
         size = "-" if model.get("remote_model") else human_bytes(int(model.get("size") or 0))
         modified = human_time(parse_time(model.get("modified_at")), now)
         rows.append((model["name"], str(model.get("digest", ""))[:_ID_LENGTH], size, modified))
@@ -44,10 +53,31 @@ def models_table(api: Api, prefix: str, now: datetime) -> str:
 def list_running(context: Context) -> None:
     """`corral ps [PREFIX]`."""
     prefix = context.words[0] if context.words else ""
+    if context.parsed.flag("json"):
+        print_json(context, {"models": _named(context.api.get("/api/ps?verbose=1"), prefix)})
+    elif context.parsed.flag("watch"):
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                context.console.print(_CLEAR + _running_table(context, prefix), end="")
+                time.sleep(_WATCH_S)
+    else:
+        context.console.print(_running_table(context, prefix), end="")
+
+
+def _running_table(context: Context, prefix: str) -> str:
     models = [m for m in context.api.get("/api/ps").get("models") or [] if str(m["name"]).startswith(prefix)]
     rows = [_running_row(model, datetime.now(UTC)) for model in models]
-    header = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
-    context.console.print(render_table(rows, header), end="")
+    return render_table(rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+
+
+def print_json(context: Context, answer: Mapping[str, Any]) -> None:
+    """What the server said, for scripts."""
+    context.console.print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _named(answer: Mapping[str, Any], prefix: str) -> list[Mapping[str, Any]]:
+    """The models of an answer whose name begins with `prefix`, in any case."""
+    return [m for m in answer.get("models") or [] if str(m["name"]).lower().startswith(prefix.lower())]
 
 
 def _running_row(model: Mapping[str, Any], now: datetime) -> tuple[str, ...]:

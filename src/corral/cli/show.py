@@ -8,6 +8,7 @@ from typing import Any
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.formats import format_g, human_number
+from corral.cli.models import print_json
 from corral.cli.sections import TEXT_COLUMNS, Row, head, section
 from corral.cli.table import width_of
 
@@ -31,7 +32,9 @@ def show(context: Context) -> None:
         context.console.print(describe_remote(ask_registry(context.settings, name)), end="")
         return
     answer = context.api.show_model(name, verbose=verbose)
-    if chosen:
+    if context.parsed.flag("json"):
+        print_json(context, answer)
+    elif chosen:
         end = "" if chosen[0] in _WITHOUT_NEWLINE else "\n"
         context.console.print(str(answer.get(chosen[0]) or ""), end=end)
     else:

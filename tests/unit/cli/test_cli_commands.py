@@ -299,7 +299,10 @@ def test_nothing_and_help_print_the_same_and_succeed(cli: Cli) -> None:
     assert bare.status == flag.status == word.status == 0
     assert bare.out == flag.out == word.out
     names = [line.split()[0] for line in bare.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
-    assert " ".join(names) == "serve create show run stop pull push list ps cp rm tune import fsck prune help"
+    assert (
+        " ".join(names)
+        == "serve create show run stop pull push list ps cp rm tune import fsck prune doctor completion help"
+    )
 
 
 def test_the_help_of_a_command_has_cobras_layout(cli: Cli) -> None:
@@ -308,7 +311,7 @@ def test_the_help_of_a_command_has_cobras_layout(cli: Cli) -> None:
         == cli("list", "-h").out
         == (
             "List models\n\nUsage:\n  corral list [flags]\n\nAliases:\n  list, ls\n\n"
-            "Flags:\n  -h, --help   help for list\n\n"
+            "Flags:\n  -h, --help   help for list\n      --json   Print the server's answer as JSON\n\n"
             "Environment Variables:\n      CORRAL_HOST                   address to listen on, or to connect to\n"
         )
     )
@@ -323,7 +326,8 @@ def test_version_asks_the_server(cli: Cli, api: FakeApi) -> None:
     outcome = cli("--version", environ={"CORRAL_HOST": f"127.0.0.1:{free_port()}"})
     assert outcome.status == 0
     assert outcome.out == (
-        f"Warning: could not connect to a running Corral instance\nWarning: client version is {corral.__version__}\n"
+        f"corral {corral.__version__}\nWarning: could not connect to a running Corral instance\n"
+        f"Warning: client version is {corral.__version__}\n"
     )
 
 

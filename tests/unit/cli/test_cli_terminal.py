@@ -1,0 +1,152 @@
+"""What people expect of a terminal program: JSON for scripts, near misses, completion, a doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.native_api import FakeApi, Reply
+
+import corral
+from corral.cli.commands import COMMANDS
+from corral.cli.nearest import nearest
+
+Cli = Callable[..., Any]
+MODELS = [{"name": "smollm2:135m", "digest": "ab", "size": 1}, {"name": "llama3.2:latest", "digest": "cd", "size": 2}]
+
+
+def test_json_is_the_servers_answer_for_scripts(cli: Cli, api: FakeApi) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    assert json.loads(cli("list", "--json").out) == {"models": MODELS}
+    assert json.loads(cli("list", "SMOL", "--json").out) == {"models": MODELS[:1]}
+    api.routes["GET /api/ps?verbose=1"] = Reply({"models": [{"name": "smollm2:135m", "slots": 4}]})
+    assert json.loads(cli("ps", "--json").out)["models"][0]["slots"] == 4
+    api.routes["POST /api/show"] = Reply({"capabilities": ["completion"], "details": {}})
+    assert json.loads(cli("show", "smollm2:135m", "--json").out)["capabilities"] == ["completion"]
+
+
+def test_a_prefix_that_no_model_has_is_said(cli: Cli, api: FakeApi) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    outcome = cli("list", "nosuch")
+    assert (outcome.status, outcome.err) == (0, "no model begins with nosuch\n")
+    assert cli("list", "smol").err == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("smollm2", ["smollm2:135m"]),
+        ("smollm2:latest", ["smollm2:135m"]),
+        ("smolm2", ["smollm2:135m"]),
+        ("SMOLLM", ["smollm2:135m"]),
+        ("lama3.2", ["llama3.2:latest"]),
+        ("qqq", []),
+        ("", []),
+    ],
+)
+def test_names_close_to_what_was_typed(typed: str, found: list[str]) -> None:
+    assert nearest(typed, ["smollm2:135m", "llama3.2:latest"]) == found
+
+
+@pytest.mark.parametrize("words", [("show", "smollm2"), ("rm", "smollm2"), ("cp", "smollm2", "x")])
+def test_a_model_that_is_not_there_brings_the_ones_that_are(cli: Cli, api: FakeApi, words: tuple[str, ...]) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    missing = Reply({"error": "model 'smollm2' not found"}, 404)
+    api.routes |= {"POST /api/show": missing, "POST /api/copy": missing, "DELETE /api/delete": missing}
+    outcome = cli(*words)
+    assert outcome.status == 1
+    assert outcome.err.startswith("Error: model 'smollm2' not found\n\nDid you mean this?\n\tsmollm2:135m\n")
+
+
+def test_a_missing_argument_shows_the_usage(cli: Cli) -> None:
+    outcome = cli("run")
+    assert outcome.err.startswith(
+        "Error: requires at least 1 arg(s), only received 0\n\nUsage:\n  corral run MODEL [PROMPT]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "some", "none"),
+    [
+        ([""], ["run", "doctor", "help"], ["__complete"]),
+        (["sh"], ["show"], ["run"]),
+        (["run", ""], ["smollm2:135m", "llama3.2:latest"], []),
+        (["run", "smol"], ["smollm2:135m"], ["llama3.2:latest"]),
+        (["rm", "a", "ll"], ["llama3.2:latest"], []),
+        (["show", "--li"], ["--license"], ["--json"]),
+        (["--ver"], ["--version", "--verbose"], []),
+        (["import", ""], ["ollama", "lmstudio", "hf-cache"], []),
+        (["serve", ""], [], ["smollm2:135m"]),
+    ],
+)
+def test_what_could_come_next(cli: Cli, api: FakeApi, words: list[str], some: list[str], none: list[str]) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    found = cli("__complete", *words).out.splitlines()
+    assert set(some) <= set(found)
+    assert not set(none) & set(found)
+
+
+def test_completion_without_a_server_is_quiet(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        outcome = cli("__complete", "run", "", environ={"CORRAL_HOST": f"127.0.0.1:{taken.getsockname()[1]}"})
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_there_is_a_script_for_each_shell(cli: Cli, shell: str) -> None:
+    outcome = cli("completion", shell)
+    assert "corral __complete" in outcome.out
+    assert cli("completion", "tcsh").status == 1
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_bash_completes_commands_and_names_with_a_colon(api: FakeApi, tmp_path: Path, cli: Cli) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    program = tmp_path / "corral"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m corral "$@"\n')
+    program.chmod(0o755)
+    ask = cli("completion", "bash").out + (
+        'try() { COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDBREAKS=$\' \\t\\n:\'; _corral; echo "${COMPREPLY[@]}"; }\n'
+        'try "corral sho"; try "corral run smol"; try "corral run smollm2:1"\n'
+    )
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), **api.environ}
+    done = subprocess.run(["bash", "-c", ask], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["show", "smollm2:135m", "135m"], done.stderr
+
+
+def test_the_doctor_says_what_is_there_and_exits_by_it(cli: Cli, api: FakeApi) -> None:
+    api.routes["GET /api/version"] = Reply({"version": corral.__version__})
+    api.routes["GET /api/ps?verbose=1"] = Reply({"models": []})
+    outcome = cli("doctor")
+    assert outcome.status == 0, outcome.out
+    for part in ("server", "keys", "engine", "sandbox", "processor", "gpu", "memory", "disk", "store"):
+        assert any(line[2:].startswith(part) for line in outcome.out.splitlines()), part
+    broken = cli("doctor", "--json", environ={"CORRAL_LLAMA_SERVER": "/nowhere/llama-server"})
+    found = {item["part"]: item for item in json.loads(broken.out)}
+    assert (broken.status, found["engine"]["state"]) == (1, "broken")
+    assert "CORRAL_LLAMA_SERVER" in found["engine"]["mend"]
+
+
+def test_the_doctor_names_damaged_models_and_what_mends_them(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "models/manifests/registry.ollama.ai/library/m/1"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    outcome = cli("doctor")
+    assert outcome.status == 1
+    assert "m:1" in outcome.out
+    assert "→ corral pull m:1" in outcome.out
+
+
+def test_every_command_names_code_that_exists() -> None:
+    for command in COMMANDS:
+        module, _, function = command.code.partition(":")
+        assert callable(getattr(__import__(f"corral.cli.{module}", fromlist=[function]), function)), command.name
