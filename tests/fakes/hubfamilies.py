@@ -256,6 +256,50 @@ def _glm(file: LibraryFile, folder: Path) -> tuple[JSON, Tensors]:
     return config, tensors
 
 
+def _glm_ocr(file: LibraryFile, folder: Path) -> tuple[JSON, Tensors]:
+    names = {
+        **ATTENTION,
+        "attn_out": "self_attn.o_proj",
+        "post_attn_norm": "post_self_attn_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+        "post_ffn_norm": "post_mlp_layernorm",
+        "ffn_down": "mlp.down_proj",
+    }
+    outer = "model.language_model."
+    tensors = text_tensors(file, names, outer)
+    for layer in range(file.get("block_count")):
+        parts = [file.take(f"blk.{layer}.ffn_{part}.weight") for part in ("gate", "up")]
+        tensors[f"{outer}layers.{layer}.mlp.gate_up_proj.weight"] = np.concatenate(parts)
+    width = file.get("attention.key_length")
+    pairs = np.arange(width).reshape(2, -1).T.reshape(-1)  # rotary rows side by side again
+    tensors = changed(
+        tensors,
+        r"\.(q|k)_proj\.weight$",
+        lambda v: v.reshape(-1, width, v.shape[1])[:, pairs].reshape(v.shape),
+    )
+    eye = {"ln1": "norm1", "ln2": "norm2", "attn_out": "attn.proj", "attn_qkv": "attn.qkv", **DENSE}
+    eye |= {"attn_q_norm": "attn.q_norm", "attn_k_norm": "attn.k_norm"}
+    tower = "model.visual."
+    tensors |= renamed(file, eye, "v.blk.", tower, "blocks")
+    frames = [file.take(name) for name in ("v.patch_embd_0.weight", "v.patch_embd_1.weight")]
+    tensors[f"{tower}patch_embed.proj.weight"] = np.stack(frames, axis=2)
+    singles = {"v.patch_embd": "patch_embed.proj", "v.post_ln": "post_layernorm", "mm.patch_merger": "downsample"}
+    singles |= {"mm.model.fc": "merger.proj", "mm.post_norm": "merger.post_projection_norm"}
+    singles |= {f"mm.{part}": f"merger.{part}_proj" for part in ("gate", "up", "down")}
+    for name, hub in singles.items():
+        tensors |= taken(file, {f"{name}.{end}": f"{tower}{hub}.{end}" for end in ("weight", "bias")})
+    scaling = {
+        "rope_theta": file.get("rope.freq_base"),
+        "partial_rotary_factor": file.get("rope.partial_rotary_factor"),
+    }
+    scaling["mrope_section"] = [int(n) for n in file.get("rope.mrope_section")]
+    name = "GlmOcrForConditionalGeneration"
+    vision = vision_config(file, image_size=file.get("vision.image_size"))
+    vision |= {"intermediate_size": file.get("vision.intermediate_size"), "rms_norm_eps": 1e-5, "hidden_act": "silu"}
+    text = config_of(file, name, rope_parameters=scaling)
+    return {"architectures": [name], "text_config": text, "vision_config": vision}, tensors
+
+
 def _nemotron(file: LibraryFile, folder: Path) -> tuple[JSON, Tensors]:
     mixer = {
         **{f"attn_{part}": f"mixer.{part}_proj" for part in "qkv"},
@@ -318,6 +362,7 @@ _FAMILIES: Mapping[str, tuple[_Make, str]] = {
     "llama4": (_llama4, "gpt-4o"),
     "olmo3": (_olmo3, "llama3"),
     "glm4moelite": (_glm, "llama3"),
+    "glmocr": (_glm_ocr, "llama3"),
     "gemma3n": (gemma3n, "merges"),
     "gemma4": (gemma4, "merges"),
     "nemotron_h_moe": (_nemotron, "of nobody"),

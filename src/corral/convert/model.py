@@ -32,6 +32,7 @@ _ENCODER = re.compile(
 )
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d{1,5})\.(.+)$")
 _OWN_NAMES = re.compile(r"^(blk\.\d+|v|mm)\.")  # GGUF's, which rules may give where the library's table has none
+_PROJECTION_LAYERS = 8  # the table numbers a projection's layers as it does blocks
 _UNUSED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")
 _ENDINGS = (".weight", ".bias", ".input_max", ".input_min", ".output_max", ".output_min")
 
@@ -191,7 +192,7 @@ def _projector_plan(
     metadata = projector.metadata(config, checkpoint)
     _check(metadata)
     blocks = max(int(str(metadata.get(f"{sense}.block_count", 0))) for sense in ("vision", "audio"))
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, blocks)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, max(blocks, _PROJECTION_LAYERS))
     plain = {_renamed(name, projector.renames): weight for name, weight in eyes.items()}
     found = _apply(plain, projector.rules, config, names, "the projector")
     found |= projector.more_tensors(config, checkpoint, weights)

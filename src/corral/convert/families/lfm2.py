@@ -1,4 +1,4 @@
-"""LFM 2 and its mixture of experts: short convolutions between layers of attention.
+"""LFM 2, with and without eyes, and its mixture of experts: short convolutions between layers of attention.
 
 Facts: llama.cpp conversion/lfm2.py, b11549; transformers Lfm2MLP.
 """
@@ -11,6 +11,7 @@ from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder
 from corral.convert.family import Family, Metadata, change, rename, squeezed
 from corral.convert.hubconfig import HubConfig
+from corral.convert.projectors.lfm2 import LFM2
 
 _SIGMOID = 2
 
@@ -64,5 +65,6 @@ _RULES = (
 
 FAMILIES = {
     "Lfm2ForCausalLM": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, pre="lfm2"),
+    "Lfm2VlForConditionalGeneration": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, projector=LFM2, pre="lfm2"),
     "Lfm2MoeForCausalLM": Family(gguf.MODEL_ARCH.LFM2MOE, _lfm2moe, _RULES, pre="lfm2"),
 }

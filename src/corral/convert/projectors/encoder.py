@@ -12,6 +12,10 @@ CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 HALVES = [0.5, 0.5, 0.5]
 
 
+# transformers 5 left out a level of SigLIP's modules that the hub's files have
+SIGLIP_RENAMES = ((r"^vision_tower\.(embeddings|encoder|post_layernorm|head)\.", r"vision_tower.vision_model.\1."),)
+
+
 def vision(config: HubConfig) -> HubConfig:
     """The encoder's part of the config."""
     return config.section("vision_config")

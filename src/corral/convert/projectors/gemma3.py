@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.family import Metadata, Projector, add_one, change, drop, rename
 from corral.convert.hubconfig import HubConfig
-from corral.convert.projectors.encoder import encoder, preprocessor, vision
+from corral.convert.projectors.encoder import SIGLIP_RENAMES, encoder, preprocessor, vision
 
 _USUAL_FACTOR = 4
 
@@ -31,4 +31,5 @@ GEMMA3 = Projector(
         rename(r"\.mm_input_projection_weight$", ".mm_input_projection.weight"),
         change(r"\.mm_soft_emb_norm\.weight$", add_one),
     ),
+    renames=SIGLIP_RENAMES,
 )
