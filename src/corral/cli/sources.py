@@ -69,7 +69,9 @@ def _folder_files(root: Path) -> list[Path]:
         raise SourceError(str(PickleRefused(weights[0].name)))  # before gigabytes are sent to be refused
     if weights[0].suffix == ".gguf":
         return weights  # a GGUF is complete; the server would refuse a config.json beside it
-    files = list(weights)
+    # Folders below hold further modules where modules.json says so, elsewhere the same weights in another format.
+    has_modules = (root / "modules.json").is_file()
+    files = [file for file in weights if has_modules or file.parent == root]
     for pattern in _TEXT_FILES:
         for file in sorted(root.glob(pattern)):
             kind = _type_of(file)

@@ -84,6 +84,14 @@ def test_weights_of_the_wrong_type_are_passed_over() -> None:
     assert names("m") == ["model.gguf"]
 
 
+def test_weights_in_folders_below_are_sent_only_as_modules() -> None:
+    for file in ("m/model.safetensors", "m/2_Dense/model.safetensors"):
+        write(file)
+    assert names("m") == ["model.safetensors"]
+    write("m/modules.json", "[]")
+    assert names("m") == ["model.safetensors", "2_Dense/model.safetensors", "modules.json"]
+
+
 def test_a_pytorch_file_is_refused_by_name_before_it_is_sent() -> None:
     write("m/pytorch_model.bin", b"PK\x03\x04" + bytes(60))
     write("m/config.json", "{}")

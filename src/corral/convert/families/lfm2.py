@@ -17,7 +17,9 @@ _SIGMOID = 2
 
 
 def _short_convolutions(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
-    kinds = config.texts("layer_types")
+    full = config.integers("full_attn_idxs", default=[])  # what older configs have
+    plan = ["full_attention" if number in full else "conv" for number in range(config.layers())]
+    kinds = config.texts("layer_types", default=plan)
     if len(kinds) != config.layers():
         raise config.refuse("layer_types", f"{config.layers()} entries")
     heads = config.count("num_key_value_heads")
