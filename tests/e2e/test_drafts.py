@@ -54,11 +54,11 @@ def spec_of(model: Model, **options: Any) -> RunnerSpec:
 
 
 async def test_a_plain_draft_model_drafts(short_dir: Path, tmp_path: Path) -> None:
-    model = ModelStore(tmp_path)
+    store = ModelStore(tmp_path)
     path, draft = tiny_llama(tmp_path / "m.gguf"), tiny_llama(tmp_path / "d.gguf", layers=1)
     spec = RunnerSpec(path, draft_path=draft, draft_num_predict=4, speculation="draft-simple", context_window=512)
-    drafted = await answer(spec, EngineFiles(model.derived), short_dir / "1")
-    plain = await answer(RunnerSpec(path, context_window=512), EngineFiles(model.derived), short_dir / "2")
+    drafted = await answer(spec, EngineFiles(store), short_dir / "1")
+    plain = await answer(RunnerSpec(path, context_window=512), EngineFiles(store), short_dir / "2")
     assert drafted[1] > 0
     assert plain == (drafted[0], 0)
 
@@ -66,7 +66,7 @@ async def test_a_plain_draft_model_drafts(short_dir: Path, tmp_path: Path) -> No
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the whole library kit is not beside this checkout")
 async def test_layers_inside_the_weights_draft_when_asked_for(short_dir: Path, tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
-    model, files = store.load(add_kit_model(store, WITH_MTP, SHARED)), EngineFiles(store.derived)
+    model, files = store.load(add_kit_model(store, WITH_MTP, SHARED)), EngineFiles(store)
     plain = await answer(spec_of(model), files, short_dir / "1")
     drafted = await answer(spec_of(model, draft_num_predict=3), files, short_dir / "2")
     assert drafted[1] > 0
@@ -77,7 +77,7 @@ async def test_layers_inside_the_weights_draft_when_asked_for(short_dir: Path, t
 async def test_a_draft_layer_with_such_layers_drafts(short_dir: Path, tmp_path: Path) -> None:
     """As `ollama create` makes it: the base model's file with the layers added."""
     store = ModelStore(tmp_path)
-    model, files = store.load(add_kit_model(store, WITH_MTP, SHARED)), EngineFiles(store.derived)
+    model, files = store.load(add_kit_model(store, WITH_MTP, SHARED)), EngineFiles(store)
     spec = spec_of(replace(model, draft=model.weights))
     assert (spec.speculation, spec.draft_num_predict) == ("draft-mtp", 4)
     assert (await answer(spec, files, short_dir / "1"))[1] > 0

@@ -20,7 +20,7 @@ from tests.fakes.library import GOLDEN, KitModel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.stores import add_model
 
-from corral.runner.enginefiles import orders_of
+from corral.runner.enginefiles import EngineFiles
 from corral.server.translation import files_of
 from corral.store import ModelStore
 from corral.store import manifests as media
@@ -168,7 +168,7 @@ async def assert_repeatable(scene: Scene, task: dict[str, str]) -> None:
     model = scene.store.load(scene.store.resolve(name))
     assert model.size_bytes > 0
     if task["operation"] == "translate":
-        assert all(scene.store.derived.find(order) for order in orders_of(files_of(model)))
+        assert all(scene.store.derived.find(order) for order in EngineFiles(scene.store).orders_of(files_of(model)))
     scene.check()
 
 

@@ -18,7 +18,7 @@ from corral.config import Settings
 from corral.create.flow import Creator
 from corral.create.request import CreateRequest
 from corral.registry.service import Registry
-from corral.runner.enginefiles import EngineFiles, orders_of
+from corral.runner.enginefiles import EngineFiles
 from corral.server.translation import files_of
 from corral.store import ModelStore
 
@@ -62,7 +62,8 @@ def _work(operation: str, models: str, name: str, target: str = "", gguf: str = 
 
 async def _translate(store: ModelStore, name: str) -> None:
     model = store.load(store.resolve(name))
-    async for _ in EngineFiles(store.derived).make(orders_of(files_of(model))):
+    files = EngineFiles(store)
+    async for _ in files.make(files.orders_of(files_of(model))):
         pass
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from corral.aio import run_blocking, run_settled
 from corral.errors import BlobNotFound, NotEnoughSpace, RequestCanceled
-from corral.gguf import read_header
 from corral.inflight import InFlight
 from corral.names import Digest
 from corral.runner.spec import RunnerSpec
-from corral.store.derived import DerivedStore, Order, Part, order_for
+from corral.store.derived import Order, Part, order_for
+from corral.store.models import ModelStore
 from corral.translate import write
 
 _LOG = logging.getLogger(__name__)
@@ -63,34 +63,50 @@ class Opened:
 class EngineFiles:
     """Translated files. free_memory_bytes: what memory files may take; asked, blocking, before one is made."""
 
-    def __init__(self, derived: DerivedStore, free_memory_bytes: Callable[[], int] = lambda: 0) -> None:
-        self._derived = derived
+    def __init__(self, store: ModelStore, free_memory_bytes: Callable[[], int] = lambda: 0) -> None:
+        self.store = store
         self._free_memory_bytes = free_memory_bytes
         self._inflight: InFlight[_Key] = InFlight(_TELL_EVERY_S)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    def orders_of(self, spec: RunnerSpec) -> list[Order]:
+        """What the engine needs instead of the spec's blobs. Blocking.
+
+        Raises UntranslatableModel, InvalidGGUF, OSError.
+        """
+        wanted = [(spec.model_path, Part.TEXT), *((path, Part.PROJECTOR) for path in spec.projector_paths)]
+        if spec.draft_path is not None:
+            wanted.append((spec.draft_path, Part.TEXT))
+        orders = [order_for(self.store.header(path), part) for path, part in wanted]
+        return [order for order in orders if order is not None]
 
     async def open(self, spec: RunnerSpec, on_progress: OnProgress) -> Opened:
         """The spec with every blob replaced that the engine cannot open; makes what is missing.
 
         Raises NotEnoughSpace, UntranslatableModel, InvalidGGUF, BlobNotFound, OSError. Cancelling leaves the making.
         """
-        orders = await run_blocking(orders_of, spec)
-        if not orders:
-            return Opened(spec)
+        orders, files = await run_blocking(self._look, spec)
+        if len(files) == len(orders):
+            return Opened(_with_files(spec, files))
         try:
             async with aclosing(self.make(orders)) as steps:
                 async for done, total in steps:
                     on_progress(done, total)
         except NotEnoughSpace as error:
             return await self._open_in_memory(spec, orders, error, on_progress)
-        return Opened(_with_files(spec, {_key(order): await self._path(order) for order in orders}))
+        files = await run_blocking(self._find, orders)
+        for order in orders:
+            if _key(order) not in files:  # removed with its model in this moment
+                raise BlobNotFound(str(Digest.parse(order.source.name)))
+        return Opened(_with_files(spec, files))
 
     async def make(self, orders: Sequence[Order]) -> AsyncGenerator[tuple[int, int], None]:
         """Have all files of the orders on a disk: (bytes so far, bytes in all), nothing when they are there.
 
         Raises as `open`; closing the iterator leaves the making to others who wait for it, or ends it.
         """
-        missing = await self._missing(orders)
+        files = await run_blocking(self._find, orders)
+        missing = [order for order in orders if _key(order) not in files]
         total = sum(order.size_bytes for order in missing)
         done = 0
         for order in missing:
@@ -101,14 +117,14 @@ class EngineFiles:
             done += order.size_bytes
             yield done, total
 
-    async def _missing(self, orders: Sequence[Order]) -> list[Order]:
-        return [order for order in orders if await run_blocking(self._derived.find, order) is None]
+    def _look(self, spec: RunnerSpec) -> tuple[list[Order], dict[_Key, Path]]:
+        orders = self.orders_of(spec)
+        return orders, self._find(orders)
 
-    async def _path(self, order: Order) -> Path:
-        path = await run_blocking(self._derived.find, order)
-        if path is None:  # removed with its model in this moment
-            raise BlobNotFound(str(Digest.parse(order.source.name)))
-        return path
+    def _find(self, orders: Sequence[Order]) -> dict[_Key, Path]:
+        """The files that are there."""
+        found = {_key(order): self.store.derived.find(order) for order in orders}
+        return {key: path for key, path in found.items() if path is not None}
 
     async def _follow(self, key: _Key, make: Callable[[_Making], None]) -> AsyncGenerator[int, None]:
         """Join the making of this file, or start it; its bytes so far until it is done."""
@@ -119,7 +135,7 @@ class EngineFiles:
 
     def _on_disk(self, order: Order, more_bytes: int) -> Callable[[_Making], None]:
         def make(making: _Making) -> None:
-            path = self._derived.make(order, making.tell, making.pause, more_bytes=more_bytes)
+            path = self.store.derived.make(order, making.tell, making.pause, more_bytes=more_bytes)
             _LOG.info("%s is translated for the engine: %s, %d bytes", order.source.name, path, order.size_bytes)
 
         return make
@@ -128,12 +144,12 @@ class EngineFiles:
         self, spec: RunnerSpec, orders: Sequence[Order], full: NotEnoughSpace, on_progress: OnProgress
     ) -> Opened:
         """As `open`, with what is missing in memory; raises `full`, why it is not on a disk, when memory is short."""
-        missing = await self._missing(orders)
+        files = await run_blocking(self._find, orders)
+        missing = [order for order in orders if _key(order) not in files]
         total = sum(order.size_bytes for order in missing)
         if not _HAS_MEMORY_FILES or total + _SPARE_MEMORY_BYTES > await run_blocking(self._free_memory_bytes):
             raise full
         _LOG.warning("%s is translated into memory, %d bytes: %s", spec.model_path.name, total, full)
-        files = {_key(order): await self._path(order) for order in orders if order not in missing}
         opened, done = Opened(spec), 0
         try:
             for order in missing:
@@ -184,15 +200,6 @@ class _Making:
         """On the executor: wait a little for another process; raises when nobody waits any more."""
         if self._stopped.wait(_LOOK_AGAIN_S):
             raise RequestCanceled("nobody waits for the translation")
-
-
-def orders_of(spec: RunnerSpec) -> list[Order]:
-    """What has to be made for a load. Blocking; raises UntranslatableModel, InvalidGGUF, OSError."""
-    wanted = [(spec.model_path, Part.TEXT), *((path, Part.PROJECTOR) for path in spec.projector_paths)]
-    if spec.draft_path is not None:
-        wanted.append((spec.draft_path, Part.TEXT))
-    orders = [order_for(read_header(path), part) for path, part in wanted]
-    return [order for order in orders if order is not None]
 
 
 def _key(order: Order) -> _Key:

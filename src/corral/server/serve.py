@@ -77,8 +77,8 @@ def make_deps(
     settings: Settings, launcher: Launcher, host_memory: HostMemory | None = None, files: EngineFiles | None = None
 ) -> Deps:
     """The parts of a server, not started yet; host_memory: None = without looking for GPUs. files: the launcher's."""
-    store = ModelStore.of(settings)
     files = files or make_files(settings)
+    store = files.store
     scheduler = Scheduler(settings, launcher, host_memory=host_memory)
 
     async def make(name: str, files: Mapping[str, Path]) -> AsyncGenerator[TransferStatus, None]:
@@ -94,8 +94,8 @@ def make_deps(
 
 
 def make_files(settings: Settings) -> EngineFiles:
-    """Translated files of the settings' store; loads and transfers share the making of them."""
-    return EngineFiles(ModelStore.of(settings).derived, lambda: HostMemory().read().available_bytes)
+    """The settings' store with the translated files of its models; loads and transfers share the making of them."""
+    return EngineFiles(ModelStore.of(settings), lambda: HostMemory().read().available_bytes)
 
 
 def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:

@@ -15,7 +15,7 @@ from typing import cast
 from corral.aio import run_blocking
 from corral.core import Notice, TransferStatus
 from corral.errors import CorralError, NotEnoughSpace
-from corral.runner.enginefiles import EngineFiles, orders_of
+from corral.runner.enginefiles import EngineFiles
 from corral.runner.spec import RunnerSpec
 from corral.store.models import Model, ModelStore
 
@@ -49,7 +49,7 @@ async def _translated(
         notices += model.warnings
         if not model.verdict.runs:
             return
-        orders = await run_blocking(orders_of, files_of(model))
+        orders = await run_blocking(files.orders_of, files_of(model))
         async with aclosing(files.make(orders)) as steps:
             async for done, total in steps:
                 yield TransferStatus(STATUS, total=total, completed=done)

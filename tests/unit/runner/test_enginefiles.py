@@ -14,7 +14,7 @@ from tests.fakes.library import add_kit_model
 from tests.fakes.visions import tiny_projector
 
 from corral.errors import NotEnoughSpace
-from corral.runner.enginefiles import EngineFiles, orders_of
+from corral.runner.enginefiles import EngineFiles
 from corral.runner.spec import RunnerSpec
 from corral.store import ModelStore, derived
 from corral.store.derived import OnBytes, Order, Pause
@@ -43,24 +43,24 @@ def spec(store: ModelStore) -> RunnerSpec:
 
 async def test_a_model_that_needs_nothing_is_opened_as_it_is(store: ModelStore, tmp_path: Path) -> None:
     spec = RunnerSpec(tiny_llama(tmp_path / "m.gguf"), (tiny_projector(tmp_path / "p.gguf"),))
-    opened = await EngineFiles(store.derived).open(spec, ignore)
+    opened = await EngineFiles(store).open(spec, ignore)
     assert opened.spec == spec
     assert list(store.derived.files()) == []
 
 
 async def test_the_files_are_made_and_take_the_blobs_places(store: ModelStore, spec: RunnerSpec) -> None:
     told: list[tuple[int, int]] = []
-    opened = await EngineFiles(store.derived).open(spec, lambda done, total: told.append((done, total)))
-    text, projector = (store.derived.find(order) for order in orders_of(spec))
+    opened = await EngineFiles(store).open(spec, lambda done, total: told.append((done, total)))
+    text, projector = (store.derived.find(order) for order in EngineFiles(store).orders_of(spec))
     assert (opened.spec.model_path, opened.spec.projector_paths) == (text, (projector,))
     assert opened.descriptors == ()
-    total = sum(order.size_bytes for order in orders_of(spec))
+    total = sum(order.size_bytes for order in EngineFiles(store).orders_of(spec))
     assert told[-1] == (total, total)
     assert told == sorted(told)
 
 
 async def test_a_second_load_makes_nothing(store: ModelStore, spec: RunnerSpec) -> None:
-    files = EngineFiles(store.derived)
+    files = EngineFiles(store)
     first = await files.open(spec, ignore)
     made = first.spec.model_path.stat()
     told: list[int] = []
@@ -89,19 +89,19 @@ class Slow:
 async def test_all_who_load_at_once_share_one_making(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, files = Slow(store, monkeypatch), EngineFiles(store.derived)
+    slow, files = Slow(store, monkeypatch), EngineFiles(store)
     loads = [asyncio.create_task(files.open(spec, ignore)) for _ in range(3)]
     await asyncio.to_thread(slow.begun.wait, 10)
     slow.go.set()
     opened = await asyncio.gather(*loads)
-    assert len(slow.orders) == len(orders_of(spec))
+    assert len(slow.orders) == len(files.orders_of(spec))
     assert len({each.spec.model_path for each in opened}) == 1
 
 
 async def test_who_leaves_does_not_stop_the_others_and_the_last_one_does(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, files = Slow(store, monkeypatch), EngineFiles(store.derived)
+    slow, files = Slow(store, monkeypatch), EngineFiles(store)
     first, second = (asyncio.create_task(files.open(spec, ignore)) for _ in range(2))
     await asyncio.to_thread(slow.begun.wait, 10)
     first.cancel()
@@ -118,8 +118,8 @@ async def test_who_leaves_does_not_stop_the_others_and_the_last_one_does(
 async def test_closing_a_transfers_progress_ends_the_making(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, files = Slow(store, monkeypatch), EngineFiles(store.derived)
-    async with aclosing(files.make(orders_of(spec))) as steps:
+    slow, files = Slow(store, monkeypatch), EngineFiles(store)
+    async with aclosing(files.make(files.orders_of(spec))) as steps:
         assert (await anext(steps))[0] == 0
         await asyncio.to_thread(slow.begun.wait, 10)
     assert list(store.derived.files()) == []
@@ -129,11 +129,11 @@ async def test_without_room_on_a_disk_the_files_are_in_memory(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(derived, "free_bytes", lambda _: 0)
-    opened = await EngineFiles(store.derived, lambda: 2**40).open(spec, ignore)
+    opened = await EngineFiles(store, lambda: 2**40).open(spec, ignore)
     monkeypatch.undo()
     assert list(store.derived.files()) == []
     assert opened.spec.use_mmap is True  # no second copy
-    on_disk = await EngineFiles(store.derived).open(spec, ignore)
+    on_disk = await EngineFiles(store).open(spec, ignore)
     for path, other in zip(opened.spec.readable_paths, on_disk.spec.readable_paths, strict=True):
         assert path.read_bytes() == other.read_bytes()
     for descriptor in opened.descriptors:
@@ -148,7 +148,7 @@ async def test_without_room_anywhere_need_and_free_are_told(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(derived, "free_bytes", lambda _: 1000)
-    need = sum(order.size_bytes for order in orders_of(spec))
+    need = sum(order.size_bytes for order in EngineFiles(store).orders_of(spec))
     with pytest.raises(NotEnoughSpace) as caught:
-        await EngineFiles(store.derived, lambda: need).open(spec, ignore)
+        await EngineFiles(store, lambda: need).open(spec, ignore)
     assert (caught.value.need_bytes, caught.value.free_bytes) == (need, 1000)
