@@ -39,13 +39,18 @@ class OptionNotice:
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """One option. `low`/`high`: what the engine takes, inclusive."""
+    """One option. `low`/`high`: what the engine takes, inclusive. `meaning`: for people, shown by GET /api/options."""
 
     name: str
     type: OptionType
     default: Any = None
     low: float = -math.inf
     high: float = math.inf
+
+    @property
+    def meaning(self) -> str:
+        """What it does, in a sentence."""
+        return _MEANINGS[self.name]
 
 
 _TABLE = (
@@ -71,6 +76,29 @@ _TABLE = (
     OptionSpec("stop", "array"),
     OptionSpec("on_overflow", "string"),  # ours: "truncate" or "error"
 )
+_MEANINGS: Mapping[str, str] = {
+    "num_ctx": "Context window: how many tokens of conversation the model sees. Unset: by memory and model.",
+    "num_batch": "How many tokens of a prompt are read in one step. Unset: what suits this machine.",
+    "num_gpu": "How many layers go to the GPU; -1: as many as fit, 0: none.",
+    "main_gpu": "Which GPU holds what cannot be divided.",
+    "use_mmap": "Read weights from disk as they are needed instead of loading them whole. Unset: by memory.",
+    "num_thread": "Threads that compute; 0: as many as were measured to be best.",
+    "draft_num_predict": "How many tokens are drafted ahead, where the model brings a draft model.",
+    "num_keep": "Tokens of the beginning that are kept when the window overflows; -1: all of the first prompt.",
+    "seed": "The random numbers' beginning; with the same seed an answer can be repeated. -1: another each time.",
+    "num_predict": "Most tokens that an answer may have; -1: no limit.",
+    "top_k": "Only the so many most probable tokens are drawn from; 0: all.",
+    "top_p": "Only the most probable tokens that together reach this probability are drawn from; 1: all.",
+    "min_p": "Tokens less probable than this share of the best one's probability are not drawn; 0: off.",
+    "typical_p": "Only tokens about as surprising as is usual are drawn, up to this probability; 1: off.",
+    "repeat_last_n": "How many tokens back repetition is looked for; 0: off, -1: the whole window.",
+    "temperature": "How much chance there is in the choice of words; 0: always the most probable one.",
+    "repeat_penalty": "How much a token that has just been used is made less probable; 1: not at all.",
+    "presence_penalty": "Lowers every token that has been used, once, however often; 0: off.",
+    "frequency_penalty": "Lowers every token that has been used, by how often it was; 0: off.",
+    "stop": "Texts at which the answer ends; the text itself is not shown.",
+    "on_overflow": "When a conversation exceeds the window: truncate drops its oldest turns, error refuses.",
+}
 OPTIONS: Mapping[str, OptionSpec] = {spec.name: spec for spec in _TABLE}
 
 # Once options of Ollama; accepted and ignored, with a notice.

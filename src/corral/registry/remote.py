@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ _MAX_HEADER_BYTES = 64 * 2**20
 _MAX_CONFIG_BYTES = 2**20
 _TEXTS = {TEMPLATE: "template", PROMPT: "template", SYSTEM: "system", PARAMS: "params", LICENSE: "license"}
 _MAX_TEXT_BYTES = 2**20
+
+
+OnHeader = Callable[[GGUFHeader], None]  # sees the header of the weights, while its arrays can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,21 @@ class RemoteModel:
 
 
 async def read_remote(
-    client: RegistryClient, sources: Sequence[Repository], name: ModelName, *, engine_is_ours: bool = True
+    client: RegistryClient,
+    sources: Sequence[Repository],
+    name: ModelName,
+    *,
+    engine_is_ours: bool = True,
+    on_header: OnHeader | None = None,
 ) -> RemoteModel:
     """Describe a model; the first source that can wins. engine_is_ours: see `judge`.
 
-    Raises RegistryError, InvalidGGUF.
+    on_header is called on the executor. Raises RegistryError, InvalidGGUF.
     """
     problem: CorralError | None = None
     for source in sources:
         try:
-            return await _read(client, source, name, engine_is_ours=engine_is_ours)
+            return await _read(client, source, name, engine_is_ours=engine_is_ours, on_header=on_header)
         except (RegistryError, InvalidRequest) as error:
             problem = error
     status = problem.status if isinstance(problem, RegistryError) else 0
@@ -78,7 +86,13 @@ async def read_verdict(
 
 
 async def _weigh(
-    client: RegistryClient, source: Repository, manifest: Manifest, config: ModelConfig, *, engine_is_ours: bool
+    client: RegistryClient,
+    source: Repository,
+    manifest: Manifest,
+    config: ModelConfig,
+    *,
+    engine_is_ours: bool,
+    on_header: OnHeader | None = None,
 ) -> tuple[Verdict, GGUFHeader | None, int]:
     """The verdict, the header that it follows from, and how many bytes of the weights were fetched for it."""
     weights, has_projector = manifest.of_type(MODEL), bool(manifest.of_type(PROJECTOR))
@@ -86,6 +100,8 @@ async def _weigh(
         return judge(None, config, has_projector=has_projector), None, 0
     async with _header(client, source, weights[-1]) as (header, fetched):
         verdict = await run_settled(judge, header, config, has_projector=has_projector, engine_is_ours=engine_is_ours)
+        if on_header is not None:
+            await run_settled(on_header, header)
     return verdict, header, fetched
 
 
@@ -95,7 +111,14 @@ async def _config(client: RegistryClient, source: Repository, manifest: Manifest
     return ModelConfig.parse(await _small_blob(client, source, manifest.config, _MAX_CONFIG_BYTES))
 
 
-async def _read(client: RegistryClient, source: Repository, name: ModelName, *, engine_is_ours: bool) -> RemoteModel:
+async def _read(
+    client: RegistryClient,
+    source: Repository,
+    name: ModelName,
+    *,
+    engine_is_ours: bool,
+    on_header: OnHeader | None,
+) -> RemoteModel:
     manifest = Manifest.parse(await client.manifest(source, name.tag))
     config = await _config(client, source, manifest)
     texts = {
@@ -103,7 +126,9 @@ async def _read(client: RegistryClient, source: Repository, name: ModelName, *, 
         for layer in manifest.of_type(*_TEXTS)
         if layer.size <= _MAX_TEXT_BYTES
     }
-    verdict, header, fetched = await _weigh(client, source, manifest, config, engine_is_ours=engine_is_ours)
+    verdict, header, fetched = await _weigh(
+        client, source, manifest, config, engine_is_ours=engine_is_ours, on_header=on_header
+    )
     return RemoteModel(
         name=name,
         digest=manifest.digest_hex,

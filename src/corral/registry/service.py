@@ -28,7 +28,7 @@ from corral.registry.pull import Puller
 from corral.registry.push import Pusher
 from corral.registry.pypi import IndexPuller, Make, parse_requirement
 from corral.registry.rate import RateLimit
-from corral.registry.remote import RemoteModel, read_remote
+from corral.registry.remote import OnHeader, RemoteModel, read_remote
 from corral.registry.transfer import Downloading
 from corral.store.models import ModelStore
 
@@ -92,8 +92,8 @@ class Registry:
             except ModelNotFound as error:
                 raise ModelNotFound(reference) from error
 
-    async def remote(self, reference: str, *, insecure: bool = False) -> RemoteModel:
-        """What a registry says about a model, read without its weights.
+    async def remote(self, reference: str, *, insecure: bool = False, on_header: OnHeader | None = None) -> RemoteModel:
+        """What a registry says about a model, read without its weights; on_header: see read_remote.
 
         Raises InvalidModelName, RegistryError, InvalidGGUF.
         """
@@ -101,7 +101,9 @@ class Registry:
             raise InvalidRequest("a package index cannot be asked about a model without fetching it", field="model")
         name = ModelName.parse(split_source(reference).name)
         sources = await self._endpoints.sources(name, insecure=insecure)
-        return await read_remote(self._client, sources, name, engine_is_ours=self._store.engine_is_ours)
+        return await read_remote(
+            self._client, sources, name, engine_is_ours=self._store.engine_is_ours, on_header=on_header
+        )
 
     async def _choose(self, reference: str, *, insecure: bool) -> AsyncGenerator[TransferStatus, None]:
         requirement = parse_requirement(reference)

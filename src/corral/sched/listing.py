@@ -34,6 +34,8 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         pid=handle.pid if handle else None,
         sandbox=asdict(handle.info.sandbox) if handle else {},
         memory=parts,
+        planned=_planned(runner),
+        build=handle.info.build if handle else "",
         spec=runner.spec,
         launched=handle.spec if handle else None,
         runner_id=runner.id,
@@ -53,6 +55,17 @@ def _measured(handle: Handle | None) -> dict[str, int]:
         "compute": memory.compute_bytes,
         "rss": memory.rss_bytes,
         "vram": memory.device_bytes,
+    }
+
+
+def _planned(runner: Runner) -> dict[str, int]:
+    need = runner.need
+    weights = need.weights_bytes + need.mapped_bytes + need.projector_bytes + need.adapter_bytes
+    return {
+        "weights": weights,
+        "kv_cache": need.kv_cache_bytes,
+        "compute": need.compute_bytes,
+        "total": need.total_bytes,
     }
 
 

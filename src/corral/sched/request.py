@@ -74,7 +74,8 @@ class LoadedModel:
     """One runner, for /api/ps. size_bytes = weights + KV cache + compute buffers (the weights' size until known).
 
     expires_at: when it last went idle + keep_alive; while it never was idle: now + keep_alive; about 292 years ahead
-    for "for ever" (Source: ollama server/sched.go, spec native-api 1.6). memory: where size_bytes comes from.
+    for "for ever" (Source: ollama server/sched.go, spec native-api 1.6). memory: where size_bytes comes from; planned:
+    the same parts as they were estimated before the load. build: the engine's own name for itself.
     spec: as planned, launched: with what the launcher filled in. load_s: how long the load took, age_s: since then,
     idle_s: since its last use; 0 while they mean nothing.
     """
@@ -93,6 +94,8 @@ class LoadedModel:
     pid: int | None = None
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, int | str] = field(default_factory=dict)
+    planned: Mapping[str, int] = field(default_factory=dict)
+    build: str = ""
     spec: RunnerSpec | None = None
     launched: RunnerSpec | None = None
     runner_id: int = 0

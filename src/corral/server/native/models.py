@@ -19,24 +19,29 @@ from corral.errors import InvalidGGUF
 from corral.gguf import GGUFArray, GGUFHeader, TensorInfo
 from corral.sched.request import LoadedModel
 from corral.server.deps import deps_of
-from corral.server.native.replies import json_reply
+from corral.server.native.replies import asks, json_reply
 from corral.store.modelfile import format_modelfile, format_parameters, model_commands
 from corral.store.models import Model, ModelSummary
+from corral.store.sharing import freed_by_delete
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 DEFAULT_TEMPLATE = "{{ .Prompt }}"  # what a model without any template is shown with
 
 
 async def tags(request: Request) -> Response:
-    """All models, newest first."""
-    rows = await run_blocking(deps_of(request).store.list)
-    return json_reply({"models": [_tag(row) for row in rows]})
+    """All models, newest first; `?verbose=1` adds what deleting each would free."""
+    store = deps_of(request).store
+    rows = await run_blocking(store.list)
+    freed = await run_blocking(freed_by_delete, store) if asks(request, "verbose") else {}
+    return json_reply(
+        {"models": [_tag(row) | ({"freed_by_delete": freed[row.name]} if row.name in freed else {}) for row in rows]}
+    )
 
 
 async def ps(request: Request) -> Response:
     """The loaded models, the one that stays longest first; `?verbose=1` adds slots, memory parts and the like."""
     rows = deps_of(request).scheduler.loaded()
-    verbose = request.query_params.get("verbose", "0") not in {"", "0", "false"}
+    verbose = asks(request, "verbose")
     return json_reply({"models": [_loaded(row) | (_inside(row) if verbose else {}) for row in rows]})
 
 
@@ -91,6 +96,10 @@ def _inside(row: LoadedModel) -> dict[str, Any]:
         "pid": row.pid,
         "sandbox": dict(row.sandbox),
         "memory": dict(row.memory),
+        "planned": dict(row.planned),
+        "engine": row.build,
+        "load_seconds": round(row.load_s, 3),
+        "idle_seconds": round(row.idle_s, 3),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sized
 from typing import Any, Protocol
 
 from msgspec import UnsetType
+from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.api.native_replies import encode, status_line
@@ -16,6 +17,11 @@ from corral.server.stream import EventStream, Reply, collect
 
 JSON = "application/json; charset=utf-8"
 WARNINGS_HEADER = "X-Corral-Warnings"
+
+
+def asks(request: Request, what: str) -> bool:
+    """Whether the query asks for something: `?verbose`, `?verbose=1`, not `?verbose=0` or `?verbose=false`."""
+    return request.query_params.get(what, "0") not in {"0", "false"}
 
 
 def json_reply(value: Any, status: int = 200) -> Response:

@@ -1,4 +1,4 @@
-"""POST /api/show, POST /api/show?remote: everything about one model. The body is made by models.py."""
+"""POST /api/show: everything about one model. The body is made by models.py, with `remote` by remote.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from corral.errors import CloudDisabled, InvalidRequest, ModelNotFound
 from corral.server.body import read_body
 from corral.server.deps import Deps, deps_of
 from corral.server.native.models import show_body
-from corral.server.native.replies import json_reply
+from corral.server.native.remote import describe
+from corral.server.native.replies import asks, json_reply
 
 _COPILOT = "GitHubCopilotChat/"
 
@@ -22,6 +23,8 @@ async def show(request: Request) -> Response:
     fields = convert(parse_object(await read_body(request)), ShowFields)
     if not fields.reference.strip():
         raise InvalidRequest("model is required", field="model")
+    if fields.remote or asks(request, "remote"):
+        return json_reply(await describe(deps_of(request), fields.reference.strip(), insecure=fields.insecure))
     copilot = request.headers.get("user-agent", "").startswith(_COPILOT)
     return json_reply(await run_blocking(_read, deps_of(request), fields, fields.reference if copilot else ""))
 

@@ -1,4 +1,4 @@
-"""The small fixed answers: /, /api/version, /api/status, and the cloud's routes, which say that it is disabled."""
+"""The small fixed answers: /, /api/version, and the cloud's routes, which say that it is disabled."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ async def root(request: Request) -> Response:
 async def version(request: Request) -> Response:
     """The server's version."""
     return json_reply({"version": deps_of(request).version})
-
-
-async def status(request: Request) -> Response:
-    """Whether cloud features are off: they always are."""
-    return json_reply({"cloud": {"disabled": True, "source": "env"}})
 
 
 async def me(request: Request) -> Response:
