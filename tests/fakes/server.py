@@ -111,4 +111,5 @@ async def running_server(
         await serving
         await deps.scheduler.close()
         await deps.registry.close()
+        await deps.files.close()
         listener.close()

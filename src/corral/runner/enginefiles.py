@@ -1,7 +1,9 @@
 """`EngineFiles`: what the engine opens in the place of a model's blobs, made when it is not there yet.
 
 Called before a load (handle.py) and at the end of pull and create (server/translation.py). Whoever needs the same file
-at the same time waits for one making of it; it runs on the executor and ends with its last waiter.
+at the same time waits for one making of it, on the executor. A transfer that is closed ends it, if nobody else waits; a
+load that is given up does not: a client that is less patient than a translation takes would never get there, however
+often it came back.
 
 | where  | when                                                      | how long                                |
 |--------|-----------------------------------------------------------|-----------------------------------------|
@@ -22,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corral.aio import run_blocking, run_settled
-from corral.errors import BlobNotFound, NotEnoughSpace, RequestCanceled
+from corral.errors import BlobNotFound, CorralError, NotEnoughSpace, RequestCanceled
 from corral.inflight import InFlight
 from corral.names import Digest
 from corral.runner.spec import RunnerSpec
@@ -68,6 +70,13 @@ class EngineFiles:
         self._free_memory_bytes = free_memory_bytes
         self._inflight: InFlight[_Key] = InFlight(_TELL_EVERY_S)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._loads: dict[Path, asyncio.Task[None]] = {}  # what goes on although its load may have been given up
+
+    async def close(self) -> None:
+        """End all makings; what was not finished is made anew when it is needed."""
+        for task in tuple(self._loads.values()):
+            task.cancel()
+        await asyncio.gather(*self._loads.values(), self._inflight.close(), return_exceptions=True)
 
     def orders_of(self, spec: RunnerSpec) -> list[Order]:
         """What the engine needs instead of the spec's blobs. Blocking.
@@ -83,11 +92,13 @@ class EngineFiles:
     async def open(self, spec: RunnerSpec, on_progress: OnProgress) -> Opened:
         """The spec with every blob replaced that the engine cannot open; makes what is missing.
 
-        Raises NotEnoughSpace, UntranslatableModel, InvalidGGUF, BlobNotFound, OSError. Cancelling leaves the making.
+        Raises NotEnoughSpace, UntranslatableModel, InvalidGGUF, BlobNotFound, OSError. Cancelling lets what is made on
+        a disk go on.
         """
         orders, files = await run_blocking(self._look, spec)
         if len(files) == len(orders):
             return Opened(_with_files(spec, files))
+        self._go_on(spec.model_path, orders)
         try:
             async with aclosing(self.make(orders)) as steps:
                 async for done, total in steps:
@@ -116,6 +127,20 @@ class EngineFiles:
                     yield done + completed, total
             done += order.size_bytes
             yield done, total
+
+    def _go_on(self, model: Path, orders: Sequence[Order]) -> None:
+        """Wait for the makings of a load beside it, so that they have a waiter until they are done."""
+        if model not in self._loads:
+            self._loads[model] = asyncio.create_task(self._wait_for(orders), name=f"translating {model.name}")
+            self._loads[model].add_done_callback(lambda _: self._loads.pop(model))
+
+    async def _wait_for(self, orders: Sequence[Order]) -> None:
+        try:
+            async with aclosing(self.make(orders)) as steps:
+                async for _ in steps:
+                    pass
+        except (CorralError, OSError) as error:  # the load, if there still is one, gets it too
+            _LOG.info("%s was not translated: %s", orders[0].source.name, error)
 
     def _look(self, spec: RunnerSpec) -> tuple[list[Order], dict[_Key, Path]]:
         orders = self.orders_of(spec)

@@ -121,6 +121,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             await asyncio.wait({idle_work})
             await deps.scheduler.close()
             await deps.registry.close()
+            await deps.files.close()
     finally:
         listener.close()
         await run_blocking(launcher.close)
@@ -165,9 +166,10 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
         stopping.set()
 
     async def end_transfers() -> None:
-        """A transfer is resumable and may take hours: it does not hold up the end."""
+        """A transfer is resumable and may take hours, a translation is made anew: they do not hold up the end."""
         await stopping.wait()
         await deps.registry.close()
+        await deps.files.close()
 
     async def end_answers() -> None:
         """What has not ended by then ends with an error that the client can read, not with a closed connection."""

@@ -98,21 +98,43 @@ async def test_all_who_load_at_once_share_one_making(
     assert len({each.spec.model_path for each in opened}) == 1
 
 
-async def test_who_leaves_does_not_stop_the_others_and_the_last_one_does(
+async def test_a_load_that_is_given_up_leaves_the_making_to_the_next_one(
     store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, files = Slow(store, monkeypatch), EngineFiles(store)
-    first, second = (asyncio.create_task(files.open(spec, ignore)) for _ in range(2))
+    impatient = asyncio.create_task(files.open(spec, ignore))
     await asyncio.to_thread(slow.begun.wait, 10)
-    first.cancel()
-    await asyncio.wait({first})
-    assert not second.done()
-    second.cancel()
-    await asyncio.wait({second}, timeout=10)
-    assert second.cancelled()
-    assert list(store.derived.files()) == []
+    impatient.cancel()
+    await asyncio.wait({impatient})
+    assert impatient.cancelled()
+    again = asyncio.create_task(files.open(spec, ignore))
     slow.go.set()
-    assert (await files.open(spec, ignore)).spec.model_path.exists()
+    assert (await again).spec.model_path.exists()
+    assert len(slow.orders) == 2  # text and projector, once each
+
+
+async def test_closing_ends_what_a_load_that_was_given_up_has_left(
+    store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, files = Slow(store, monkeypatch), EngineFiles(store)
+    load = asyncio.create_task(files.open(spec, ignore))
+    await asyncio.to_thread(slow.begun.wait, 10)
+    load.cancel()
+    await asyncio.wait({load})
+    await files.close()
+    assert list(store.derived.files()) == []
+
+
+async def test_a_transfer_that_is_closed_does_not_stop_a_load(
+    store: ModelStore, spec: RunnerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, files = Slow(store, monkeypatch), EngineFiles(store)
+    load = asyncio.create_task(files.open(spec, ignore))
+    async with aclosing(files.make(files.orders_of(spec))) as steps:
+        await anext(steps)
+        await asyncio.to_thread(slow.begun.wait, 10)
+    slow.go.set()
+    assert (await load).spec.model_path.exists()
 
 
 async def test_closing_a_transfers_progress_ends_the_making(
