@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test e2e peers soak bench clean
+.PHONY: setup check format test fuzz e2e peers soak bench clean
 
 setup:
 	@scripts/setup dev
@@ -18,7 +18,11 @@ format: setup
 
 test: setup
 	@scripts/system-packages docker-registry
-	$(PY) -m pytest -m "not peers and not soak and not bench"
+	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz"
+
+# Searches for broken promises, minutes long; under a limit of memory, since what they try may take all of it.
+fuzz: setup
+	ulimit -v 12000000 2>/dev/null; $(PY) -m pytest -m fuzz --timeout 1800
 
 e2e: setup
 	@scripts/system-packages docker-registry nodejs npm
