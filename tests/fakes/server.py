@@ -16,6 +16,7 @@ from tests.fakes.ggufs import make_gguf
 from tests.fakes.runner import FakeEngine, FakeLauncher
 from tests.fakes.stores import add_model
 
+from corral.aio import run_blocking
 from corral.config import Address, Settings
 from corral.server.app import create_app
 from corral.server.deps import Deps
@@ -112,4 +113,5 @@ async def running_server(
         await deps.scheduler.close()
         await deps.registry.close()
         await deps.files.close()
+        await run_blocking(deps.inference.close)
         listener.close()

@@ -1,11 +1,10 @@
 """Turns what the answer must match into fields of the engine's requests. `inference/` calls it, whatever the way.
 
 One pass, also for thinking models: the thinking is part of the grammar, and a thinking budget is a bound inside it.
-Everything is checked first (checks.py), because the engine answers a grammar that llguidance refuses without any
-constraint.
+What comes here was checked (checks.py); the whole of a grammar still is to be, by who sends it.
 
 /completion          engine_fields: format, tools, thinking and its budget
-/v1/chat/completions chat_fields: format and budget, in the engine's own words
+/v1/chat/completions chat_fields: format and budget, where nothing else is in the answer
 """
 
 from __future__ import annotations
@@ -16,14 +15,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corral.constraint.arguments import ArgumentGrammar
-from corral.constraint.checks import MAX_GRAMMAR_BYTES, check_constraint
+from corral.constraint.compiling import ANY_OBJECT
+from corral.constraint.engineschema import engine_schema
 from corral.constraint.gbnf import gbnf_after_thinking, gbnf_behind, gbnf_choice
-from corral.constraint.lark import Lark, regex_between_slashes
-from corral.constraint.schema import SchemaCheck
+from corral.constraint.lark import Lark
+from corral.constraint.meeting import CannotHold
+from corral.constraint.schema import Schema
 from corral.core import Constraint, Notice, Tool, ToolChoice
 from corral.errors import InvalidRequest
 from corral.prompt.toolformat import ToolFormat
 
+_MAX_GRAMMAR_BYTES = 2 << 20
 MAX_CALLS = 16  # in one answer: a small model that repeats itself would call for ever
 
 
@@ -43,11 +45,12 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ToolGrammar:
-    """The calls a reply may make, and how the model writes them."""
+    """The calls a reply may make, and how the model writes them. schemas: of their arguments, by the tools' names."""
 
     tools: tuple[Tool, ...]
     choice: ToolChoice
     format: ToolFormat
+    schemas: Mapping[str, Schema] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,55 +86,52 @@ def engine_fields(
     opening: str = "",
     llguidance: bool = True,
 ) -> EngineFields:
-    """Fields for /completion; raises InvalidRequest.
+    """Fields for /completion; raises InvalidRequest. `constraint`: as checks.check_constraint returns it.
 
     `specials`: tags that are control tokens of the model, by text, with their ids (see `special_token`).
     `ends`: tokens that end the model's turn. `opening`: what the model writes before text, behind its thinking.
     `llguidance`: whether the engine was built with it; without it, only what GBNF and json_schema can say is enforced.
     """
-    notices: tuple[Notice, ...] = ()
-    if constraint is not None:
-        constraint, notices = check_constraint(constraint)
     if tools is not None and not _binds(tools):
         tools = None
     if constraint is None and tools is None:
         return _budget_only(thinking, Lark(specials or {}, ends))
     if constraint is not None and constraint.kind == "grammar":
-        return _user_grammar(constraint.value, thinking, notices, opening)
+        return _user_grammar(constraint.value, thinking, (), opening)
     if not llguidance:
-        return _without_llguidance(constraint, thinking, tools, notices)
+        return _without_llguidance(constraint, thinking, tools)
     lark = Lark(specials or {}, ends)
-    answer, more = _answer(lark, constraint, tools, opening)
+    answer, notices = _answer(lark, constraint, tools, opening)
     text = lark.text(_with_thinking(lark, thinking, answer))
-    if len(text) > 2 * MAX_GRAMMAR_BYTES:
+    if len(text) > _MAX_GRAMMAR_BYTES:
         raise InvalidRequest("the tools' schemas and the format make too large a grammar", field="tools")
-    budget = _budget_fields(thinking) if thinking is not None and thinking.budget is not None else {}
-    if thinking is not None and thinking.budget is not None and thinking.inside:
-        more = (*more, _unbounded(thinking.budget))
-    return EngineFields({"grammar": text, **budget}, (*notices, *more))
+    if thinking is None or thinking.budget is None:
+        return EngineFields({"grammar": text}, notices)
+    if thinking.inside:
+        notices = (*notices, _unbounded(thinking.budget))
+    return EngineFields({"grammar": text, **_budget_fields(thinking)}, notices)
 
 
 def chat_fields(
-    constraint: Constraint | None = None, *, budget: int | None = None, plain: bool = False, ends: Sequence[int] = ()
+    constraint: Constraint | None = None,
+    *,
+    budget: int | None = None,
+    ends: Sequence[int] = (),
+    llguidance: bool = True,
 ) -> EngineFields:
     """Fields for /v1/chat/completions, where the engine itself knows the model's thinking tags.
 
-    `plain`: neither thinking nor tools, so that the grammar can be ours. The engine puts a client's own grammar before
-    the thinking and refuses it beside tools: `grammar`, `regex` and `choice` belong on /completion then.
+    For an engine with llguidance the grammar is ours, which stands for the whole answer: with thinking or tools the
+    constraint belongs on /completion.
     """
     body: dict[str, Any] = {} if budget is None else {"thinking_budget_tokens": budget}
     if constraint is None:
         return EngineFields(body)
-    if plain or constraint.kind not in ("json", "schema"):
-        fields = engine_fields(constraint, ends=ends)
-        return EngineFields(body | fields.body, fields.notices)
-    constraint, notices = check_constraint(constraint)
-    if constraint.kind == "json":
-        body["response_format"] = {"type": "json_object"}
-    else:
-        schema = {} if constraint.value is True else constraint.value
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": schema}}
-    return EngineFields(body, notices)
+    if not llguidance and constraint.kind == "schema":
+        form = {"name": "schema", "schema": _engine_schema(constraint.value)}
+        return EngineFields({**body, "response_format": {"type": "json_schema", "json_schema": form}})
+    fields = engine_fields(constraint, ends=ends, llguidance=llguidance)
+    return EngineFields(body | fields.body, fields.notices)
 
 
 def special_token(with_specials: Sequence[int], without_specials: Sequence[int]) -> int | None:
@@ -158,19 +158,15 @@ def _answer(
         return text, ()
     forced = tools.choice.mode in ("required", "named")
     calls, notices = _calls(lark, tools, anywhere=not forced and not text)
-    if forced:
-        return calls, notices
-    return lark.rule(f"{calls} | {text or lark.free_text()}"), notices
+    return calls if forced else lark.rule(f"{calls} | {text or lark.free_text()}"), notices
 
 
 def _constrained(lark: Lark, constraint: Constraint) -> str:
     match constraint.kind:
-        case "json":
-            return lark.json({"type": "object"})
         case "schema":
             return lark.json(constraint.value)
         case "regex":
-            return lark.rule(regex_between_slashes(constraint.value), terminal=True)
+            return lark.regex(constraint.value)
         case _:
             return lark.rule(" | ".join(lark.literal(choice) for choice in constraint.value))
 
@@ -185,7 +181,7 @@ def _calls(lark: Lark, tools: ToolGrammar, *, anywhere: bool) -> tuple[str, tupl
     notices: list[Notice] = []
     arms = []
     for tool in chosen:
-        name, arguments = _named_arguments(lark, tool, tools.format, notices)
+        name, arguments = _named_arguments(lark, tool, tools, notices)
         arms.append(lark.literal(name + tools.format.middle) + " " + arguments)
     call = lark.rule(" | ".join(arms))
     start, end = lark.literal(tools.format.start), lark.literal(tools.format.end)
@@ -196,46 +192,35 @@ def _calls(lark: Lark, tools: ToolGrammar, *, anywhere: bool) -> tuple[str, tupl
     return lark.rule(f"{start} {call}{more} {end}"), tuple(notices)
 
 
-def _named_arguments(lark: Lark, tool: Tool, form: ToolFormat, notices: list[Notice]) -> tuple[str, str]:
+def _named_arguments(lark: Lark, tool: Tool, tools: ToolGrammar, notices: list[Notice]) -> tuple[str, str]:
     """A tool's name as calls spell it, and a rule for its arguments; free ones are told."""
+    form, schema = tools.format, tools.schemas.get(tool.name, ANY_OBJECT)
     if not form.arguments_end:
-        return json.dumps(tool.name)[1:-1], lark.json(_arguments_schema(tool, notices))
-    return tool.name, _written_arguments(lark, tool, form, notices) or lark.across(form.arguments_end)
+        return json.dumps(tool.name)[1:-1], lark.json(schema)
+    return tool.name, _written_arguments(lark, tool, form, schema, notices) or lark.across(form.arguments_end)
 
 
-def _written_arguments(lark: Lark, tool: Tool, form: ToolFormat, notices: list[Notice]) -> str:
+def _written_arguments(lark: Lark, tool: Tool, form: ToolFormat, schema: Schema, notices: list[Notice]) -> str:
     """A rule for arguments that are not one JSON object; "" (with a Notice) where they cannot be held to a schema."""
-    told = len(notices)
-    schema = _arguments_schema(tool, notices)
-    if form.arguments is None or "properties" not in schema:
-        why = "since this model does not write JSON" if form.arguments is None else "which names none"
-        if len(notices) == told:
-            text = f'tool "{tool.name}": its arguments are not held to their schema, {why}'
-            notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
+
+    def tell(why: str) -> None:
+        notices.append(Notice("tool_schema_not_enforced", f'tool "{tool.name}": {why}', {"tool": tool.name}))
+
+    if form.arguments is None:
+        tell("its arguments are not held to their schema, since this model does not write JSON")
         return ""
     grammar = ArgumentGrammar(lark, form.arguments, schema)
+    if not grammar.names_any:
+        tell("its arguments are not held to their schema, which names none")
+        return ""
     try:
         rule = grammar.rule(tool.name)
     except InvalidRequest as error:
-        notices.append(Notice("tool_schema_not_enforced", f'tool "{tool.name}": {error}', {"tool": tool.name}))
+        tell(str(error))
         return ""
     if grammar.loosened:
-        names = ", ".join(grammar.loosened)
-        text = f'tool "{tool.name}": these are any text here, whatever their schema says: {names}'
-        notices.append(Notice("tool_schema_not_enforced", text, {"tool": tool.name}))
+        tell(f"these are any text here, whatever their schema says: {', '.join(grammar.loosened)}")
     return rule
-
-
-def _arguments_schema(tool: Tool, notices: list[Notice]) -> Any:
-    """The tool's parameters, or any object (with a Notice) where their schema cannot be compiled."""
-    check = SchemaCheck(f'tool "{tool.name}"')
-    try:
-        schema = check.clean(tool.parameters)
-    except InvalidRequest as error:
-        notices.append(Notice("tool_schema_not_enforced", str(error), {"tool": tool.name}))
-        return {"type": "object"}
-    notices.extend(check.notices)
-    return {"type": "object", "additionalProperties": False, **schema} if schema is not True else {"type": "object"}
 
 
 def _with_thinking(lark: Lark, thinking: Thinking | None, answer: str) -> str:
@@ -294,11 +279,12 @@ def _user_grammar(
 
 
 def _without_llguidance(
-    constraint: Constraint | None, thinking: Thinking | None, tools: ToolGrammar | None, notices: tuple[Notice, ...]
+    constraint: Constraint | None, thinking: Thinking | None, tools: ToolGrammar | None
 ) -> EngineFields:
     """For an engine built without llguidance: its own JSON grammars, no bound calls."""
+    notices: tuple[Notice, ...] = ()
     if tools is not None:
-        notices = (*notices, Notice("tool_grammar_unavailable", "this engine cannot hold tool calls to their schemas"))
+        notices = (Notice("tool_grammar_unavailable", "this engine cannot hold tool calls to their schemas"),)
     if constraint is None:
         return EngineFields({}, notices)
     if constraint.kind == "regex":
@@ -306,13 +292,19 @@ def _without_llguidance(
     if constraint.kind == "choice":
         inner = _user_grammar(gbnf_choice(constraint.value), thinking, notices)
         return EngineFields(inner.body, inner.notices)
-    schema = {"type": "object"} if constraint.kind == "json" or constraint.value is True else constraint.value
-    body: dict[str, Any] = {"json_schema": schema}
+    body: dict[str, Any] = {"json_schema": _engine_schema(constraint.value)}
     if thinking is not None:
         # A lazy grammar sets in behind the closing tag; pattern triggers are type 2, group 1 is the grammar's start.
         trigger = {"type": 2, "value": _closing_pattern(thinking.close_tag)}
         body |= {"grammar_lazy": True, "grammar_triggers": [trigger]}
     return EngineFields(body, notices)
+
+
+def _engine_schema(schema: Schema) -> dict[str, Any]:
+    try:
+        return engine_schema(schema)
+    except CannotHold as error:
+        raise InvalidRequest(f"invalid format: {error} (at {error.place or '#'})", field="format") from error
 
 
 def _closing_pattern(close_tag: str) -> str:

@@ -9,11 +9,6 @@ _GBNF = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*|[A-Za-z0-9_-
 _GBNF_BLANKS = "[ \\t\\n]{0,4}"
 
 
-def gbnf_defines_root(text: str) -> bool:
-    """Whether a GBNF text has a rule named root."""
-    return re.search(r"(?m)^\s*root\s*::=", text) is not None
-
-
 def gbnf_choice(choices: Sequence[str]) -> str:
     """GBNF for one of several texts."""
     return "root ::= " + " | ".join(_gbnf_string(choice) for choice in choices)

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from corral.constraint.jsonrules import JsonRules
+from corral.constraint.schema import Schema
+from corral.constraint.shapes import String
+
+_FIRST_LINE = 3  # of the rules in the text
 _REGEX_SIGNS = re.compile(r"([\\.+*?()|\[\]{}^$#&\-~/])")  # not < and >: escaped they are word boundaries in Rust
-# Fixed separators: with free whitespace small models write blank lines for ever (seen with SmolLM2).
-_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
 
 
 @dataclass(slots=True)
@@ -25,15 +27,19 @@ class Lark:
     one than the model's, so they are written into the grammar.
     """
 
-    specials: Mapping[str, int]
+    specials: Mapping[str, int] = field(default_factory=dict)
     ends: Sequence[int] = ()
     rules: list[str] = field(default_factory=list)
+    _places: dict[str, str] = field(default_factory=dict)  # rule → the place in its schema, where that is known
+    _leaves: dict[str, String] = field(default_factory=dict)  # rule → the string of a schema that it is
     _made: int = 0
 
-    def rule(self, body: str, *, attributes: str = "", terminal: bool = False) -> str:
+    def rule(self, body: str, *, attributes: str = "", terminal: bool = False, place: str = "") -> str:
         """Adds a rule and returns its name; terminals are upper-case."""
         name = self.name(terminal=terminal)
         self.rules.append(f"{name}{attributes}: {body}")
+        if place:
+            self._places[name] = place
         return name
 
     def name(self, *, terminal: bool = False) -> str:
@@ -52,11 +58,28 @@ class Lark:
             for part in self._parts(text)
         )
 
-    def json(self, schema: Any) -> str:
-        """A rule for JSON of a schema that schema.py has cleaned."""
-        if schema is True:
-            schema = {}
-        return self.rule("%json " + json.dumps({"x-guidance": _JSON_STYLE, **schema}))
+    def regex(self, patterns: Sequence[str]) -> str:
+        """A terminal for text that all the patterns match (patterns.whole_patterns)."""
+        return self.rule(" & ".join(f"/{pattern}/" for pattern in patterns), terminal=True)
+
+    def json(self, schema: Schema) -> str:
+        """An expression for JSON of a finished schema; raises CannotHold when nothing satisfies it."""
+        rules = JsonRules(self, schema.definitions)
+        made = rules.value(schema.root)
+        self._leaves |= rules.leaves
+        return made
+
+    def place_at(self, line: int) -> str:
+        """The place in the schema that a line of the text was made for; "" when that is not known."""
+        return self._places.get(self._rule_at(line), "")
+
+    def leaf_at(self, line: int) -> String | None:
+        """The string of a schema that a line of the text is, if it is one."""
+        return self._leaves.get(self._rule_at(line))
+
+    def _rule_at(self, line: int) -> str:
+        at = line - _FIRST_LINE
+        return re.split(r"[\[:]", self.rules[at], maxsplit=1)[0] if 0 <= at < len(self.rules) else ""
 
     def free_text(self) -> str:
         """Any text; no control tokens."""
@@ -110,9 +133,3 @@ class Lark:
 def escape_regex(text: str) -> str:
     """Text as a regular expression between slashes."""
     return _REGEX_SIGNS.sub(r"\\\1", text).replace("\n", "\\n").replace("\r", "\\r")
-
-
-def regex_between_slashes(pattern: str) -> str:
-    """A regular expression as a lark terminal."""
-    escaped = re.sub(r"\\.|/", lambda m: m.group() if len(m.group()) == 2 else "\\/", pattern, flags=re.DOTALL)
-    return "/" + escaped.replace("\n", "\\n") + "/"

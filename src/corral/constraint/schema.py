@@ -1,62 +1,93 @@
-"""Checks JSON schemas and regular expressions before the engine compiles them. `checks.py` and `fields.py` call it.
+"""Reads JSON schemas into shapes, and says what of them cannot be held. `checks.py` calls it.
 
-The engine answers a schema that it cannot compile with an unconstrained run and a line in its log, so whatever it
-would refuse must be refused here. What it knows: llguidance's JSON schema subset, tried keyword by keyword.
+A format's schema is read strictly: what is wrong, or cannot be held, is an InvalidRequest that names keyword and place.
+A tool's is read leniently: the keyword is left out and noted, the rest holds.
+
+held             type enum const properties required additionalProperties patternProperties minProperties maxProperties
+                 items prefixItems additionalItems minItems maxItems pattern format minLength maxLength minimum maximum
+                 exclusiveMinimum exclusiveMaximum multipleOf anyOf allOf $ref; propertyNames by pattern or names
+said to be loose uniqueItems; oneOf where its arms overlap; other propertyNames, unevaluatedItems
+refused          not if then else contains minContains maxContains dependentRequired dependentSchemas dependencies
+                 $dynamicRef $recursiveRef
+without a word   annotations, unknown keywords, formats that are none of strings' (formats.py)
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Context, Decimal, localcontext
+from typing import Any
 
+from corral.constraint.formats import format_pattern
+from corral.constraint.keywords import Keywords, decimal_of, pointer
+from corral.constraint.meeting import CannotHold, Meetings, possible_array, possible_number, possible_string
+from corral.constraint.numbers import out_of_reach
+from corral.constraint.objects import ObjectReader
+from corral.constraint.patterns import PatternError, search_patterns
+from corral.constraint.references import References
+from corral.constraint.shapes import (
+    ANYTHING,
+    TYPES,
+    Anything,
+    Array,
+    Boolean,
+    Bound,
+    Never,
+    Null,
+    Number,
+    Object,
+    Ref,
+    Shape,
+    String,
+    either,
+)
 from corral.core import Notice
-from corral.errors import InvalidRequest
 from corral.gojson import encode
 
 MAX_SCHEMA_BYTES = 256 * 1024
 MAX_NODES = 5000  # subschemas: some ten times the largest published tool set
 MAX_DEPTH = 48
-MAX_REPEAT = 20_000  # lengths and counts; each costs the engine states
-MAX_PATTERN = 4096  # characters
-_TYPES = frozenset(("string", "number", "integer", "boolean", "array", "object", "null"))
-_FORMATS = frozenset(
-    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri", "unknown")
-)
-_REFUSED = frozenset(
+_PRECISION = 1000  # of the arithmetic: more digits than a number may have
+REFUSED = frozenset(
     ("not", "if", "then", "else", "contains", "minContains", "maxContains", "dependentRequired", "dependentSchemas")
 ) | {"dependencies", "$dynamicRef", "$recursiveRef"}
-# Generators write these by themselves, and without them the answer is still of the right shape: said, not refused.
-_LOOSENED = frozenset(("uniqueItems", "propertyNames", "unevaluatedProperties", "unevaluatedItems"))
-_MAPS = ("properties", "patternProperties", "$defs", "definitions")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLES = ("items", "additionalProperties", "additionalItems")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_PAIRS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"))
-_FOREIGN = re.compile(r"\\[pP](?:\{[^{}]*\}|[A-Za-z])|\\[xu]\{[0-9a-fA-F]+\}|\[:\^?[a-z]+:\]")
-_UNSUPPORTED = re.compile(r"\(\?(?:[=!>(#]|<[=!])|\\[1-9bBAzZGkK]|\(\?P=")
+_EVERY_TYPE = ("null", "boolean", "number", "string", "array", "object")
+_STRING_WORDS = ("minLength", "maxLength", "pattern", "format")
+_NUMBER_WORDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_ARRAY_WORDS = ("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "unevaluatedItems")
+_OBJECT_WORDS = (
+    *("properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties"),
+    *("propertyNames", "unevaluatedProperties"),
+)
+_WORDS_OF: Mapping[str, tuple[str, ...]] = {
+    "number": _NUMBER_WORDS,
+    "string": _STRING_WORDS,
+    "array": _ARRAY_WORDS,
+    "object": _OBJECT_WORDS,
+}
+_ALL_WORDS = frozenset(word for words in _WORDS_OF.values() for word in words)
+_IN_PLACE = ("const", "enum", "allOf", "anyOf", "oneOf", "$ref")
+# as hand-written tools name types
+_OTHER_NAMES = {"int": "integer", "float": "number", "double": "number", "str": "string", "text": "string"} | {
+    "bool": "boolean",
+    "dict": "object",
+    "list": "array",
+    "none": "null",
+}
 
 
-class SchemaCheck:
-    """One walk over one schema: refuses what cannot be enforced, collects what is only loosened."""
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema that was read: its shape, the definitions that it refers to, and what is not held.
 
-    def __init__(self, field: str) -> None:
-        self._field = field
-        self._nodes = 0
-        self._root: Any = None
-        self.loosened: dict[str, list[str]] = {}  # keyword → places
+    loosened: keywords with the places where they are not held.
+    """
 
-    def clean(self, schema: Any) -> Any:
-        """A copy that the engine compiles; raises InvalidRequest naming keyword and place."""
-        if not isinstance(schema, dict | bool):
-            self._fail("the schema must be an object", "#")
-        if schema is False:
-            self._fail("a schema that is false matches nothing", "#")
-        if len(encode(schema)) > MAX_SCHEMA_BYTES:
-            self._fail(f"the schema is larger than {MAX_SCHEMA_BYTES} bytes", "#")
-        self._root = schema
-        return self._node(schema, "#", 0)
+    root: Shape
+    definitions: Mapping[str, Shape] = field(default_factory=dict)
+    loosened: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -67,110 +98,307 @@ class SchemaCheck:
         text = f"the answer is not held to these parts of the schema: {words}"
         return (Notice("schema_not_enforced", text, {"keywords": self.loosened}),)
 
-    def _fail(self, why: str, place: str) -> NoReturn:
-        raise InvalidRequest(f"invalid {self._field}: {why} (at {place})", field=self._field)
 
-    def _node(self, schema: Any, place: str, depth: int) -> Any:
+def read_schema(schema: Any, field: str, *, lenient: bool = False) -> Schema:
+    """The schema's shape; raises InvalidRequest. A schema that says nothing means an object."""
+    with localcontext(Context(prec=_PRECISION)):
+        return _SchemaReader(field, schema, lenient=lenient).read()
+
+
+class _SchemaReader:
+    """One walk over one schema."""
+
+    def __init__(self, field: str, schema: Any, *, lenient: bool) -> None:
+        self._words = Keywords(field, lenient=lenient)
+        self._schema = schema
+        self._references = References(schema)
+        self._definitions: dict[str, Shape] = {}
+        self._to_make: dict[str, Callable[[], Shape]] = {}
+        self._making: set[str] = set()
+        self._meetings = Meetings(self._expand, self._define)
+        self._objects = ObjectReader(self._words, self._meetings, self._value)
+        self._one_ofs: list[tuple[list[Shape], list[Shape], str]] = []  # arms; what they are for a validator; place
+        self._nodes = 0
+        self._depth = 0
+
+    def read(self) -> Schema:
+        schema = self._schema
+        if not isinstance(schema, dict | bool):
+            self._words.fail("the schema must be an object", "#")
+        if schema is False:
+            self._words.fail("a schema that is false matches nothing", "#")
+        if len(encode(schema)) > MAX_SCHEMA_BYTES:
+            self._words.fail(f"the schema is larger than {MAX_SCHEMA_BYTES} bytes", "#")
+        root = self._value(schema, "#")
+        while self._to_make:
+            self._expand(next(iter(self._to_make)))
+        for arms, others, place in self._one_ofs:
+            if not self._meetings.disjoint(arms, others):
+                self._words.loosen("oneOf", place)
+        root = Object() if isinstance(root, Anything) else root
+        return Schema(root, self._definitions, self._words.loosened)
+
+    # ---- definitions
+
+    def _define(self, name: str, make: Callable[[], Shape]) -> None:
+        if name not in self._definitions and name not in self._making:
+            self._to_make.setdefault(name, make)
+
+    def _expand(self, name: str) -> Shape:
+        """What a definition allows; raises CannotHold when it is being made, which is when it refers to itself."""
+        if name in self._definitions:
+            return self._definitions[name]
+        make = self._to_make.pop(name, None)
+        if make is None:
+            raise CannotHold("a definition that is combined with itself")
+        self._making.add(name)
+        try:
+            made = make()
+        finally:
+            self._making.discard(name)
+        self._definitions[name] = made
+        return made
+
+    def _reference(self, node: Mapping[str, Any], place: str) -> Shape:
+        found = self._references.resolve(node["$ref"])
+        if isinstance(found, str):
+            self._words.bad("$ref", place, found)
+            return ANYTHING
+        target, at = found
+        self._define(at, lambda: self._value(target, at))
+        return Ref(at)
+
+    # ---- nodes
+
+    def _value(self, schema: Any, place: str) -> Shape:
+        """The shape of a schema for a value. One that names no type, but has keywords of some, is of these."""
+        return self._node(schema, place, _EVERY_TYPE if _names_types(schema) else _implied_types(schema))
+
+    def _node(self, schema: Any, place: str, types: Sequence[str] = _EVERY_TYPE) -> Shape:
+        """The shape of a schema; types: what it is about when it does not say."""
         if isinstance(schema, bool):
-            return schema
+            return ANYTHING if schema else Never("nothing is allowed there", place)
         if not isinstance(schema, dict):
-            self._fail("a schema must be an object or a boolean", place)
+            if not self._words.lenient:
+                self._words.fail("a schema must be an object or a boolean", place)
+            self._words.loosen("schema", place)
+            return ANYTHING
+        with self._counted(place):
+            for key in schema:
+                if key in REFUSED:
+                    self._words.bad(key, place, f'"{key}" is not supported')
+            shape = self._typed(schema, place, types)
+            for key in _IN_PLACE:
+                if key in schema and (schema[key] is not None or key == "const"):
+                    shape = self._joined(shape, key, schema, place)
+            return shape
+
+    @contextmanager
+    def _counted(self, place: str) -> Iterator[None]:
         self._nodes += 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
-            self._fail(f"the schema has more than {MAX_NODES} parts or {MAX_DEPTH} levels", place)
-        self._values(schema, place)
-        kept: dict[str, Any] = {}
-        for key, value in schema.items():
-            if key in _REFUSED:
-                self._fail(f'"{key}" is not supported', place)
-            if self._is_loose(key, value):
-                if value is not False or key.startswith("unevaluated"):
-                    self.loosened.setdefault(key, []).append(place)
-                continue
-            kept[key] = self._child(key, value, f"{place}/{key}", depth + 1)
-        return kept
+        self._depth += 1
+        try:
+            if self._nodes > MAX_NODES or self._depth > MAX_DEPTH:
+                self._words.fail(f"the schema has more than {MAX_NODES} parts or {MAX_DEPTH} levels", place)
+            yield
+        finally:
+            self._depth -= 1
 
-    def _is_loose(self, key: str, value: Any) -> bool:
-        return key in _LOOSENED or (key == "format" and not (isinstance(value, str) and value in _FORMATS))
+    def _joined(self, shape: Shape, key: str, node: Mapping[str, Any], place: str) -> Shape:
+        """The shape and what a keyword like anyOf or enum adds to it."""
+        at = pointer(place, key)
+        try:
+            if key == "allOf":
+                for index, member in enumerate(self._words.list(node, key, place)):
+                    shape = self._meetings.meet(shape, self._node(member, pointer(at, index)), at)
+                return shape
+            return self._meetings.meet(shape, self._alternatives(key, node, place), at)
+        except CannotHold as error:
+            self._words.bad(key, place, f'"{key}": {error}')
+            return shape
 
-    def _child(self, key: str, value: Any, place: str, depth: int) -> Any:
-        if key in _MAPS:
-            if not isinstance(value, dict):
-                self._fail(f'"{key}" must be an object', place)
-            return {name: self._node(child, f"{place}/{name}", depth) for name, child in value.items()}
-        if key in _LISTS or (key == "items" and isinstance(value, list)):
-            if not isinstance(value, list) or not value:
-                self._fail(f'"{key}" must be a list that is not empty', place)
-            return [self._node(child, f"{place}/{i}", depth) for i, child in enumerate(value)]
-        if key in _SINGLES:
-            return self._node(value, place, depth)
-        return value
+    def _alternatives(self, key: str, node: Mapping[str, Any], place: str) -> Shape:
+        if key == "$ref":
+            return self._reference(node, place)
+        at = pointer(place, key)
+        if key == "const":
+            return self._constant(node["const"], at)
+        values = self._words.list(node, key, place)
+        if not values:
+            return ANYTHING
+        if key == "enum":
+            return _grouped([self._constant(value, pointer(at, index)) for index, value in enumerate(values)])
+        arms = [self._value(arm, pointer(at, index)) for index, arm in enumerate(values)]
+        if key == "oneOf":
+            others = [self._node(arm, pointer(at, index)) for index, arm in enumerate(values)]
+            self._one_ofs.append((arms, others, place))
+        return either(arms)
 
-    def _values(self, schema: Mapping[str, Any], place: str) -> None:
-        """The keywords whose value is not a schema."""
-        types = schema.get("type", [])
-        for name in types if isinstance(types, list) else [types]:
-            if not isinstance(name, str) or name not in _TYPES:
-                self._fail(f'"type" must be one of {", ".join(sorted(_TYPES))}', place)
-        required = schema.get("required", [])
-        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-            self._fail('"required" must be a list of names', place)
-        if "enum" in schema and not (isinstance(schema["enum"], list) and schema["enum"]):
-            self._fail('"enum" must be a list that is not empty', place)
-        if "$ref" in schema:
-            self._reference(schema["$ref"], place)
-        for pattern in (schema.get("pattern"), *_names(schema.get("patternProperties"))):
-            if pattern is not None:
-                check_pattern(pattern, f'{self._field}: "pattern" at {place}', self._field)
-        self._bounds(schema, place)
+    def _constant(self, value: Any, place: str) -> Shape:
+        match value:
+            case None:
+                return Null()
+            case bool():
+                return Boolean((value,))
+            case str():
+                return String(values=(value,), place=place)
+            case list():
+                items = tuple(self._constant(item, pointer(place, at)) for at, item in enumerate(value))
+                return possible_array(Array(items, ANYTHING, len(items), len(items), place))
+            case dict():
+                items_by_name = {name: self._constant(item, pointer(place, name)) for name, item in value.items()}
+                nothing = Never("nothing else is allowed", place)
+                return Object(items_by_name, tuple(items_by_name), additional=nothing, place=place)
+        number = decimal_of(value)
+        if number is None:
+            raise CannotHold("a value that is no JSON")
+        return Number(values=(number,), place=place)
 
-    def _bounds(self, schema: Mapping[str, Any], place: str) -> None:
-        for key in _COUNTS:
-            value = schema.get(key, 0)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_REPEAT:
-                self._fail(f'"{key}" must be a whole number from 0 to {MAX_REPEAT}', place)
-        for key in _NUMBERS:
-            value = schema.get(key, 0)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                self._fail(f'"{key}" must be a number', place)
-        for low, high in (*_PAIRS, ("minimum", "maximum")):
-            if low in schema and high in schema and schema[low] > schema[high]:
-                self._fail(f'"{low}" is greater than "{high}"', place)
+    # ---- one type at a time
 
-    def _reference(self, reference: Any, place: str) -> None:
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            self._fail('"$ref" must point into the schema itself ("#/$defs/…")', place)
-        target = self._root
-        for part in reference.removeprefix("#").split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, dict) else None
-        if not isinstance(target, dict | bool):
-            self._fail(f'"$ref" {reference} does not exist', place)
+    def _typed(self, node: Mapping[str, Any], place: str, implied: Sequence[str]) -> Shape:
+        types = self._types(node, place)
+        if types is None and not any(node.get(word) is not None for word in _ALL_WORDS):
+            return ANYTHING
+        return either([self._of_type(name, node, place) for name in types or implied])
+
+    def _types(self, node: Mapping[str, Any], place: str) -> list[str] | None:
+        value = node.get("type")
+        if value is None:
+            return None
+        names = value if isinstance(value, list) else [value]
+        known = [self._type_name(name) for name in names]
+        if "any" in known and self._words.lenient:
+            return None
+        found = [name for name in known if name in TYPES]
+        if len(found) < len(names) or not found:
+            self._words.bad("type", place, f'"type" must be one of {", ".join(sorted(TYPES))}, not {value!r}')
+        return found or None
+
+    def _type_name(self, name: Any) -> str:
+        if not isinstance(name, str) or not self._words.lenient:
+            return name if isinstance(name, str) else ""
+        return _OTHER_NAMES.get(name.lower(), name.lower())
+
+    def _of_type(self, name: str, node: Mapping[str, Any], place: str) -> Shape:
+        match name:
+            case "null":
+                return Null()
+            case "boolean":
+                return Boolean()
+            case "string":
+                return self._string(node, place)
+            case "array":
+                return self._array(node, place)
+            case "object":
+                return self._objects.read(node, place)
+            case _:
+                return self._number(node, place, whole=name == "integer")
+
+    def _string(self, node: Mapping[str, Any], place: str) -> Shape:
+        low, high = self._words.count(node, "minLength", place), self._words.count(node, "maxLength", place)
+        patterns = self._patterns(node, place)
+        given = tuple((key, str(node[key])) for key in ("pattern", "format") if patterns and node.get(key) is not None)
+        shape = String(low or 0, high, patterns, given=given, place=place)
+        possible = possible_string(shape, place)
+        if isinstance(possible, Never) and self._words.lenient:
+            self._words.loosen("minLength", place)
+            return replace(shape, min_length=0)
+        return possible
+
+    def _patterns(self, node: Mapping[str, Any], place: str) -> tuple[str, ...]:
+        found: tuple[str, ...] = ()
+        pattern, form = node.get("pattern"), format_pattern(node.get("format"))
+        if pattern is not None:
+            try:
+                if not isinstance(pattern, str):
+                    raise PatternError("must be a regular expression")
+                found = search_patterns(pattern)
+            except PatternError as error:
+                self._words.bad("pattern", place, f'"pattern": {error}')
+        return found if form is None else (*found, form)
+
+    def _number(self, node: Mapping[str, Any], place: str, *, whole: bool) -> Shape:
+        low = self._bound(node, "minimum", "exclusiveMinimum", place)
+        high = self._bound(node, "maximum", "exclusiveMaximum", place)
+        multiple = self._words.number(node, "multipleOf", place)
+        if multiple is not None and multiple <= 0:
+            self._words.bad("multipleOf", place, '"multipleOf" must be greater than 0')
+            multiple = None
+        shape = Number(whole, low, high, multiple, place=place)
+        for key, without in (("minimum", replace(shape, low=None)), ("maximum", replace(shape, high=None))):
+            if (why := out_of_reach(shape)) and not out_of_reach(without):
+                self._words.bad(key, place, f'"{key}": {why}')
+                shape = without
+        possible = possible_number(shape, place)
+        if isinstance(possible, Never) and self._words.lenient:
+            self._words.loosen("minimum", place)
+            return replace(shape, low=None, high=None)
+        return possible
+
+    def _bound(self, node: Mapping[str, Any], key: str, exclusive_key: str, place: str) -> Bound | None:
+        exclusive = node.get(exclusive_key)
+        value = self._words.number(node, key, place)
+        if isinstance(exclusive, bool):  # draft 4
+            return None if value is None else Bound(value, exclusive)
+        beyond = self._words.number(node, exclusive_key, place)
+        if beyond is None or value is None:
+            given = beyond if value is None else value
+            return None if given is None else Bound(given, value is None)
+        is_beyond = beyond >= value if key == "minimum" else beyond <= value
+        return Bound(beyond, exclusive=True) if is_beyond else Bound(value)
+
+    def _array(self, node: Mapping[str, Any], place: str) -> Shape:
+        low, high = self._words.count(node, "minItems", place), self._words.count(node, "maxItems", place)
+        items, key = node.get("items"), "items"
+        first: list[Any] = []
+        if isinstance(items, list):
+            first, items, key = items, node.get("additionalItems"), "additionalItems"
+        elif node.get("prefixItems") is not None:
+            first = self._words.list(node, "prefixItems", place)
+        if node.get("uniqueItems"):
+            self._words.loosen("uniqueItems", place)
+        if node.get("unevaluatedItems") not in (None, True):
+            self._words.loosen("unevaluatedItems", place)
+        where = pointer(place, "items" if key == "additionalItems" else "prefixItems")
+        shape = Array(
+            tuple(self._value(item, pointer(where, index)) for index, item in enumerate(first)),
+            ANYTHING if items is None else self._value(items, pointer(place, key)),
+            low or 0,
+            high,
+            place,
+        )
+        possible = possible_array(shape)
+        if isinstance(possible, Never) and self._words.lenient:
+            self._words.loosen("minItems", place)
+            return possible_array(replace(shape, min_items=0))
+        return possible
 
 
-def _names(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, dict) else []
+def _names_types(schema: Any) -> bool:
+    """Whether a schema says which types it is about, itself or in its alternatives."""
+    if not isinstance(schema, dict):
+        return False
+    if any(schema.get(key) is not None for key in ("type", "enum", "$ref")) or "const" in schema:
+        return True
+    lists = [schema.get(key) for key in ("allOf", "anyOf", "oneOf")]
+    return any(_names_types(arm) for arms in lists if isinstance(arms, list) for arm in arms)
 
 
-def check_pattern(pattern: Any, what: str, field: str) -> str:
-    """The regular expression, if the engine's matcher takes it; raises InvalidRequest. `what` begins the message."""
+def _implied_types(schema: Any) -> Sequence[str]:
+    """The types whose keywords a schema has; every one when it has none of these."""
+    if not isinstance(schema, dict):
+        return _EVERY_TYPE
+    found = [name for name, words in _WORDS_OF.items() if any(schema.get(word) is not None for word in words)]
+    return found or _EVERY_TYPE
 
-    def fail(why: str) -> NoReturn:
-        raise InvalidRequest(f"invalid {what}: {why}", field=field)
 
-    if not isinstance(pattern, str) or not pattern:
-        fail("must be a regular expression")
-    if len(pattern) > MAX_PATTERN:
-        fail(f"longer than {MAX_PATTERN} characters")
-    plain = pattern.replace("\\\\", "")
-    found = _UNSUPPORTED.search(plain)
-    if found is not None:
-        fail(f"{found.group()} (look-around, back-references and boundaries) is not supported")
-    try:
-        # Python's grammar is close enough to catch what no engine takes; classes only Rust knows are put aside.
-        re.compile(_FOREIGN.sub("a", pattern).replace("(?<", "(?P<"))
-    except (re.error, RecursionError, OverflowError) as error:
-        fail(str(error))
-    if any(int(number) > MAX_REPEAT for number in re.findall(r"\{(\d+)", plain) + re.findall(r",(\d+)\}", plain)):
-        fail(f"repeats more than {MAX_REPEAT} times")
-    return pattern
+def _grouped(shapes: list[Shape]) -> Shape:
+    """Constants with all strings, and all numbers, in one."""
+    strings = [value for shape in shapes if isinstance(shape, String) for value in shape.values or ()]
+    numbers: list[Decimal] = [value for shape in shapes if isinstance(shape, Number) for value in shape.values or ()]
+    place = next((shape.place for shape in shapes if isinstance(shape, String | Number)), "#")
+    place = place.rpartition("/")[0]
+    arms: list[Shape] = [String(values=tuple(dict.fromkeys(strings)), place=place)] if strings else []
+    arms += [Number(values=tuple(dict.fromkeys(numbers)), place=place)] if numbers else []
+    return either([*arms, *(shape for shape in shapes if not isinstance(shape, String | Number))])

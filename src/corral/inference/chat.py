@@ -34,8 +34,6 @@ from corral.store.models import Model
 
 MAX_MESSAGES = 10_000  # of a request; what is longer takes tenths of a second to look at, and no window holds it
 
-_OWN_GRAMMARS = frozenset({"grammar", "regex", "choice"})  # the engine's chat endpoint puts these before the thinking
-
 
 async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
     """The events of an answer; see Inference.chat."""
@@ -52,7 +50,7 @@ async def count_tokens(shared: Shared, request: ChatRequest) -> int:
     """Prompt tokens of a chat request, tools, template and images included; nothing is generated."""
     prepared, request, _ = await _prepare(shared, request)
     async with leased(shared, prepared) as lease:
-        conversation = _converse(lease, prepared, request)
+        conversation = _converse(shared, lease, prepared, request)
         way = await run_computing(_way, conversation)
         tokens = await way.count(conversation.messages, exact=True)
     return tokens + IMAGE_TOKENS * sum(len(message.images) for message in conversation.messages)
@@ -70,7 +68,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         if not request.messages:
             yield Done("load", notices=tuple(notices))
             return
-        conversation = _converse(lease, prepared, request)
+        conversation = _converse(shared, lease, prepared, request)
         conversation.notices[:0] = [*notices, *lease.notices]
         way = await run_computing(_way, conversation)
         messages = await _fit(conversation, way)
@@ -109,20 +107,23 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     generic = bool(tools) and (request.generic_tools or (unable and shared.settings.generic_tools))
     if unable and not generic:
         require(model, Capability.TOOLS)
-    if request.parameters.constraint is not None:
-        check_constraint(request.parameters.constraint)
+    constraint = request.parameters.constraint
+    if constraint is not None:
+        constraint, loose = await check_constraint(shared.trial, constraint)
+        notices += loose
     if not request.parameters.render_only:
         check_media(model, [data for message in request.messages for data in message.images])
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
     messages = await prepare_message_images(request.messages)
-    parameters = replace(request.parameters, think=think)
+    parameters = replace(request.parameters, think=think, constraint=constraint)
     settled = replace(request, messages=messages, tools=tools, generic_tools=generic, parameters=parameters)
     return prepared, settled, [*prepared.notices, *way_notices(model), *notices]
 
 
-def _converse(lease: Lease, prepared: Prepared, request: ChatRequest) -> Conversation:
+def _converse(shared: Shared, lease: Lease, prepared: Prepared, request: ChatRequest) -> Conversation:
     return Conversation(
         lease=lease,
+        trial=shared.trial,
         prepared=prepared,
         messages=_history(prepared.model, request),
         tools=request.tools,
@@ -141,10 +142,14 @@ def _history(model: Model, request: ChatRequest) -> list[Message]:
 
 
 def _way(conversation: Conversation) -> Way:
-    """Templated by the engine, unless Corral renders, or something is asked for that only /completion can do."""
-    constraint = conversation.parameters.constraint
-    own_grammar = constraint is not None and constraint.kind in _OWN_GRAMMARS
-    by_hand = conversation.generic_tools or (own_grammar and thinks(conversation.think) and not conversation.tools)
+    """Templated by the engine, unless Corral renders, or something is asked for that only /completion can do.
+
+    There, a grammar of ours stands for the whole answer, thinking and calls of tools included. The engine's own chat
+    puts a client's grammar before the thinking, refuses it beside tools, and holds its own schemas less well.
+    """
+    more_than_text = thinks(conversation.think) or bool(conversation.tools)
+    constrained = conversation.parameters.constraint is not None and conversation.prepared.llguidance
+    by_hand = conversation.generic_tools or (constrained and more_than_text)
     rendered = is_rendered(conversation.model) or by_hand
     return RenderedChat(conversation) if rendered else TemplatedChat(conversation)
 

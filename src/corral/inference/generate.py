@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
-from corral.constraint.checks import check_constraint
+from corral.constraint.checks import check_constraint, check_whole
 from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
@@ -93,6 +93,12 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         return
     model = await find_model(shared, common, required=False)
     think, notices = _check(model, request)
+    constraint = parameters.constraint
+    if constraint is not None:
+        constraint, loose = await check_constraint(shared.trial, constraint)
+        notices += loose
+        parameters = replace(parameters, constraint=constraint)
+        request = replace(request, parameters=parameters)
     prepared = await prepare(shared, common, model, shift=parameters.shift)
     notices = [*prepared.notices, *way_notices(model), *notices]
     images = await prepare_images(request.images)
@@ -115,9 +121,8 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             notices=[*notices, *lease.notices],
             strict=common.strict or shared.settings.strict,
         )
-        constraint = parameters.constraint
         prompt, thinking = reopen(prompt, assembly.thinking(prompt), constraint, llguidance=prepared.llguidance)
-        body = await _body(lease, prepared, assembly, prompt, thinking, run)
+        body = await _body(shared, lease, prepared, assembly, prompt, thinking, run)
         parser = assembly.parser(prompt, thinking)
         async for event in watched(shared, run, run_completion(lease, body, run, parser)):
             yield event
@@ -136,8 +141,6 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     think, notices = decide_think(model, request.common, request.parameters.think)
     if request.suffix:
         require(model, Capability.INSERT)
-    if request.parameters.constraint is not None:
-        check_constraint(request.parameters.constraint)
     if not request.parameters.render_only:
         check_media(model, request.images)
     if request.context:
@@ -146,7 +149,13 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
 
 
 async def _body(
-    lease: Lease, prepared: Prepared, assembly: _Assembly, prompt: str, thinking: Thinking | None, run: Run
+    shared: Shared,
+    lease: Lease,
+    prepared: Prepared,
+    assembly: _Assembly,
+    prompt: str,
+    thinking: Thinking | None,
+    run: Run,
 ) -> dict[str, object]:
     parameters, images = assembly.request.parameters, assembly.request.images
     body = completion_fields(prepared.choices, parameters, window_of(lease))
@@ -161,6 +170,7 @@ async def _body(
             opening=assembly.opening,
             llguidance=prepared.llguidance,
         )
+        await check_whole(shared.trial, fields.body)
         body |= fields.body
         run.notices.extend(fields.notices)
     prompt = await assembly.finished(prompt)

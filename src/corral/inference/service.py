@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from corral.config import Settings
+from corral.constraint.trial import Trial
 from corral.core import ChatRequest, Common, Embeddings, EmbedRequest, Event, GenerateRequest
 from corral.inference import chat, embed, generate, scores, tokens
 from corral.inference.preparing import leasing
@@ -30,7 +31,11 @@ class Inference:
         self, store: ModelStore, scheduler: Scheduler, settings: Settings, telemetry: Telemetry | None = None
     ) -> None:
         self.telemetry = telemetry or Telemetry()
-        self._shared = Shared(store, scheduler, settings, self.telemetry)
+        self._shared = Shared(store, scheduler, settings, self.telemetry, Trial())
+
+    def close(self) -> None:
+        """End what the use cases keep running. Blocking, for some milliseconds."""
+        self._shared.trial.close()
 
     def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         """Complete a prompt: Delta… Done, or Rendered. An empty prompt loads, or unloads when keep_alive is 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corral.config import Settings
+from corral.constraint.trial import Trial
 from corral.inference.telemetry import Telemetry
 from corral.sched import Scheduler
 from corral.store.models import ModelStore
@@ -18,3 +19,4 @@ class Shared:
     scheduler: Scheduler
     settings: Settings
     telemetry: Telemetry
+    trial: Trial  # compiles every grammar before an engine gets it

@@ -122,6 +122,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             await deps.scheduler.close()
             await deps.registry.close()
             await deps.files.close()
+            await run_blocking(deps.inference.close)
     finally:
         listener.close()
         await run_blocking(launcher.close)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from corral.constraint.trial import Trial
 from corral.core import Event, GenerationParameters, Message, Notice, Rendered, Think, Tool, ToolChoice
 from corral.inference.preparing.leasing import Prepared
 from corral.inference.running.run import Run
@@ -18,6 +19,7 @@ class Conversation:
     """What both ways need. messages: the model's own come first; tools: those that may be called."""
 
     lease: Lease
+    trial: Trial
     prepared: Prepared
     messages: Sequence[Message]
     tools: Sequence[Tool]

@@ -7,6 +7,7 @@ from typing import Any
 
 from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
+from corral.constraint.checks import check_tools, check_whole
 from corral.constraint.fields import EngineFields, Thinking, ToolGrammar, engine_fields, reopen
 from corral.core import Event, Message, Rendered
 from corral.inference.preparing.way import is_rendered
@@ -87,7 +88,7 @@ class RenderedChat:
         if constraint is None and tools is None and (thinking is None or thinking.budget is None):
             return EngineFields()
         marks = [*self._answers.marks, *((tools.format.tag,) if tools else ())]
-        return engine_fields(
+        fields = engine_fields(
             constraint,
             thinking=thinking,
             tools=tools,
@@ -96,6 +97,8 @@ class RenderedChat:
             opening="" if messages[-1].role == "assistant" else self._answers.opening,
             llguidance=chat.prepared.llguidance,
         )
+        await check_whole(chat.trial, fields.body)
+        return fields
 
     async def _tool_grammar(self) -> ToolGrammar | None:
         chat = self._chat
@@ -104,7 +107,11 @@ class RenderedChat:
         form: ToolFormat | None = GENERIC_FORMAT
         if not chat.generic_tools:
             form = await run_computing(self._answers.tool_format)
-        return ToolGrammar(tuple(chat.tools), chat.tool_choice, form) if form else None
+        if form is None:
+            return None
+        schemas, notices = await check_tools(chat.trial, chat.tools)
+        chat.notices.extend(notices)
+        return ToolGrammar(tuple(chat.tools), chat.tool_choice, form, schemas)
 
     def _parser(self, text: str, thinking: Thinking | None, messages: Sequence[Message]) -> OutputParser | None:
         chat = self._chat

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from corral.constraint.checks import check_whole
 from corral.constraint.fields import chat_fields as chat_fields_of
 from corral.core import Delta, Event, Message, Notice, Rendered, Think
 from corral.errors import EngineError
@@ -25,7 +26,6 @@ from corral.inference.ways.messages import (
     think_fields,
     tool_choice_fields,
 )
-from corral.prompt.gorender import thinks
 
 _SAFE_SHARE = 2  # a prompt whose plain bytes fill less than 1/2 of the window fits with any template around it
 _SMALL_WINDOW = 1024  # but with small windows the template itself may be most of it
@@ -70,9 +70,10 @@ class TemplatedChat:
         fields = chat_fields_of(
             chat.parameters.constraint,
             budget=_budget(chat.think),
-            plain=chat.prepared.llguidance and not chat.tools and not thinks(chat.think),
             ends=end_tokens(chat.model),
+            llguidance=chat.prepared.llguidance,
         )
+        await check_whole(chat.trial, fields.body)
         body |= fields.body
         run.notices.extend(fields.notices)
         streamed = False
