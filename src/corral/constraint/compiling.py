@@ -69,8 +69,8 @@ async def _compiled(trial: Trial, schema: Schema, *, lenient: bool) -> Schema:
             return replace(ready, loosened=_with(schema.loosened, loose))
         leaf = lark.leaf_at(verdict.line)
         if leaf is None or (not lenient and not verdict.unsatisfiable):
-            keyword = "" if leaf is None else f'"{_keyword(leaf)}": '
-            place = lark.place_at(verdict.line) if leaf is None else pointer(leaf.place, _keyword(leaf))
+            keyword = "" if leaf is None else f'"{leaf.keyword}": '
+            place = lark.place_at(verdict.line) if leaf is None else pointer(leaf.place, leaf.keyword)
             raise CannotHold(f"{keyword}the engine cannot hold it: {_shortened(verdict.fault)}", place)
         (loose if lenient else dead).add(leaf)
     raise CannotHold("too many parts of it are impossible")
@@ -82,14 +82,10 @@ def _written(schema: Schema, dead: set[String], loose: set[String]) -> tuple[Sch
     return ready, lark, lark.text(lark.json(ready))
 
 
-def _keyword(leaf: String) -> str:
-    return "pattern" if leaf.patterns else "minLength" if leaf.min_length else "maxLength"
-
-
 def _with(loosened: dict[str, list[str]], strings: set[String]) -> dict[str, list[str]]:
     made = {keyword: list(places) for keyword, places in loosened.items()}
     for leaf in strings:
-        made.setdefault(_keyword(leaf), []).append(leaf.place)
+        made.setdefault(leaf.keyword, []).append(leaf.place)
     return made
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from corral.constraint.keywords import pointer
 from corral.constraint.meeting import CannotHold, key_matches, possible_array
 from corral.constraint.schema import Schema
 from corral.constraint.shapes import ANYTHING, Array, Either, Never, Object, Ref, Shape, String, either
@@ -62,7 +63,7 @@ class _Finisher:
 
     def _string(self, shape: String) -> Shape:
         if shape in self._dead:
-            return Never("no text is possible", shape.place)
+            return Never(f'"{shape.keyword}": no text is possible', pointer(shape.place, shape.keyword))
         return String(place=shape.place) if shape in self._loose else shape
 
     def _object(self, shape: Object) -> Shape:
@@ -106,10 +107,12 @@ def _countable(shape: Object, optional: int, *, others: bool) -> Shape:
     """The object, if its number of properties can be kept to."""
     required, least, most = len(shape.required), shape.min_properties, shape.max_properties
     if most is not None and max(required, least) > most:
-        return Never(f"at least {max(required, least)} properties, and at most {most}", shape.place)
+        return Never(
+            f'"maxProperties" is {most}, and {max(required, least)} are required', pointer(shape.place, "maxProperties")
+        )
     if least > required + optional:
         if not others:
-            return Never(f"fewer than {least} properties are allowed", shape.place)
+            return Never(f'"minProperties": fewer than {least} are allowed', pointer(shape.place, "minProperties"))
         if least > required + optional + 1:  # other names may be written twice, and count once
             raise CannotHold('"minProperties" above the number of named properties', shape.place)
     return shape

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from corral.constraint.keywords import pointer
 from corral.constraint.shapes import (
     ANYTHING,
     Anything,
@@ -225,7 +226,7 @@ def possible_array(shape: Array) -> Shape:
     if impossible is not None:
         most = impossible if most is None else min(most, impossible)
     if most is not None and shape.min_items > most:
-        return Never(f"at least {shape.min_items} items, and at most {most}", shape.place)
+        return Never(f'"minItems" is {shape.min_items}, and {most} are possible', pointer(shape.place, "minItems"))
     return replace(shape, first=tuple(first[:most]), max_items=most)
 
 
@@ -248,7 +249,7 @@ def meet_strings(one: String, two: String, place: str) -> Shape:
 def possible_string(shape: String, place: str) -> Shape:
     """The string, values of the wrong length left out; Never when none is left."""
     if shape.max_length is not None and shape.min_length > shape.max_length:
-        return Never(f"at least {shape.min_length} characters, and at most {shape.max_length}", place)
+        return Never(f'"minLength" {shape.min_length} is greater than "maxLength" {shape.max_length}', place)
     if shape.values is None:
         return shape
     most = math.inf if shape.max_length is None else shape.max_length
@@ -287,7 +288,7 @@ def possible_number(shape: Number, place: str) -> Shape:
         step = common_multiple(step, Decimal(1))
     first = low.value if step is None else _first_multiple(low, step)
     if first > high.value or (first == high.value and (high.exclusive or (step is None and low.exclusive))):
-        return Never("no number is in the range", place)
+        return Never('no number is in the range of "minimum", "maximum" and "multipleOf"', place)
     return shape
 
 

@@ -300,7 +300,7 @@ class _SchemaReader:
         patterns = self._patterns(node, place)
         given = tuple((key, str(node[key])) for key in ("pattern", "format") if patterns and node.get(key) is not None)
         shape = String(low or 0, high, patterns, given=given, place=place)
-        possible = possible_string(shape, place)
+        possible = possible_string(shape, pointer(place, "minLength"))
         if isinstance(possible, Never) and self._words.lenient:
             self._words.loosen("minLength", place)
             return replace(shape, min_length=0)
@@ -330,7 +330,7 @@ class _SchemaReader:
             if (why := out_of_reach(shape)) and not out_of_reach(without):
                 self._words.bad(key, place, f'"{key}": {why}')
                 shape = without
-        possible = possible_number(shape, place)
+        possible = possible_number(shape, pointer(place, "minimum"))
         if isinstance(possible, Never) and self._words.lenient:
             self._words.loosen("minimum", place)
             return replace(shape, low=None, high=None)

@@ -85,6 +85,13 @@ class String:
     given: tuple[tuple[str, str], ...] = ()
     place: str = "#"
 
+    @property
+    def keyword(self) -> str:
+        """The keyword that says most about it."""
+        if self.given:
+            return self.given[0][0]
+        return "enum" if self.values is not None else "minLength" if self.min_length else "maxLength"
+
 
 @dataclass(frozen=True, slots=True)
 class Array:
