@@ -251,6 +251,17 @@ class Settings:
     sandbox: bool = setting(
         True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can", guarded=True
     )
+    kernels: str = setting(
+        "auto",
+        "KERNELS",
+        _choice("auto", "off"),
+        "make kernels for this processor while idle, where a C++ compiler is",
+        "auto or off",
+        guarded=True,
+    )
+    huge_pages: str = setting(
+        "auto", "HUGE_PAGES", _choice("auto", "off"), "huge pages for weights and KV cache on CPU", "auto or off"
+    )
     llama_server: str = setting(
         "", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp", guarded=True
     )

@@ -17,6 +17,7 @@ CorralError
 ├── InvalidGGUF
 ├── UntranslatableModel       a file in Ollama's layout that cannot be written anew for the engine
 ├── QuantizationError
+├── KernelBuildFailed         kernels for this processor could not be made
 ├── NotEnoughSpace / NotEnoughMemory
 ├── QueueFull
 ├── RequestCanceled
@@ -189,6 +190,14 @@ class UntranslatableModel(CorralError):
     def __init__(self, part: str, why: str) -> None:
         super().__init__(f"the model cannot be brought into the engine's layout: {part}: {why}")
         self.part = part
+        self.why = why
+
+
+class KernelBuildFailed(CorralError):
+    """Kernels for this processor could not be made; the built-in ones go on being used."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"kernels could not be made: {why}")
         self.why = why
 
 

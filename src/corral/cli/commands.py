@@ -150,6 +150,19 @@ COMMANDS = (
         variables=("HOST", "MODELS"),
     ),
     Command(
+        "engine ACTION",
+        "Say which kernels compute here, or make those that suit this processor (status or build)",
+        "engine:engine",
+        Count(1, 1),
+        (Flag("zig", "bool", "Fetch a compiler from the package index (about 100 MB)"),),
+        needs_server=False,
+        variables=("HOME", "HUGE_PAGES", "KERNELS"),
+        detail=(
+            "build compiles one library of the engine's own sources, fetched through pip and checked by digest, and\n"
+            "uses it only after a process of its own has given the same answers with it. A minute or two, once."
+        ),
+    ),
+    Command(
         "completion SHELL",
         "Print a script that completes commands and model names (bash, zsh or fish)",
         "completion:script",

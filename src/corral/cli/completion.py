@@ -16,7 +16,11 @@ from corral.config import Settings
 from corral.errors import CorralError
 
 _MODELS = frozenset({"run", "show", "rm", "cp", "stop", "push", "tune", "create", "pull", "list", "ps"})
-_WORDS = {"import": ("ollama", "lmstudio", "hf-cache"), "completion": ("bash", "zsh", "fish")}
+_WORDS = {
+    "import": ("ollama", "lmstudio", "hf-cache"),
+    "completion": ("bash", "zsh", "fish"),
+    "engine": ("status", "build"),
+}
 _SCRIPTS = {
     "bash": """\
 _corral() {

@@ -14,11 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from corral.runner import sandbox
 from corral.runner.flags import Flag, engine_flags, server_arguments
 from corral.runner.job import Job, message
+from corral.runner.kernels import KernelsUnusable, check_pack, exchange, read_pack
 
 # flag: (enumeration of the binding, value -> member)
 _ENUMS = {
@@ -91,6 +93,7 @@ def _become_external(job: Job, flags: list[Flag]) -> NoReturn:
 def _serve(job: Job, flags: list[Flag]) -> NoReturn:
     import xllamacpp  # after the leash: it takes a while
 
+    _exchange_kernels(xllamacpp, job.options.kernels)
     params = xllamacpp.CommonParams()
     for flag in flags:
         _set(xllamacpp, params, flag)
@@ -106,6 +109,19 @@ def _serve(job: Job, flags: list[Flag]) -> NoReturn:
     os.write(job.message_fd, message("ready", address=server.listening_address))
     while True:
         signal.pause()
+
+
+def _exchange_kernels(xllamacpp: Any, folder: str) -> None:
+    """Before any other call into the engine, and before the sandbox closes; a pack that cannot be used is not."""
+    pack = read_pack(Path(folder)) if folder else None
+    if pack is None:
+        return
+    try:
+        check_pack(pack)  # the parent has, but files can change
+        exchange(xllamacpp.xllamacpp.__file__, pack.folder)
+    except (KernelsUnusable, OSError) as error:
+        sys.stderr.write(f"W the engine's own kernels are used: {error}\n")
+        sys.stderr.flush()
 
 
 def _log_flusher(xllamacpp: Any) -> Callable[[], None]:

@@ -334,7 +334,9 @@ class RunnerHandle:
         slots = min(props.get("total_slots", self.spec.num_parallel), self.spec.num_parallel)
         self.info = RunnerInfo(
             min(window, _rounded_up(self.spec.context_window)), max(1, slots), props.get("build_info", ""),
-            report, memory, load_duration_s, props, self._log.device_error if self.spec.n_gpu_layers else "",
+            report, memory, load_duration_s, props, Path(self.options.kernels).name,
+            "hugetlb" in self.options.environ.get("GLIBC_TUNABLES", ""),
+            self._log.device_error if self.spec.n_gpu_layers else "",
         )  # fmt: skip
         self._log.loaded()
         if self.info.device_error:

@@ -16,6 +16,8 @@ from corral.runner.devices import DeviceProbe
 from corral.runner.enginefiles import EngineFiles
 from corral.runner.handle import RunnerHandle
 from corral.runner.hostload import HostLoad
+from corral.runner.hugepages import HUGE_PAGES, huge_pages_offered
+from corral.runner.kernels import Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import LaunchOptions, RunnerSpec
@@ -41,6 +43,11 @@ class LocalLauncher:
         self.conversations = ConversationStore(settings.home / "kv", settings.saved_conversations_bytes, engine)
         self.devices = DeviceProbe(environ, settings.llama_server)
         self.host_load = HostLoad()
+        self._home = settings.home
+        self._takes_kernels = settings.kernels != "off" and not settings.llama_server
+        self._pack: Pack | None = None
+        self.look_for_kernels()
+        self._huge_pages = settings.huge_pages != "off" and huge_pages_offered()
         self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
         self._options = LaunchOptions(
             dir=self._runtime.path,
@@ -75,9 +82,21 @@ class LocalLauncher:
         environ = {**self._options.environ, **tuning.environment()}
         if spec.n_gpu_layers == 0:
             environ |= _NO_GPU
-        gpus = spec.n_gpu_layers != 0 and self.devices.may_exist
-        options = replace(self._options, dir=self._runtime.next(), kv_dir=kv_dir, environ=environ, gpus=gpus)
+        if self._huge_pages and not spec.use_mmap:
+            environ |= HUGE_PAGES
+        options = replace(
+            self._options,
+            dir=self._runtime.next(),
+            kv_dir=kv_dir,
+            environ=environ,
+            gpus=spec.n_gpu_layers != 0 and self.devices.may_exist,
+            kernels=str(self._pack.folder) if self._pack else "",
+        )
         return RunnerHandle(spec, options, self._files)
+
+    def look_for_kernels(self) -> None:
+        """Use a pack that is there by now, from the next launch on. Blocking; each runner checks it again."""
+        self._pack = usable_pack(self._home) if self._takes_kernels else None
 
     def close(self) -> None:
         """Remove the runtime directory."""

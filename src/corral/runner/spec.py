@@ -94,6 +94,7 @@ class LaunchOptions:
     gpus: bool = True  # whether this runner may reach GPUs
     prompt_cache_mib: int = 1024  # the engine's own store of conversations that lost their slot, in RAM
     verbose: bool = False  # the engine's debug log; it contains prompts
+    kernels: str = ""  # folder of the pack that stands for the engine's own CPU backend; "" = none
 
     @property
     def kv_part(self) -> Path | None:
@@ -137,4 +138,6 @@ class RunnerInfo:
     memory: RunnerMemory = field(default_factory=RunnerMemory)
     load_duration_s: float = 0.0
     props: Mapping[str, Any] = field(default_factory=dict)  # the engine's /props
+    kernels: str = ""  # the pack in the place of the engine's own kernels; "" = none
+    huge_pages: bool = False  # whether its memory was asked to be in huge pages
     device_error: str = ""  # why it found no GPU, where it looked for one

@@ -33,6 +33,8 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         active=len(runner.leases),
         pid=handle.pid if handle else None,
         sandbox=asdict(handle.info.sandbox) if handle else {},
+        kernels=handle.info.kernels if handle else "",
+        huge_pages=bool(handle and handle.info.huge_pages),
         memory=parts,
         planned=_planned(runner),
         build=handle.info.build if handle else "",

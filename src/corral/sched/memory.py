@@ -14,6 +14,7 @@ has is read by `hostmemory.py`; after a load the measured figures of the runner 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -34,8 +35,11 @@ KV_TYPE_BYTES: Mapping[str, float] = {
     "q5_1": 24 / 32,
     "iq4_nl": 18 / 32,
 }
-# Tensor types that llama.cpp's CPU backend repacks for its matrix kernels (ggml-cpu/repack.cpp, 2026-08).
-REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "Q2_K", "Q8_0", "IQ4_NL", "Q5_K", "Q6_K"})
+# Tensor types that llama.cpp's CPU backend repacks for its matrix kernels (ggml-cpu/repack.cpp, 2026-10): on x86 these,
+# Q2_K with AVX-512 only; on ARM, where the kernels know dotprod, three more.
+REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"}) | (
+    frozenset({"Q8_0", "Q5_K", "Q6_K"}) if platform.machine() in {"aarch64", "arm64"} else frozenset()
+)
 # Every n-th layer attends to everything, the others to a sliding window (llama.cpp set_swa_pattern, 2026-08).
 _SLIDING_PATTERN: Mapping[str, int] = {
     "gemma2": 2,

@@ -93,6 +93,8 @@ class LoadedModel:
     active: int
     pid: int | None = None
     sandbox: Mapping[str, Any] = field(default_factory=dict)
+    kernels: str = ""  # the pack that it computes with; "" = the engine's own kernels
+    huge_pages: bool = False
     memory: Mapping[str, int | str] = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)
     build: str = ""

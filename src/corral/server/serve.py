@@ -36,6 +36,7 @@ from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.door import AT_START, Door
+from corral.server.kernelwork import make_when_idle
 from corral.server.listen import LimitedProtocol, QuietServer, bind
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
@@ -140,6 +141,7 @@ async def _idle_work(deps: Deps, launcher: LocalLauncher) -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(logged(Renewal(launcher, deps.scheduler).run()))
+        group.create_task(logged(make_when_idle(deps.settings, deps.scheduler, launcher)))
         if deps.settings.tune != "off":
             group.create_task(logged(deps.tuning.run_when_idle()))
 

@@ -94,6 +94,8 @@ def _inside(row: LoadedModel) -> dict[str, Any]:
         "threads": row.launched.n_threads if row.launched else 0,
         "active": row.active,
         "pid": row.pid,
+        "kernels": row.kernels or "built-in",
+        "huge_pages": row.huge_pages,
         "sandbox": dict(row.sandbox),
         "memory": dict(row.memory),
         "planned": dict(row.planned),

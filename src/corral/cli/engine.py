@@ -1,0 +1,71 @@
+"""`corral engine status|build`: which kernels compute here and why; making those that suit this processor."""
+
+from __future__ import annotations
+
+from corral.cli.context import Context
+from corral.cli.flags import UsageError
+from corral.runner.hugepages import huge_pages_offered
+from corral.runner.kernels import PROVED, KernelsUnusable, check_pack, engine_version, pack_folder, read_pack
+from corral.runner.processor import beyond_the_wheel, features
+
+_ACTIONS = ("status", "build")
+
+
+def engine(context: Context) -> int:
+    """`corral engine ACTION`; build exits 1 when the pack was refused."""
+    action = context.words[0]
+    if action not in _ACTIONS:
+        raise UsageError(f'unknown action "{action}" for "corral engine": {" or ".join(_ACTIONS)}')
+    return _status(context) if action == "status" else _build(context)
+
+
+def _status(context: Context) -> int:
+    settings = context.settings
+    rows = [("engine", settings.llama_server or f"xllamacpp {engine_version()}")]
+    rows.append(
+        ("processor", ", ".join(beyond_the_wheel(features())) or "nothing that the engine's wheel leaves unused")
+    )
+    rows.append(("kernels", _kernels(context)))
+    rows.append(("huge pages", _huge_pages(context)))
+    for label, text in rows:
+        context.console.print(f"{label:<11} {text}")
+    return 0
+
+
+def _kernels(context: Context) -> str:
+    from corral.kernels.build import find_compiler
+
+    settings = context.settings
+    if settings.llama_server:
+        return "those of the external engine"
+    if settings.kernels == "off":
+        return "built-in, since CORRAL_KERNELS is off"
+    pack = read_pack(pack_folder(settings.home))
+    if pack is not None:
+        try:
+            check_pack(pack)
+        except KernelsUnusable as error:
+            return f"built-in, since the made ones are not used: {error}"
+        return f"made for this processor by {pack.compiler}: {', '.join(pack.features)}"
+    if find_compiler() is None:
+        return "built-in; there is no C++ compiler, `corral engine build --zig` fetches one"
+    return "built-in; `corral engine build` makes better ones, and an idle server does"
+
+
+def _huge_pages(context: Context) -> str:
+    if context.settings.huge_pages == "off":
+        return "off, since CORRAL_HUGE_PAGES is off"
+    if huge_pages_offered():
+        return "on for weights and KV caches on the CPU"
+    return "not possible: the host's policy is 'never', or its C library is not glibc 2.35 or later"
+
+
+def _build(context: Context) -> int:
+    from corral.kernels.build import build
+
+    pack = build(context.settings.home, context.console.note, use_zig=context.parsed.flag("zig"))
+    if pack.state != PROVED:
+        context.console.note(f"the kernels are not used: {pack.why}")
+        return 1
+    context.console.print(f"kernels for {', '.join(pack.features)} are used from the next load on")
+    return 0
