@@ -30,7 +30,7 @@ from corral.store.manifests import Manifest
 from corral.store.modelconfig import ModelConfig
 from corral.store.verdict import Verdict, judge
 from corral.translate import RULES_VERSION, Layout, Translation, recognize
-from corral.translate.heading import heading
+from corral.translate.heading import engine_header
 
 _UNKNOWN_QUANTIZATION = {"", "unknown"}
 
@@ -80,7 +80,7 @@ class Model:
     @cached_property
     def draft_header(self) -> GGUFHeader | None:
         """The header of the draft layer as the engine reads it; raises as `engine_header` does."""
-        return None if self.draft is None else _as_the_engine_reads(self.read_header(self.draft))
+        return None if self.draft is None else engine_header(self.read_header(self.draft))
 
     @cached_property
     def layout(self) -> Layout | None:
@@ -93,7 +93,7 @@ class Model:
 
         Raises UntranslatableModel too.
         """
-        return None if self.header is None else _as_the_engine_reads(self.header)
+        return None if self.header is None else engine_header(self.header)
 
     @property
     def translation(self) -> str:
@@ -211,12 +211,6 @@ class Model:
         """Embedding width: the config's, else the file's, 0 when unknown."""
         header = self.traits.header
         return self.config.embedding_length or (header.embedding_length if header else 0)
-
-
-def _as_the_engine_reads(header: GGUFHeader) -> GGUFHeader:
-    layout = recognize(header)
-    plan = None if layout is None else layout.text_plan()
-    return header if plan is None else heading(plan, header)
 
 
 def _or_none(read: Callable[[], GGUFHeader | None]) -> GGUFHeader | None:

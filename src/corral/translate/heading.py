@@ -1,4 +1,4 @@
-"""`heading`: the header that a translated file will have, told before it is written.
+"""`heading`, `engine_header`: the header that a translated file will have, told before it is written.
 
 The scheduler plans memory and the window with it, the store tells capabilities by it. Arrays that stand in the source
 are read from there.
@@ -15,6 +15,7 @@ from typing import Any
 
 from corral.gguf.header import GGUFArray, GGUFHeader, GGUFValue, TensorInfo, shortest_float32
 from corral.gguf.types import SCALAR_FORMATS, ValueType
+from corral.translate.layout import recognize
 from corral.translate.translation import MetadataValue, Translation
 
 _U32 = struct.Struct("<I")
@@ -31,6 +32,16 @@ class _OwnArray(GGUFArray):
     def iterate(self) -> Iterator[Any]:
         """The elements."""
         return iter(self.values)
+
+
+def engine_header(header: GGUFHeader) -> GGUFHeader:
+    """The header of what the engine opens for this file: the file's own, or of the text model translated from it.
+
+    Raises UntranslatableModel, InvalidGGUF, OSError.
+    """
+    layout = recognize(header)
+    plan = None if layout is None else layout.text_plan()
+    return header if plan is None else heading(plan, header)
 
 
 def heading(translation: Translation, source: GGUFHeader) -> GGUFHeader:

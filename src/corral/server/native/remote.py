@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from corral.aio import run_blocking
 from corral.core import Capability
+from corral.errors import CorralError
 from corral.gguf import GGUFHeader
 from corral.registry.catalog import CATALOG, CatalogModel
 from corral.registry.remote import RemoteModel
@@ -19,6 +21,7 @@ from corral.sched.plan import window_for
 from corral.server.deps import Deps
 from corral.server.native.replies import json_reply
 from corral.store.manifests import PROJECTOR
+from corral.translate.heading import engine_header
 
 _BATCH = 64  # tokens of an engine step, about what a CPU gets
 
@@ -36,7 +39,8 @@ async def describe(deps: Deps, reference: str, *, insecure: bool) -> dict[str, A
     facts: list[ModelFacts] = []
 
     def look(header: GGUFHeader) -> None:
-        facts.append(ModelFacts.from_header(header))
+        with contextlib.suppress(CorralError):  # the verdict says why it cannot be translated
+            facts.append(ModelFacts.from_header(engine_header(header)))
 
     remote = await deps.registry.remote(reference, insecure=insecure, on_header=look)
     body = _remote(remote)
@@ -82,7 +86,7 @@ def _memory(deps: Deps, remote: RemoteModel, facts: ModelFacts) -> dict[str, Any
     """What it would take with the window that a load without options gets, and what there is."""
     host = HostMemory().read()
     projectors = sum(layer.size for layer in remote.layers if layer.media_type == PROJECTOR)
-    window = window_for({}, facts, deps.settings, deps.scheduler.host, has_vision=bool(projectors))
+    window = window_for({}, facts, deps.settings, deps.scheduler.host, has_vision=remote.verdict.sees)
     need = estimate(facts, context_window=window, slots=SLOT_CHOICES[-1], n_batch=_BATCH)
     devices = deps.scheduler.host.device_total_bytes
     return {
