@@ -55,6 +55,7 @@ class _Timings(TypedDict):
 
 
 class _TopProbability(TypedDict):
+    id: NotRequired[Count]  # the token's number: what tells tokens of equal text apart
     token: Word
     logprob: float | None
 
