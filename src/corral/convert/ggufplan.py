@@ -98,6 +98,10 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
         writer.add_bool(f"tokenizer.ggml.add_{kind}_token", wanted)
     if vocabulary.add_space_prefix is not None:
         writer.add_add_space_prefix(vocabulary.add_space_prefix)
+    if vocabulary.remove_extra_whitespaces is not None:
+        writer.add_remove_extra_whitespaces(vocabulary.remove_extra_whitespaces)
+    if vocabulary.charsmap:
+        writer.add_precompiled_charsmap(vocabulary.charsmap)
     if len(vocabulary.end_ids) > 1:
         writer.add_array("tokenizer.ggml.eos_token_ids", list(vocabulary.end_ids))
     if vocabulary.chat_template:

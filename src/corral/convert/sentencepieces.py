@@ -1,7 +1,8 @@
-"""Whether a SentencePiece vocabulary puts a blank before a text: told by tokenizer.json, else by tokenizer.model."""
+"""What surrounds a SentencePiece vocabulary: the blank before a text, the map of characters, tokens at both ends."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,26 @@ def adds_space(tokenizer: Mapping[str, Any], model: Path | None = None) -> bool:
     if tokenizer:
         return any(_prepends(part) for key in ("normalizer", "pre_tokenizer") for part in _flat(tokenizer.get(key)))
     return model is None or _says_so(model.read_bytes())
+
+
+def charsmap(tokenizer: Mapping[str, Any]) -> bytes:
+    """The compiled map of characters to normal ones; empty without one. Raises ValueError for what is no base64."""
+    maps = (part.get("precompiled_charsmap") for part in _flat(tokenizer.get("normalizer")))
+    return base64.b64decode(next((text for text in maps if isinstance(text, str)), ""), validate=True)
+
+
+def frame(tokenizer: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether a text gets a token before (bos) and after (eos), told by the post-processor."""
+    spec = tokenizer.get("post_processor")
+    if not isinstance(spec, dict):
+        return {}
+    if spec.get("type") in {"RobertaProcessing", "BertProcessing"}:
+        return {"bos": True, "eos": True}
+    single = spec.get("single")
+    if spec.get("type") != "TemplateProcessing" or not isinstance(single, list) or not single:
+        return {}
+    ends = [isinstance(part, dict) and "SpecialToken" in part for part in (single[0], single[-1])]
+    return {"bos": ends[0], "eos": ends[1]}
 
 
 def _prepends(part: Mapping[str, Any]) -> bool:

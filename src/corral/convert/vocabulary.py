@@ -6,6 +6,7 @@
 | tokenizer.json, BPE with byte_fallback    | llama                |
 | tokenizer.json, BPE on bytes              | gpt2                 |
 | tokenizer.json, WordPiece                 | bert                 |
+| tokenizer.json, Unigram                   | t5                   |
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.pretokenizers import pre_tokenizer
-from corral.convert.sentencepieces import adds_space
+from corral.convert.sentencepieces import adds_space, charsmap, frame
 from corral.errors import InvalidRequest
 
 _MOST_TOKENS = 2**22
@@ -57,6 +58,8 @@ class Vocabulary:
     end_ids: tuple[int, ...] = ()  # further end-of-turn tokens of generation_config.json
     chat_template: str = ""
     pre_is_known: bool = True
+    charsmap: bytes = b""  # of a Unigram vocabulary: characters to normal ones, compiled
+    remove_extra_whitespaces: bool | None = None
     token_kinds: int = 0  # of an encoder: how many segments it tells apart
     add_space_prefix: bool | None = None  # of a SentencePiece vocabulary: whether text begins with a blank
 
@@ -121,8 +124,10 @@ def _read_vocabulary(checkpoint: Checkpoint, kind: str) -> Vocabulary:
 
 def _from_tokenizer_json(tokenizer: Mapping[str, Any], wanted: str) -> Vocabulary:
     model = tokenizer.get("model")
+    if isinstance(model, dict) and isinstance(model.get("vocab"), list):
+        return _from_unigram(tokenizer, model)
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
-        raise InvalidRequest("tokenizer.json: only BPE and WordPiece vocabularies can be imported", field="files")
+        raise InvalidRequest("tokenizer.json: its vocabulary is none that can be imported", field="files")
     pieces = {int(number): str(text) for text, number in model["vocab"].items()}
     added = {int(entry["id"]): entry for entry in tokenizer.get("added_tokens") or []}
     vocabulary = Vocabulary("gpt2", [], [], [])
@@ -145,6 +150,27 @@ def _from_tokenizer_json(tokenizer: Mapping[str, Any], wanted: str) -> Vocabular
         return _as_merged(vocabulary, wanted, merges) if wanted else _as_sentencepiece(vocabulary, merges)
     vocabulary.merges = merges
     vocabulary.pre, vocabulary.pre_is_known = pre_tokenizer(tokenizer.get("pre_tokenizer"))
+    return vocabulary
+
+
+def _from_unigram(tokenizer: Mapping[str, Any], model: Mapping[str, Any]) -> Vocabulary:
+    """SentencePiece's other kind: pieces with log probabilities, and a map of characters to normal ones."""
+    vocabulary = Vocabulary("t5", [], [], [])
+    _check_size(len(model["vocab"]))
+    for number, (text, score) in enumerate(model["vocab"]):
+        kind = TokenType.UNKNOWN if number == model.get("unk_id") else TokenType.NORMAL
+        vocabulary._append(str(text), float(score), kind)
+    for entry in tokenizer.get("added_tokens") or []:
+        number = int(entry["id"])
+        vocabulary.pad_to(number + 1)
+        vocabulary.tokens[number] = str(entry["content"])
+        if vocabulary.types[number] != TokenType.UNKNOWN:
+            control = entry.get("special") or _looks_special(str(entry["content"]))
+            vocabulary.types[number] = TokenType.CONTROL if control else TokenType.USER_DEFINED
+    vocabulary.add_space_prefix = adds_space(tokenizer)
+    vocabulary.remove_extra_whitespaces = True
+    vocabulary.charsmap = charsmap(tokenizer)
+    vocabulary.add |= frame(tokenizer)
     return vocabulary
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families import (
@@ -44,14 +44,21 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+CHOICES: Mapping[str, Callable[[HubConfig], Family]] = {
+    "NemotronHForCausalLM": nemotron.choose,
+    "NomicBertModel": bert.choose_nomic,
+}
+
+
 def find_family(checkpoint: Checkpoint) -> Family:
     """The family of `architectures[0]`; raises InvalidRequest `unsupported architecture "X"`."""
     architectures = checkpoint.config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise InvalidRequest("unknown architecture", field="files")
-    if architectures[0] == "NemotronHForCausalLM":
-        return nemotron.choose(HubConfig(checkpoint.config))
-    family = FAMILIES.get(str(architectures[0]))
+    name = str(architectures[0])
+    if name in CHOICES:
+        return CHOICES[name](HubConfig(checkpoint.config))
+    family = FAMILIES.get(name)
     if family is None:
         raise InvalidRequest(f'unsupported architecture "{architectures[0]}"', field="files")
     return family
