@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REFERENCE: dict[str, Any] = json.loads((GOLDEN / "convert.json").read_text())
-NOT_DECODERS = {"bert", "nomic-bert", "lora"}
+NOT_DECODERS = {"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta", "lora"}
 DECODERS = [name for name in REFERENCE if name not in NOT_DECODERS]
 LARGEST_DIFFERENCE = 0.02  # of natural logs; 16-bit KV cache and weights allow for a third of it
 LARGER = {"gemma3n": 0.1}  # it drops activations below a threshold, at which a rounding decides
@@ -78,7 +78,7 @@ async def test_a_converted_decoder_has_the_references_logits(family: str, short_
     assert_close(got, want, LARGER.get(family, LARGEST_DIFFERENCE))
 
 
-@pytest.mark.parametrize("family", ["bert", "nomic-bert"])
+@pytest.mark.parametrize("family", ["bert", "nomic-bert", "nomic-bert-moe"])
 async def test_a_converted_encoder_has_the_references_embedding(family: str, short_dir: Path) -> None:
     reference = REFERENCE[family]
     files = write_checkpoint(short_dir / "m", reference["config"], reference["shapes"])
@@ -86,6 +86,17 @@ async def test_a_converted_encoder_has_the_references_embedding(family: str, sho
     async with loaded(short_dir, RunnerSpec(model, context_window=256, n_batch=256, embedding=True)) as client:
         ((vector, tokens),) = await client.embeddings([reference["prompt"]], normalize=2)
     assert tokens == len(reference["prompt"])
+    assert float(np.dot(vector, reference["embedding"])) > 0.9999
+
+
+async def test_a_unigram_vocabulary_cuts_texts_as_the_reference_and_its_model_embeds_them(short_dir: Path) -> None:
+    reference = REFERENCE["xlm-roberta"]
+    files = write_checkpoint(short_dir / "m", reference["config"], reference["shapes"], reference["tokenizer"])
+    model = convert_directory(files, short_dir / "m.gguf").path
+    async with loaded(short_dir, RunnerSpec(model, context_window=128, n_batch=128, embedding=True)) as client:
+        for entry in reference["texts"]:
+            assert await client.tokenize(entry["text"], add_special=True) == entry["ids"]
+        ((vector, _),) = await client.embeddings([reference["texts"][0]["text"]], normalize=2)
     assert float(np.dot(vector, reference["embedding"])) > 0.9999
 
 

@@ -118,14 +118,20 @@ def write_adapter(folder: Path, settings: Mapping[str, Any], shapes: Mapping[str
     return {path.name: path for path in sorted(folder.iterdir())}
 
 
-def write_checkpoint(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Path]:
+def write_checkpoint(
+    folder: Path,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Sequence[int]],
+    tokenizer: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
     """Write config, tokenizer and weights into `folder`; returns the files as `convert_directory` takes them."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    embedding = "bert" in str(config["model_type"])
+    embedding = "bert" in str(config["model_type"])  # RoBERTa's name has it too
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(json.dumps(wordpiece_json() if embedding else tokenizer_json()))
+    usual = wordpiece_json() if embedding else tokenizer_json()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer or usual))
     names = {
         "cls_token": "[CLS]",
         "sep_token": "[SEP]",
@@ -134,6 +140,8 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], shapes: Mapping[st
         "mask_token": "[MASK]",
     }
     special = names if embedding else {"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": False}
+    if tokenizer:
+        special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(special))
     if embedding:
         modules = [

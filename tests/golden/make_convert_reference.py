@@ -5,6 +5,7 @@ Needs torch, transformers and sentence-transformers, which the project does not 
 With a directory of all-MiniLM-L6-v2, also makes tests/golden/minilm.json: ten sentences and their embeddings.
 """
 
+import base64
 import json
 import struct
 import sys
@@ -147,6 +148,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**KV, **LATENT, **MOE, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
     ),
     "glm4-moe-lite": ("Glm4MoeLite", {**KV, **LATENT, **MOE}),
+    "glm4": ("Glm4", {**KV, "head_dim": 16, "partial_rotary_factor": 0.5}),
     "cohere": ("Cohere", {**KV, "logit_scale": 2.0}),
     "cohere2": ("Cohere2", {**KV, "num_hidden_layers": 4, "sliding_window": 8, "logit_scale": 2.0}),
     "gemma3n": (
@@ -259,6 +261,91 @@ def bert() -> dict[str, Any]:
     return {"config": saved, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
 
 
+RULES = {"\uff21": "A", "\ufb01": "fi", "\u2460": "1"}  # a full-width letter, a ligature, a circled digit
+CORPUS = "the sky is blue and the harbour lies quiet in the morning while boats of the town wait for wind "
+TEXTS = ["the sky is blue", "\uff21 harbour, \ufb01ne \u2460", "  boats   wait ", "xyz \u6f22 the", ""]
+
+
+def unigram() -> dict[str, Any]:
+    """A tokenizer.json as XLM-RoBERTa's: pieces with log probabilities, a compiled map of characters, a frame."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    with tempfile.TemporaryDirectory() as folder:
+        rules = [f"{ord(old):X}\t{' '.join(f'{ord(c):X}' for c in new)}" for old, new in RULES.items()]
+        (Path(folder) / "rules.tsv").write_text("\n".join(rules))
+        (Path(folder) / "corpus.txt").write_text(
+            "\n".join([CORPUS * 3, CORPUS.title(), *"abcdefghijklmnopqrstuvwxyz1,"])
+        )
+        sentencepiece.SentencePieceTrainer.train(
+            input=f"{folder}/corpus.txt",
+            model_prefix=f"{folder}/m",
+            vocab_size=90,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=f"{folder}/rules.tsv",
+            minloglevel=2,
+        )
+        processor = sentencepiece.SentencePieceProcessor(f"{folder}/m.model")
+        spec = sentencepiece_model_pb2.ModelProto()
+        spec.ParseFromString((Path(folder) / "m.model").read_bytes())
+    pieces = [[processor.IdToPiece(i), round(processor.GetScore(i), 4)] for i in range(3, processor.GetPieceSize())]
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    added = [
+        {
+            "id": i,
+            "content": text,
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+        for i, text in enumerate(special)
+    ]
+    ends = [{"SpecialToken": {"id": text, "type_id": 0}} for text in ("<s>", "</s>")]
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    return {
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(spec.normalizer_spec.precompiled_charsmap).decode(),
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
+            ],
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [ends[0], sequence, ends[1]],
+            "pair": [ends[0], sequence, ends[1]],
+            "special_tokens": {t: {"id": t, "ids": [special.index(t)], "tokens": [t]} for t in ("<s>", "</s>")},
+        },
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": [[text, 0.0] for text in special] + pieces},
+    }
+
+
+def xlmr() -> dict[str, Any]:
+    """XLM-RoBERTa: the mean-pooled, normalised embedding of the first text, and the tokens of all."""
+    import tokenizers
+
+    tokenizer = unigram()
+    reader = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
+    texts = [{"text": text, "ids": reader.encode(text).ids} for text in TEXTS]
+    sizes = {**SIZES, "vocab_size": len(tokenizer["model"]["vocab"]), "pad_token_id": 1}
+    config = transformers.XLMRobertaConfig(**sizes, type_vocab_size=1, attn_implementation="eager")
+    model = transformers.XLMRobertaModel(config, add_pooling_layer=False).float().eval()
+    shapes = fill(model)
+    with torch.no_grad():
+        vector = model(torch.tensor([texts[0]["ids"]])).last_hidden_state[0].mean(0)
+    saved = json.loads(config.to_json_string(use_diff=False)) | {"architectures": ["XLMRobertaModel"]}
+    unit = [round(x, 6) for x in (vector / vector.norm()).tolist()]
+    return {"config": saved, "shapes": shapes, "tokenizer": tokenizer, "texts": texts, "embedding": unit}
+
+
 NOMIC: dict[str, Any] = {
     "architectures": ["NomicBertModel"],
     "model_type": "nomic_bert",
@@ -276,15 +363,15 @@ NOMIC: dict[str, Any] = {
 }
 
 
-def nomic() -> dict[str, Any]:
-    """Nomic's BERT, whose code `transformers` does not ship: rotary positions, gated MLP, norms after each half."""
+def nomic(experts: int = 0) -> dict[str, Any]:
+    """Nomic's BERT, whose code `transformers` does not ship: rotary positions, norms after each half.
+
+    A gated MLP, or with `experts` a plain one with biases and every second layer a mixture, of which each token uses two.
+    """
     shapes = {f"embeddings.{n}_embeddings.weight": [k, 64] for n, k in (("word", VOCAB_SIZE), ("token_type", 2))}
     shapes |= {"emb_ln.weight": [64], "emb_ln.bias": [64]}
     for i in range(2):
-        at = f"encoder.layers.{i}."
-        shapes |= {at + "attn.Wqkv.weight": [192, 64], at + "attn.out_proj.weight": [64, 64]}
-        shapes |= {at + "mlp.fc11.weight": [96, 64], at + "mlp.fc12.weight": [96, 64], at + "mlp.fc2.weight": [64, 96]}
-        shapes |= {f"{at}{norm}.{part}": [64] for norm in ("norm1", "norm2") for part in ("weight", "bias")}
+        shapes |= _nomic_layer(f"encoder.layers.{i}.", experts, is_mixture=bool(experts) and i % 2 == 1)
     w = {name: torch.from_numpy(weights(name, shape)) for name, shape in shapes.items()}
 
     def norm(x: Any, name: str) -> Any:
@@ -296,15 +383,46 @@ def nomic() -> dict[str, Any]:
     x = norm(w["embeddings.word_embeddings.weight"][PROMPT] + w["embeddings.token_type_embeddings.weight"][0], "emb_ln")
     for i in range(2):
         at = f"encoder.layers.{i}."
-        q, k, v = (x @ w[at + "attn.Wqkv.weight"].T).view(count, 3, 4, 16).permute(1, 2, 0, 3)
+        qkv = x @ w[at + "attn.Wqkv.weight"].T + w.get(at + "attn.Wqkv.bias", 0)
+        q, k, v = qkv.view(count, 3, 4, 16).permute(1, 2, 0, 3)
         q, k = (t * cos + torch.cat([-t[..., half:], t[..., :half]], -1) * sin for t in (q, k))
-        mixed = torch.softmax(q @ k.transpose(1, 2) / 4.0, -1) @ v
-        x = norm(x + mixed.permute(1, 0, 2).reshape(count, 64) @ w[at + "attn.out_proj.weight"].T, at + "norm1")
-        gate = torch.nn.functional.silu(x @ w[at + "mlp.fc12.weight"].T)
-        x = norm(x + (x @ w[at + "mlp.fc11.weight"].T * gate) @ w[at + "mlp.fc2.weight"].T, at + "norm2")
+        mixed = (torch.softmax(q @ k.transpose(1, 2) / 4.0, -1) @ v).permute(1, 0, 2).reshape(count, 64)
+        out = mixed @ w[at + "attn.out_proj.weight"].T + w.get(at + "attn.out_proj.bias", 0)
+        x = norm(x + out, at + "norm1")
+        x = norm(x + _nomic_mlp(x, w, at, experts), at + "norm2")
     vector = x.mean(0)
     unit = (vector / vector.norm()).tolist()
-    return {"config": NOMIC, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
+    mixture = {"moe_every_n_layers": 2, "num_experts": experts, "moe_top_k": 2, "activation_function": "gelu"}
+    config = NOMIC | (mixture if experts else {})
+    return {"config": config, "shapes": shapes, "prompt": PROMPT, "embedding": [round(x, 6) for x in unit]}
+
+
+def _nomic_layer(at: str, experts: int, *, is_mixture: bool) -> dict[str, list[int]]:
+    shapes = {at + "attn.Wqkv.weight": [192, 64], at + "attn.out_proj.weight": [64, 64]}
+    shapes |= {f"{at}{norm}.{part}": [64] for norm in ("norm1", "norm2") for part in ("weight", "bias")}
+    if not experts:
+        gated = {at + "mlp.fc11.weight": [96, 64], at + "mlp.fc12.weight": [96, 64], at + "mlp.fc2.weight": [64, 96]}
+        return shapes | gated
+    shapes |= {at + "attn.Wqkv.bias": [192], at + "attn.out_proj.bias": [64]}
+    if is_mixture:
+        stacks = {f"{at}mlp.experts.mlp.{name}": [experts * 96, 64] for name in ("w1", "w2")}
+        return shapes | stacks | {at + "mlp.router.layer.weight": [experts, 64]}
+    plain = {at + "mlp.fc1.weight": [96, 64], at + "mlp.fc2.weight": [64, 96]}
+    return shapes | plain | {at + "mlp.fc1.bias": [96], at + "mlp.fc2.bias": [64]}
+
+
+def _nomic_mlp(x: Any, w: dict[str, Any], at: str, experts: int) -> Any:
+    if at + "mlp.fc12.weight" in w:
+        gate = torch.nn.functional.silu(x @ w[at + "mlp.fc12.weight"].T)
+        return (x @ w[at + "mlp.fc11.weight"].T * gate) @ w[at + "mlp.fc2.weight"].T
+    gelu = torch.nn.functional.gelu
+    if at + "mlp.fc1.weight" in w:
+        inner = gelu(x @ w[at + "mlp.fc1.weight"].T + w[at + "mlp.fc1.bias"])
+        return inner @ w[at + "mlp.fc2.weight"].T + w[at + "mlp.fc2.bias"]
+    first, second = (w[f"{at}mlp.experts.mlp.{name}"].view(experts, 96, 64) for name in ("w1", "w2"))
+    shares, chosen = torch.softmax(x @ w[at + "mlp.router.layer.weight"].T, -1).topk(2, dim=-1)
+    every = torch.stack([gelu(x @ first[e].T) @ second[e] for e in range(experts)], dim=1)
+    return sum(shares[:, n, None] * every[torch.arange(len(x)), chosen[:, n]] for n in range(2))
 
 
 def lora(base: dict[str, Any]) -> dict[str, Any]:
@@ -353,6 +471,7 @@ SENTENCES = [
 def main() -> None:
     """Write the reference files."""
     reference = {name: decoder(*family) for name, family in FAMILIES.items()} | {"bert": bert(), "nomic-bert": nomic()}
+    reference |= {"nomic-bert-moe": nomic(experts=4), "xlm-roberta": xlmr()}
     reference["lora"] = lora(reference["llama"])
     (HERE / "convert.json").write_text(json.dumps(reference, separators=(",", ":")) + "\n")
     if len(sys.argv) > 1:

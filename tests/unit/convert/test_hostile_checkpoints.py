@@ -23,6 +23,11 @@ ODD: list[Any] = [None, 0, -1, 1, 3, 2**31 - 1, 2**62, 1e308, -0.5, "", "x", "ya
 TRIES = 25
 
 
+def good_files(folder: Path, family: str) -> dict[str, Path]:
+    reference = REFERENCE[family]
+    return write_checkpoint(folder, reference["config"], reference["shapes"], reference.get("tokenizer"))
+
+
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) in a JSON value."""
     pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
@@ -36,7 +41,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_odd_config_is_planned_or_refused(family: str, tmp_path: Path) -> None:
     rng = random.Random(family)
-    files = write_checkpoint(tmp_path, REFERENCE[family]["config"], REFERENCE[family]["shapes"])
+    files = good_files(tmp_path, family)
     refused = 0
     for _ in range(TRIES):
         config = copy.deepcopy(REFERENCE[family]["config"])
@@ -67,10 +72,10 @@ def test_an_odd_config_of_the_eyes_is_planned_or_refused(name: str, tmp_path: Pa
             plan_conversion(files)
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", ["llama", "bert", "xlm-roberta"])
 def test_an_odd_tokenizer_is_planned_or_refused(family: str, tmp_path: Path) -> None:
     rng = random.Random(family)
-    files = write_checkpoint(tmp_path, REFERENCE[family]["config"], REFERENCE[family]["shapes"])
+    files = good_files(tmp_path, family)
     names = ["tokenizer.json", "tokenizer_config.json"]
     good = {name: json.loads(files[name].read_text()) for name in names}
     for _ in range(3 * TRIES):
