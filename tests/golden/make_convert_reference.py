@@ -286,7 +286,7 @@ def unigram() -> dict[str, Any]:
             minloglevel=2,
         )
         processor = sentencepiece.SentencePieceProcessor(f"{folder}/m.model")
-        spec = sentencepiece_model_pb2.ModelProto()
+        spec: Any = vars(sentencepiece_model_pb2)["ModelProto"]()
         spec.ParseFromString((Path(folder) / "m.model").read_bytes())
     pieces = [[processor.IdToPiece(i), round(processor.GetScore(i), 4)] for i in range(3, processor.GetPieceSize())]
     special = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -366,7 +366,7 @@ NOMIC: dict[str, Any] = {
 def nomic(experts: int = 0) -> dict[str, Any]:
     """Nomic's BERT, whose code `transformers` does not ship: rotary positions, norms after each half.
 
-    A gated MLP, or with `experts` a plain one with biases and every second layer a mixture, of which each token uses two.
+    A gated MLP; or with `experts` a plain one with biases, and every second layer a mixture: a token uses two of them.
     """
     shapes = {f"embeddings.{n}_embeddings.weight": [k, 64] for n, k in (("word", VOCAB_SIZE), ("token_type", 2))}
     shapes |= {"emb_ln.weight": [64], "emb_ln.bias": [64]}
