@@ -14,9 +14,10 @@ from corral.convert.weights import Array, Weight, as_float32, round_bfloat16
 
 _KINDS = gguf.GGMLQuantizationType
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-# What the engine computes in float32 only, and what is too small to matter and better exact.
+# What the engine computes in float32 only, and what is too small to matter and better exact. BERT's own position_embd
+# keeps 16 bits, as Ollama writes it.
 _FLOAT32 = re.compile(
-    r"(ffn_gate_inp|ffn_gate_inp_shexp|position_embd|token_types|ssm_conv1d|shortconv\.conv|patch_merger)\.weight$"
+    r"(ffn_gate_inp|ffn_gate_inp_shexp|[av]\.position_embd|token_types|ssm_conv1d|shortconv\.conv|patch_merger)\.weight$"
     r"|(altup_correct_coef|altup_predict_coef|conv_dw|a\.conv1d\.\d+|a\.input_projection)\.weight$"
     r"|_norm\.weight$|patch_embd\.weight(\.1)?$|\.bias$|(?<!\.weight)(?<!\.weight\.1)$"
 )
