@@ -10,7 +10,7 @@ import pytest
 from gguf import GGUFReader
 from tests.fakes.checkpoints import tokenizer_json, write_checkpoint
 
-from corral.convert import convert_directory
+from corral.convert import convert_directory, plan_conversion
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.vocabulary import SPACE, TokenType, read_vocabulary
 from corral.errors import InvalidRequest
@@ -107,6 +107,23 @@ def test_an_unknown_splitting_rule_is_told(tmp_path: Path) -> None:
     files["tokenizer.json"].write_text(json.dumps(tokenizer))
     converted = convert_directory(files, tmp_path / "o.gguf")
     assert [notice.code for notice in converted.notices] == ["pre_tokenizer_unknown"]
+
+
+def test_an_encoder_that_cannot_be_imported_is_left_out_and_told(tmp_path: Path) -> None:
+    shapes = {**REFERENCE["gemma3n"]["shapes"], "model.vision_tower.timm_model.conv_stem.conv.weight": [4, 3, 3, 3]}
+    config = {**REFERENCE["gemma3n"]["config"], "architectures": ["Gemma3nForConditionalGeneration"]}
+    plan = plan_conversion(write_checkpoint(tmp_path / "m", config, shapes))
+    assert plan.projector is None
+    assert [(notice.code, notice.facts["tensors"]) for notice in plan.notices] == [("encoder_dropped", 1)]
+
+
+@pytest.mark.parametrize("family", ["qwen3-moe", "gpt-oss", "gemma3n"])
+def test_what_is_planned_is_what_is_written(family: str, tmp_path: Path) -> None:
+    plan = plan_conversion(files_of(tmp_path / "m", family))
+    done: list[int] = []
+    made = plan.write(tmp_path / "o.gguf", tmp_path / "p.gguf", lambda count, total: done.append(count))
+    assert done[-1] == plan.size_bytes
+    assert 0 <= made.path.stat().st_size - plan.size_bytes < 200_000  # metadata and padding
 
 
 def test_the_default_chat_template_of_several_is_taken(tmp_path: Path) -> None:
