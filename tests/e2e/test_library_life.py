@@ -16,13 +16,18 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import ServerProcess, start_server
+from tests.fakes.ggufs import tiny_llama
 from tests.fakes.library import GOLDEN, KitModel, add_kit_model
 from tests.fakes.made import made
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.visions import picture
+from tests.fakes.stores import add_model
+from tests.fakes.visions import picture, tiny_projector
 
+from corral.gguf import read_header
 from corral.store import ModelStore
 from corral.store import manifests as media
+from corral.translate import write
+from corral.translate.view import View
 
 pytestmark = pytest.mark.e2e
 
@@ -180,6 +185,33 @@ async def test_fsck_mends_a_translation_that_was_damaged(in_place: ServerProcess
     assert "; deleted" in out
     assert (await corral(in_place, "fsck"))[0] == 0
     assert await asyncio.to_thread(look, in_place, RED) == seen
+
+
+def without_type(source: Path, target: Path) -> Path:
+    """A projector as llava's first ones were: nothing says of what kind it is."""
+    view = View(read_header(source))
+    view.drop("clip.projector_type")
+    with target.open("wb") as file:
+        write(source, view.finish(), file)
+    return target
+
+
+def test_an_old_projector_layer_without_a_type_is_translated_beside_weights_that_need_nothing(
+    running: ServerProcess, tmp_path: Path
+) -> None:
+    store = ModelStore(running.models)
+    projector = without_type(tiny_projector(tmp_path / "p.gguf"), tmp_path / "old.gguf")
+    weights = tiny_llama(tmp_path / "m.gguf", context_length=4096)
+    name = add_model(store, "llava", weights, extra={media.PROJECTOR: projector})
+    try:
+        assert look(running, RED, "llava") != look(running, BLUE, "llava")
+        [made] = files_below(running.models / "derived")
+        assert made.name == "projector.gguf"
+        assert made.parent.parent.name == store.load(name).projectors[0].name
+    finally:
+        unload(running, "llava")
+        running.request("DELETE", "/api/delete", {"model": "llava"})
+    assert files_below(running.models / "derived") == []
 
 
 def test_create_translates_what_it_makes(running: ServerProcess) -> None:

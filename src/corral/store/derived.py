@@ -139,11 +139,14 @@ class DerivedStore:
 
     def _make_in(self, root: Path, order: Order, on_bytes: OnBytes, pause: Pause, need_bytes: int) -> Path:
         folder = _folder(root, order.source)
-        make_directory(folder)
         target = folder / f"{order.part}{_SUFFIX}"
         growing = target.with_name(f"{target.name}{_PARTIAL}")
         while (found := self.find(order)) is None:
-            fd = os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            make_directory(folder)
+            try:
+                fd = os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            except FileNotFoundError:
+                continue  # somebody's cleaning took the directory while it was empty
             with os.fdopen(fd, "wb") as file:
                 if not try_lock(file):
                     pause()
@@ -228,9 +231,11 @@ def _write(order: Order, file: BinaryIO, growing: Path, target: Path, on_bytes: 
                 raise BlobNotFound(str(Digest.parse(order.source.name)))
             growing.replace(target)
         sync_directory(target.parent)
-    except BaseException:
+    except BaseException as error:
         growing.unlink(missing_ok=True)
         _remove_empty(target.parent, target.parents[3])
+        if isinstance(error, FileNotFoundError) and not order.source.exists():
+            raise BlobNotFound(str(Digest.parse(order.source.name))) from error
         raise
     return target
 

@@ -199,9 +199,27 @@ def test_a_model_removed_while_it_is_translated_leaves_nothing(store: ModelStore
         if store.blobs.has(Digest.parse(orders[0].source.name)):
             store.delete(store.resolve(NAME))
 
-    with pytest.raises((BlobNotFound, FileNotFoundError)):
+    with pytest.raises(BlobNotFound):
         store.derived.make(orders[0], remove, never)
     assert files(store) == []
+    with pytest.raises(BlobNotFound):
+        make(store, orders[0])
+    assert files(store) == []
+
+
+def test_an_empty_directory_that_is_cleaned_up_under_a_maker_is_made_again(
+    store: ModelStore, orders: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[Path] = []
+
+    def make_and_clean(path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        if not cleaned:
+            cleaned.append(path)
+            store.derived.prune(store.blobs.has)
+
+    monkeypatch.setattr(derived, "make_directory", make_and_clean)
+    assert make(store, orders[0]).exists()
 
 
 def test_pruning_takes_what_nobody_can_use(store: ModelStore, orders: list[Order], tmp_path: Path) -> None:
