@@ -6,6 +6,7 @@ import html
 import posixpath
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from importlib import import_module
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
+from corral.aio import run_blocking
 from corral.errors import CorralError
 from corral.server import anthropic, openai
 from corral.server.deps import Deps
@@ -74,6 +76,8 @@ def create_app(deps: Deps) -> Starlette:
         _route("/api/requests/{id}", requests.cancel_request, "DELETE"),
         _by_method("/api/log-level", GET=requests.read_log_level, PUT=requests.write_log_level),
         _route("/metrics", requests.metrics, "GET"),
+        _route("/ui", _page, "GET", "HEAD"),
+        _route("/ui/{name:path}", _page, "GET", "HEAD"),
         *openai.routes,
         *anthropic.routes,
     ]
@@ -102,6 +106,13 @@ def _by_method(path: str, **handlers: Handler) -> Route:
         return await handlers[request.method](request)
 
     return _route(path, dispatch, *handlers)
+
+
+async def _page(request: Request) -> Response:
+    """The page's files; the code that serves them is loaded with the first request for one."""
+    module = await run_blocking(import_module, "corral.server.page")
+    answer: Response = await module.page(request)
+    return answer
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

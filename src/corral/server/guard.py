@@ -5,7 +5,7 @@
 | door   | a client at a public address, where no keys are set (door.py)        | 403, in the API's form |
 | Origin | a browser page from an origin that is not allowed (drive-by use)     | 403, empty body        |
 | Host   | a name that does not mean this machine (DNS rebinding)               | 403, empty body        |
-| key    | a request without one of the configured API keys                     | 401, in the API's form |
+| key    | a request without one of the configured API keys, but for / and /ui  | 401, in the API's form |
 
 Origin, Host and key also when bound to a public address. Source: ollama server/routes.go GenerateRoutes,
 allowedHostsMiddleware, envconfig AllowedOrigins, gin-contrib/cors v1.7.2, 2026-08.
@@ -139,7 +139,7 @@ class Guard:
                 return _FORBIDDEN
             if scope["method"] == "OPTIONS":
                 return Response(status_code=204)
-        if self._keys and scope["path"] != "/":
+        if self._keys and not _needs_no_key(scope["path"]):
             key = _shown_key(headers)
             if not any(hmac.compare_digest(key, known) for known in self._keys):
                 return _unauthorized(scope["path"])
@@ -191,6 +191,11 @@ def _foreign_origin(headers: Headers) -> str:
     origin = headers.get("origin", "")
     host = headers.get("host", "")
     return "" if origin in {f"http://{host}", f"https://{host}"} else origin
+
+
+def _needs_no_key(path: str) -> bool:
+    """The sign of life, and the page's files: they are the same for everybody, and ask the API with the user's key."""
+    return path in {"/", "/ui"} or path.startswith("/ui/")
 
 
 def _host_part(host: str) -> str:
