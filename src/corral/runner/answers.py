@@ -52,6 +52,7 @@ class _Timings(TypedDict):
     predicted_n: Count
     predicted_ms: Milliseconds
     cache_n: NotRequired[Count]
+    draft_n: NotRequired[Count]  # tokens that were drafted ahead, and checked; not there when none were
 
 
 class _TopProbability(TypedDict):
