@@ -268,11 +268,19 @@ class Settings:
     api_keys: tuple[str, ...] = setting(
         (), "API_KEYS", _read_keys, "keys to demand of clients; unset = none", guarded=True
     )
+    share_cache: bool = setting(
+        False, "SHARE_CACHE", _read_bool, "let the holders of several keys find each other's prompts", guarded=True
+    )
     open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
     editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL", guarded=True)
     color: bool = True  # off by NO_COLOR, whatever its value (no-color.org)
     notices: tuple[str, ...] = ()
+
+    @property
+    def separates_keys(self) -> bool:
+        """Whether what was asked with one key must not be found with another."""
+        return len(set(self.api_keys)) > 1 and not self.share_cache
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

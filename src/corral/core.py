@@ -107,11 +107,15 @@ class TokenLogprob(TokenProb):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, for fairness and for GET /api/requests: an API key or address, the route, a priority."""
+    """Who asks, for fairness and for GET /api/requests: an API key or address, the route, a priority.
+
+    owner: whose key it is, which bounds what the request finds and what finds it; "" = no keys are asked for.
+    """
 
     client: str = ""
     route: str = ""
     priority: Literal["interactive", "background"] = "interactive"
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ import asyncio
 import hashlib
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from corral.aio import run_blocking
 from corral.errors import CorralError, EngineError
 from corral.runner import kvfile
 from corral.runner.client import RunnerClient
-from corral.runner.kvfile import Seal
+from corral.runner.kvfile import SavedConversation, Seal
+from corral.runner.slots import OwnedSlots
 from corral.runner.spec import SLOT_PART, RunnerSpec
 
 _LOG = logging.getLogger(__name__)
@@ -45,8 +48,13 @@ class ConversationStore:
             return None
         return self._root / state_key(spec, self._engine)
 
-    async def save(self, client: RunnerClient, spec: RunnerSpec, deadline_s: float = 10.0) -> int:
-        """Save every idle slot that was used since the load; how many. Call before the runner is stopped."""
+    async def save(
+        self, client: RunnerClient, spec: RunnerSpec, owned: OwnedSlots | None = None, deadline_s: float = 10.0
+    ) -> int:
+        """Save every idle slot that was used since the load; how many. Call before the runner is stopped.
+
+        owned: where keys are separated, whose the slots are; what is nobody's is not saved.
+        """
         folder = self.folder(spec)
         if folder is None:
             return 0
@@ -54,9 +62,10 @@ class ConversationStore:
         try:
             seal = await run_blocking(self._seal, folder)
             async with asyncio.timeout(deadline_s):
-                for slot in await client.slots():
-                    if not slot.get("is_processing") and slot.get("n_prompt_tokens", 0) >= _FEWEST_TOKENS:
-                        saved += await self._save_slot(client, folder / SLOT_PART, slot["id"], seal)
+                slots = {slot["id"]: slot for slot in await client.slots() if _is_worth_saving(slot)}
+                for slot, owner in [(each, "") for each in slots] if owned is None else owned.owned():
+                    if slot in slots:
+                        saved += await self._save_slot(client, folder / SLOT_PART, slot, seal.of(owner))
         except (CorralError, TimeoutError, OSError) as error:
             _LOG.warning("conversations of %s were not all saved: %r", spec.model_path.name, error)
         finally:
@@ -74,19 +83,21 @@ class ConversationStore:
             return False
         return await run_blocking(kvfile.keep, part, seal)
 
-    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int) -> int:
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: OwnedSlots | None = None) -> int:
         """Load the newest conversations into the slots of a runner that has served nothing yet; how many.
 
-        A file that is not as it was written is deleted, and its conversation is read anew.
+        A file that is not as it was written is deleted, and its conversation is read anew. owned: where keys are
+        separated, what is told whose they are; then only files with an owner are loaded, and else only those without.
         """
         folder = self.folder(spec)
         if folder is None:
             return 0
-        restored = 0
-        for path in await self._newest(folder, slots):
+        restored: list[SavedConversation] = []
+        for saved in await self._newest(folder, slots, has_owner=owned is not None):
+            path = saved.path
             try:
-                await client.restore_slot(restored, path.name)
-                restored += 1
+                await client.restore_slot(len(restored), path.name)
+                restored.append(saved)
             except EngineError as error:  # a shorter window, other settings of attention
                 _LOG.info("a saved conversation of %s is useless: %s", spec.model_path.name, error)
                 await run_blocking(path.unlink, missing_ok=True)
@@ -94,22 +105,26 @@ class ConversationStore:
                 _LOG.warning("no conversation restored: %s", error)
                 await run_blocking(path.unlink, missing_ok=True)
                 break
-        return restored
+        if owned is not None:
+            for slot, saved in reversed(list(enumerate(restored))):  # the newest counts as used last
+                owned.put(slot, saved.owner, saved.tokens)
+        return len(restored)
 
-    async def _newest(self, folder: Path, count: int) -> list[Path]:
+    async def _newest(self, folder: Path, count: int, *, has_owner: bool) -> list[SavedConversation]:
         """The newest files, each checked; they are read at the same time, which is what takes long."""
         try:
             seal = await run_blocking(self._seal, folder)
-            paths = [saved.path for saved in (await run_blocking(kvfile.saved_in, folder))[:count]]
-            sound = await asyncio.gather(*(run_blocking(kvfile.is_sound, path, seal) for path in paths))
+            kept = [saved for saved in await run_blocking(kvfile.saved_in, folder) if bool(saved.owner) == has_owner]
+            newest = kept[:count]
+            sound = await asyncio.gather(*(run_blocking(kvfile.is_sound, saved.path, seal) for saved in newest))
         except OSError as error:
             _LOG.warning("saved conversations cannot be read: %r", error)
             return []
-        for path, is_good in zip(paths, sound, strict=True):
+        for saved, is_good in zip(newest, sound, strict=True):
             if not is_good:
-                _LOG.warning("a saved conversation is not as it was written, and is read anew: %s", path.name)
-                await run_blocking(path.unlink, missing_ok=True)
-        return [path for path, is_good in zip(paths, sound, strict=True) if is_good]
+                _LOG.warning("a saved conversation is not as it was written, and is read anew: %s", saved.path.name)
+                await run_blocking(saved.path.unlink, missing_ok=True)
+        return [saved for saved, is_good in zip(newest, sound, strict=True) if is_good]
 
     def _seal(self, folder: Path) -> Seal:
         return Seal(kvfile.server_key(self._root / "key"), folder.name)
@@ -117,6 +132,10 @@ class ConversationStore:
     def forget(self, spec: RunnerSpec) -> None:
         """Delete what is saved for a way of loading. Blocking."""
         shutil.rmtree(self._root / state_key(spec, self._engine), ignore_errors=True)
+
+
+def _is_worth_saving(slot: Mapping[str, Any]) -> bool:
+    return not slot.get("is_processing") and slot.get("n_prompt_tokens", 0) >= _FEWEST_TOKENS
 
 
 def state_key(spec: RunnerSpec, engine: str = "") -> str:

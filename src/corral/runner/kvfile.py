@@ -3,12 +3,12 @@
 A runner writes a slot's state to `slot.part`, which the server made and which is the only file that it can write
 (sandbox.py). `keep` copies it from there to a file of its own name, which no runner can change:
 
-    slot.part                                  being written; empty at other times
-    <digest of the tokens>-<size>-<tag>.kv     mode 0600
+    slot.part                                          being written; empty at other times
+    <digest of the tokens>-<size>-<tag>[-<owner>].kv   mode 0600; owner: whose it is, where keys are separated
 
-The tag is a keyed digest of all bytes, of the way of loading and of the engine. It is checked before an engine gets
-the file: llama.cpp itself checks next to nothing, aborts on a file that is too short, and answers from flipped bits as
-if nothing were wrong. The key is the server's, so that no runner can make a file that passes.
+The tag is a keyed digest of all bytes, of the way of loading, of the engine and of the owner. It is checked before an
+engine gets the file: llama.cpp itself checks next to nothing, aborts on a file that is too short, and answers from
+flipped bits as if nothing were wrong. The key is the server's, so that no runner can make a file that passes.
 
 A state starts with llama.cpp's header: magic, version, number of words (u32), then the words of the tokens.
 """
@@ -25,7 +25,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -36,22 +36,25 @@ _HEADER = struct.Struct("<III")
 _MOST_TOKENS = 4 * 2**20
 _SEAM_TOKENS = 8  # the end of an answer may be cut into other tokens once more text follows it
 _PACKED = b"\xff\xff\xff\xff"  # marker word, version word, count, tokens, media; older engines wrote bare tokens
-_NAME = re.compile(r"[0-9a-f]{32}-(?P<size>\d{1,15})-(?P<tag>[0-9a-f]{32})\.kv")
+_NAME = re.compile(r"[0-9a-f]{32}-(?P<size>\d{1,15})-(?P<tag>[0-9a-f]{32})(-(?P<owner>[0-9a-f]{32}))?\.kv")
 _KEY_BYTES = 32
 _CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class SavedConversation:
-    """One file; `tokens` are 32-bit words, images left out."""
+    """One file; `tokens` are 32-bit words, images left out. owner: "" = nobody's in particular."""
 
     path: Path
     size_bytes: int
     saved_at: float
     tokens: bytes
+    owner: str = ""
 
     def continues(self, older: SavedConversation) -> bool:
         """Whether the older one is a beginning of this one, but for a few tokens at the seam."""
+        if self.owner != older.owner:
+            return False
         beginning = older.tokens[: max(0, len(older.tokens) - 4 * _SEAM_TOKENS)]
         return len(self.tokens) >= len(older.tokens) and self.tokens.startswith(beginning)
 
@@ -62,10 +65,16 @@ class Seal:
 
     key: bytes
     bound_to: str
+    owner: str = ""
+
+    def of(self, owner: str) -> Seal:
+        """The seal of one owner's files."""
+        return replace(self, owner=owner)
 
     def tag(self, source: BinaryIO, copy: IO[bytes] | None = None) -> str:
         """The tag of a file from here to its end, which is copied on the way."""
-        digest = hashlib.blake2b(self.bound_to.encode() + b"\0", digest_size=16, key=self.key)
+        bound_to = "\0".join(filter(None, (self.bound_to, self.owner))) + "\0"
+        digest = hashlib.blake2b(bound_to.encode(), digest_size=16, key=self.key)
         while chunk := source.read(_CHUNK_BYTES):
             digest.update(chunk)
             if copy is not None:
@@ -99,7 +108,7 @@ def make_part(part: Path) -> None:
 def keep(part: Path, seal: Seal) -> bool:
     """Take over what a runner wrote, if it is a conversation; those that it continues are superseded."""
     with open(_open(part, os.O_RDWR), "r+b") as written, _whole(written) as is_whole:
-        saved = _read_head(part, written) if is_whole else None
+        saved = _read_head(part, written, seal.owner) if is_whole else None
         if saved is None:
             return False
         older = [other for other in saved_in(part.parent) if saved.continues(other)]
@@ -109,7 +118,8 @@ def keep(part: Path, seal: Seal) -> bool:
             size = copy.tell()
             copy.flush()
             os.fsync(copy.fileno())
-        name = f"{hashlib.sha256(saved.tokens).hexdigest()[:32]}-{size}-{tag}.kv"
+        parts = [hashlib.sha256(saved.tokens).hexdigest()[:32], str(size), tag, seal.owner]
+        name = "-".join(filter(None, parts)) + ".kv"
         Path(copy.name).replace(part.with_name(name))
         for other in older:
             if other.path.name != name:
@@ -136,7 +146,7 @@ def is_sound(path: Path, seal: Seal) -> bool:
     name = _NAME.fullmatch(path.name)
     try:
         with open(_open(path, os.O_RDONLY), "rb") as file:
-            return name is not None and secrets.compare_digest(seal.tag(file), name["tag"])
+            return name is not None and secrets.compare_digest(seal.of(name["owner"] or "").tag(file), name["tag"])
     except OSError:
         return False
 
@@ -154,13 +164,13 @@ def read_saved(path: Path) -> SavedConversation | None:
         return None
     try:
         with open(_open(path, os.O_RDONLY), "rb") as file:
-            saved = _read_head(path, file)
+            saved = _read_head(path, file, name["owner"] or "")
     except OSError:
         return None
     return saved if saved is not None and saved.size_bytes == int(name["size"]) else None
 
 
-def _read_head(path: Path, file: BinaryIO) -> SavedConversation | None:
+def _read_head(path: Path, file: BinaryIO, owner: str) -> SavedConversation | None:
     head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
         return None
@@ -173,7 +183,7 @@ def _read_head(path: Path, file: BinaryIO) -> SavedConversation | None:
     if words.startswith(_PACKED) and len(words) > 12:
         words = words[12 : 12 + 4 * int.from_bytes(words[8:12], "little")]
     status = os.fstat(file.fileno())
-    return SavedConversation(path, status.st_size, status.st_mtime, words)
+    return SavedConversation(path, status.st_size, status.st_mtime, words, owner)
 
 
 def sweep(root: Path, max_bytes: int) -> None:

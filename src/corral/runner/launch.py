@@ -20,7 +20,7 @@ from corral.runner.hugepages import HUGE_PAGES, huge_pages_offered
 from corral.runner.kernels import Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
-from corral.runner.spec import LaunchOptions, RunnerSpec
+from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, RunnerSpec
 from corral.runner.tune import Trial, Tuner, Tuning
 
 # with `n_gpu_layers` 0 the engine would still compute large batches on a GPU, and take some hundred MiB of it
@@ -57,6 +57,7 @@ class LocalLauncher:
             llama_server=settings.llama_server,
             environ=environ,
             kv_max_bytes=max(1, settings.saved_conversations_bytes),
+            prompt_cache_mib=0 if settings.separates_keys else PROMPT_CACHE_MIB,  # the engine cannot part it
             verbose=settings.debug > 1,
         )
 

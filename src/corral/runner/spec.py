@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SLOT_PART = "slot.part"
+PROMPT_CACHE_MIB = 1024
 _PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})
 
 
@@ -92,7 +93,7 @@ class LaunchOptions:
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
     memory_limit_bytes: int = 0  # of memory that is the runner's own; 0 = none
     gpus: bool = True  # whether this runner may reach GPUs
-    prompt_cache_mib: int = 1024  # the engine's own store of conversations that lost their slot, in RAM
+    prompt_cache_mib: int = PROMPT_CACHE_MIB  # the engine's own store of conversations that lost their slot, in RAM
     verbose: bool = False  # the engine's debug log; it contains prompts
     kernels: str = ""  # folder of the pack that stands for the engine's own CPU backend; "" = none
 

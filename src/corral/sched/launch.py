@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from corral.runner.client import RunnerClient
+from corral.runner.slots import OwnedSlots
 from corral.runner.spec import RunnerInfo, RunnerSpec
 
 
@@ -65,13 +66,16 @@ class Handle(Protocol):
 
 
 class Conversations(Protocol):
-    """What survives a runner: the prompts its slots have read. Both calls log what fails and raise nothing."""
+    """What survives a runner: the prompts its slots have read. Both calls log what fails and raise nothing.
 
-    async def save(self, client: RunnerClient, spec: RunnerSpec) -> int:
+    owned: where keys are separated, whose the slots are.
+    """
+
+    async def save(self, client: RunnerClient, spec: RunnerSpec, owned: OwnedSlots | None = None) -> int:
         """Before a runner stops; how many were saved. Bounded in time."""
         ...
 
-    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int) -> int:
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: OwnedSlots | None = None) -> int:
         """Into a runner that has served nothing yet; how many."""
         ...
 

@@ -15,16 +15,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from corral.errors import CorralError
+from corral.runner.slots import SlotHold
 
 T = TypeVar("T")
 _CLOSE_DEADLINE_S = 5.0
 
 
 class LeasedRunner:
-    """Forwards every attribute to the client; coroutines and async iterators are guarded."""
+    """Forwards every attribute to the client; coroutines and async iterators are guarded.
 
-    def __init__(self, client: Any) -> None:
+    hold: where keys are separated, what says in which slot the calls are made that leave something in one.
+    """
+
+    def __init__(self, client: Any, hold: SlotHold | None = None) -> None:
         self._client = client
+        self._hold = hold
         self._error: CorralError | None = None
         self._awaiting: set[asyncio.Task[Any]] = set()
         self._aborted: set[asyncio.Task[Any]] = set()
@@ -36,6 +41,21 @@ class LeasedRunner:
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._client, name)
         return self._guarded_call(attribute) if callable(attribute) else attribute
+
+    def completion(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """RunnerClient.completion."""
+        return self._in_slot(self._guarded_call(self._client.completion), body)
+
+    def chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """RunnerClient.chat."""
+        return self._in_slot(self._guarded_call(self._client.chat), body)
+
+    async def systemone(self, body: dict[str, Any]) -> dict[str, Any]:
+        """RunnerClient.systemone."""
+        call = self._guarded_call(self._client.systemone)
+        async with self._hold.alone(self._client) if self._hold else contextlib.nullcontext():
+            answer: dict[str, Any] = await call(body)
+            return answer
 
     def end(self, error: CorralError, *, abort_calls: bool) -> None:
         """All further calls raise `error`; those under way too if `abort_calls`."""
@@ -52,6 +72,25 @@ class LeasedRunner:
             with contextlib.suppress(CorralError, TimeoutError, RuntimeError):
                 async with asyncio.timeout(_CLOSE_DEADLINE_S):
                     await stream.aclose()
+        if self._hold is not None:
+            self._hold.leave()
+
+    def _in_slot(
+        self, call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]], body: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        return call(body) if self._hold is None else self._placed(self._hold, call, body)
+
+    async def _placed(
+        self,
+        hold: SlotHold,
+        call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]],
+        body: dict[str, Any],
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        fields = await self._guard(hold.fields(self._client, body))
+        async with contextlib.aclosing(call({**body, **fields})) as events:
+            async for event in events:
+                hold.reached()
+                yield event
 
     def _guarded_call(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

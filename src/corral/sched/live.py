@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
+from corral.runner.slots import OwnedSlots
 from corral.runner.spec import RunnerSpec
 from corral.sched.events import Died, Event, Loaded, LoadFailed, Stopped, Translating
 from corral.sched.launch import Conversations, Handle
@@ -29,7 +30,7 @@ _SAVE_DEADLINE_S = 20.0
 
 
 class LiveRunner:
-    """Drives one runner handle."""
+    """Drives one runner handle. slots: whose conversations are in it, once it is ready; None unless `separate`."""
 
     def __init__(
         self,
@@ -38,12 +39,16 @@ class LiveRunner:
         spec: RunnerSpec,
         conversations: Conversations | None,
         post: Callable[[Event], None],
+        *,
+        separate: bool = False,
     ) -> None:
         self.id = runner_id
         self.handle = handle
         self._spec = spec
         self._conversations = conversations
         self._post = post
+        self._separate = separate
+        self.slots: OwnedSlots | None = None
         self._task: asyncio.Task[None] | None = None
         self._saves = False  # ready and well: its conversations are worth saving
         self._leaving = False
@@ -75,8 +80,10 @@ class LiveRunner:
     async def _live(self) -> Event:
         try:
             await self.handle.start(self._translating)
+            count = self.handle.info.slots
+            self.slots = OwnedSlots(count) if self._separate else None
             if self._conversations is not None:
-                await self._conversations.restore(self.handle.client, self._spec, self.handle.info.slots)
+                await self._conversations.restore(self.handle.client, self._spec, count, self.slots)
         except CorralError as error:
             starved = isinstance(error, RunnerFailedToStart) and error.out_of_memory
             return LoadFailed(self.id, error, starved)
@@ -100,7 +107,7 @@ class LiveRunner:
         try:
             if self._conversations is not None and self._saves and isinstance(outcome, Stopped):
                 async with asyncio.timeout(_SAVE_DEADLINE_S):
-                    await self._conversations.save(self.handle.client, self._spec)
+                    await self._conversations.save(self.handle.client, self._spec, self.slots)
         except Exception:
             log.warning("runner %d: its conversations are lost", self.id, exc_info=True)
         try:

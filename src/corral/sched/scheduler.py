@@ -198,9 +198,10 @@ class Scheduler:
         """Load an idle runner anew, with the settings that the launcher chooses now; no effect while it is in use."""
         await self._tell(RenewAsked(runner_id))
 
-    def cancel(self, request_id: str) -> bool:
-        """End a request in whatever phase; its holder gets RequestCanceled. False when there is no such request."""
-        if request_id not in self._requests:
+    def cancel(self, request_id: str, owner: str = "") -> bool:
+        """End a request in whatever phase; its holder gets RequestCanceled. False when this owner has no such one."""
+        request = self._requests.get(request_id)
+        if request is None or request.want.caller.owner != owner:
             return False
         self._post(CancelAsked(request_id))
         return True
@@ -220,16 +221,21 @@ class Scheduler:
         ]
         return sorted(rows, key=lambda row: row.expires_at, reverse=True)
 
-    def requests(self) -> list[RequestInfo]:
-        """All requests that wait or run, the waiting ones in the order in which they will be served."""
+    def requests(self, owner: str | None = None) -> list[RequestInfo]:
+        """Requests that wait or run, the waiting ones in the order in which they will be served; owner: only these."""
         now = self._clock.now()
+
+        def is_shown(want: LeaseRequest) -> bool:
+            return owner is None or want.caller.owner == owner
+
         running = [
             describe_request(held, self._requests[held.request_id].lease, now)
             for runner in self._policy.fleet
             for held in runner.leases.values()
-            if held.request_id in self._requests
+            if held.request_id in self._requests and is_shown(held.want)
         ]
-        return running + [describe_request(place, None, now) for place in self._policy.line(now)]
+        waiting = [place for place in self._policy.line(now) if is_shown(place.waiter.want)]
+        return running + [describe_request(place, None, now) for place in waiting]
 
     # ---- the owning task
 
@@ -302,7 +308,8 @@ class Scheduler:
     def _load(self, action: Load) -> None:
         log.info("loading %s as runner %d", action.spec.model_path.name, action.runner_id)
         handle = self._launcher.create(action.spec)
-        live = LiveRunner(action.runner_id, handle, action.spec, self._conversations, self._post)
+        separate = self._settings.separates_keys
+        live = LiveRunner(action.runner_id, handle, action.spec, self._conversations, self._post, separate=separate)
         self._live[action.runner_id] = live
         self._empty.clear()
         self._keep(live.begin())
@@ -312,7 +319,9 @@ class Scheduler:
         if request is None or request.granted.done():
             return  # it left a moment ago; its Ended is on its way
         runner = self._policy.fleet.by_id[action.runner_id]
-        request.leased = LeasedRunner(self._live[action.runner_id].handle.client)
+        live = self._live[action.runner_id]
+        hold = None if live.slots is None else live.slots.hold(request.want.caller.owner)
+        request.leased = LeasedRunner(live.handle.client, hold)
         request.lease = Lease(
             id=action.request_id,
             runner=cast("RunnerClient", request.leased),
