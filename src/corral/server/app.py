@@ -86,9 +86,9 @@ def create_app(deps: Deps) -> Starlette:
         exception_handlers={404: _not_found, 405: _wrong_method, CorralError: handle_error, Exception: handle_error},
     )
     app.router.redirect_slashes = False
-    app.add_middleware(Guard, settings=deps.settings)
+    app.add_middleware(Guard, settings=deps.settings, holders=deps.holders)
     app.state.deps = deps
-    Guard(app, deps.settings)  # a bad setting fails here, not at the first request
+    Guard(app, deps.settings, deps.holders)  # a bad setting fails here, not at the first request
     return app
 
 

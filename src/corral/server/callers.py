@@ -5,12 +5,19 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from corral.core import Caller
-from corral.server.guard import CLIENT_KEY
+from corral.server.guard import HOLDER
+from corral.server.holders import Holder
 
 
 def caller_of(request: Request) -> Caller:
-    """The client by its API key (a digest of it), else by its address; `X-Corral-Priority: background` is honoured."""
-    key = request.scope.get(CLIENT_KEY)
-    client = f"key:{key}" if key else request.client.host if request.client else ""
+    """The client by its API key, else by its address; `X-Corral-Priority: background` is honoured."""
+    holder: Holder | None = request.scope.get(HOLDER)
+    client = holder.name if holder else request.client.host if request.client else ""
     background = request.headers.get("x-corral-priority", "").lower() == "background"
-    return Caller(client, request.url.path, "background" if background else "interactive")
+    return Caller(client, request.url.path, "background" if background else "interactive", owner_of(request))
+
+
+def owner_of(request: Request) -> str:
+    """Whose key was shown, as `Caller.owner`."""
+    holder: Holder | None = request.scope.get(HOLDER)
+    return holder.id if holder else ""

@@ -13,6 +13,7 @@ from corral.inference import Inference
 from corral.registry.service import Registry
 from corral.runner.enginefiles import EngineFiles
 from corral.sched import Scheduler
+from corral.server.holders import Holders
 from corral.server.tuning import TuningService
 from corral.store.models import ModelStore
 
@@ -29,6 +30,7 @@ class Deps:
     inference: Inference
     tuning: TuningService
     files: EngineFiles
+    holders: Holders
     version: str
 
 

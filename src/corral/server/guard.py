@@ -13,8 +13,6 @@ allowedHostsMiddleware, envconfig AllowedOrigins, gin-contrib/cors v1.7.2, 2026-
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import secrets
 import socket
@@ -29,8 +27,9 @@ from corral.api.native_replies import encode
 from corral.config import Settings
 from corral.errors import CorralError
 from corral.server.door import CLOSED, Door
+from corral.server.holders import Holders
 
-CLIENT_KEY = "corral.client"  # scope entry: which key the client showed, by a digest of it
+HOLDER = "corral.holder"  # scope entry: the Holder of the key that the client showed
 _LOCAL = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104  names a browser may use, nothing is bound to them
 _APPS = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
 _SCHEMES = (
@@ -102,13 +101,13 @@ class Origins:
 
 
 class Guard:
-    """The three checks, in order, in front of an ASGI app."""
+    """The four checks, in order, in front of an ASGI app."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, holders: Holders) -> None:
         self._app = app
         self._origins = Origins(settings.origins)
         self._names = {"", "localhost", socket.gethostname().lower(), settings.host.host.lower()} | self._origins.hosts
-        self._keys = [key.encode() for key in settings.api_keys]
+        self._holders = holders
         self._door = Door(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,11 +138,11 @@ class Guard:
                 return _FORBIDDEN
             if scope["method"] == "OPTIONS":
                 return Response(status_code=204)
-        if self._keys and not _needs_no_key(scope["path"]):
-            key = _shown_key(headers)
-            if not any(hmac.compare_digest(key, known) for known in self._keys):
+        if self._holders and not _needs_no_key(scope["path"]):
+            holder = self._holders.of(_shown_key(headers))
+            if holder is None:
                 return _unauthorized(scope["path"])
-            scope[CLIENT_KEY] = hashlib.sha256(key).hexdigest()[:12]
+            scope[HOLDER] = holder
         return None
 
     def _is_own_address(self, host: str, scope: Scope) -> bool:

@@ -36,8 +36,10 @@ from corral.sched.hostmemory import HostMemory
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.door import AT_START, Door
+from corral.server.holders import Holders, holders_of
 from corral.server.kernelwork import make_when_idle
 from corral.server.listen import LimitedProtocol, QuietServer, bind
+from corral.server.openai.responses.store import forget_strangers
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
 from corral.store.care import prune_at_start
@@ -75,7 +77,11 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def make_deps(
-    settings: Settings, launcher: Launcher, host_memory: HostMemory | None = None, files: EngineFiles | None = None
+    settings: Settings,
+    launcher: Launcher,
+    host_memory: HostMemory | None = None,
+    files: EngineFiles | None = None,
+    holders: Holders | None = None,
 ) -> Deps:
     """The parts of a server, not started yet; host_memory: None = without looking for GPUs. files: the launcher's."""
     files = files or make_files(settings)
@@ -91,7 +97,8 @@ def make_deps(
     creator = Creator(store, registry.pull)
     inference = Inference(store, scheduler, settings)
     tuning = TuningService(launcher, scheduler, inference, host_memory)
-    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, __version__)
+    holders = holders or holders_of(settings)
+    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, holders, __version__)
 
 
 def make_files(settings: Settings) -> EngineFiles:
@@ -110,9 +117,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     launcher = await run_blocking(LocalLauncher, settings, files)
     try:
         host_memory = HostMemory(devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes)
-        deps = make_deps(settings, launcher, host_memory, files)
+        holders = await run_blocking(holders_of, settings)
+        deps = make_deps(settings, launcher, host_memory, files, holders)
         app = create_app(deps)
         await run_blocking(_clean_store, deps.store)
+        if holders:
+            await run_blocking(forget_strangers, settings.home / "responses", holders.ids)
         await deps.scheduler.start(lambda model: _load(deps, model))
         idle_work = asyncio.create_task(_idle_work(deps, launcher))
         try:

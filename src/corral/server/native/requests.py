@@ -16,6 +16,7 @@ from corral.api.native_replies import encode
 from corral.errors import InvalidRequest, RequestNotFound
 from corral.sched import Scheduler
 from corral.server.body import read_body
+from corral.server.callers import owner_of
 from corral.server.deps import deps_of
 from corral.server.native.replies import json_reply
 
@@ -23,14 +24,15 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 async def list_requests(request: Request) -> Response:
-    """Requests that wait or run: place in line, estimated wait, time and tokens so far."""
-    return json_reply({"requests": [asdict(row) for row in deps_of(request).scheduler.requests()]})
+    """Requests that wait or run: place in line, estimated wait, time and tokens so far. With keys, only one's own."""
+    rows = deps_of(request).scheduler.requests(owner_of(request))
+    return json_reply({"requests": [asdict(row) for row in rows]})
 
 
 async def cancel_request(request: Request) -> Response:
-    """End a request; its client gets `request canceled`."""
+    """End a request of one's own; its client gets `request canceled`."""
     request_id = request.path_params["id"]
-    if not deps_of(request).scheduler.cancel(request_id):
+    if not deps_of(request).scheduler.cancel(request_id, owner_of(request)):
         raise RequestNotFound(request_id)
     return Response()
 

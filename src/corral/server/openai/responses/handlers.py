@@ -21,6 +21,7 @@ from corral.api.openai import Reasoning
 from corral.api.responses import ResponseReply, ResponsesRequest
 from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, Message, Notice
 from corral.server.body import decode
+from corral.server.callers import owner_of
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.fields import common_of, stop_notices
 from corral.server.openai.images import fetch_images
@@ -41,12 +42,12 @@ async def create_response(request: Request) -> Response:
     deps, notices = deps_of(request), [*found, *stop_notices(body.stop)]
     earlier: Sequence[Message] = ()
     if body.previous_response_id:
-        earlier = (await run_blocking(_store(deps).load, body.previous_response_id)).messages
+        earlier = (await run_blocking(_store(request).load, body.previous_response_id)).messages
     fetched = await fetch_images(body.input, enabled=deps.settings.fetch_images)
     conversation = await decode(request, read_input, body.input, fetched, earlier)
     chat = _chat_request(request, deps, body, conversation, notices)
     encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
-    events = _kept(deps, body, conversation, encoder, _run(deps, chat))
+    events = _kept(_store(request), body, conversation, encoder, _run(deps, chat))
     if body.stream:
         frames = with_pings(encoder.frames(events), deps.settings.ping_interval_s, encoder.ping)
         return EventStream(
@@ -57,7 +58,7 @@ async def create_response(request: Request) -> Response:
 
 async def kept_response(request: Request) -> Response:
     """GET: a kept response, as it was sent. DELETE: forget it."""
-    wanted, store = request.path_params["response"], _store(deps_of(request))
+    wanted, store = request.path_params["response"], _store(request)
     if request.method == "DELETE":
         await run_blocking(store.delete, wanted)
         return json_reply({"id": wanted, "object": "response", "deleted": True})
@@ -65,8 +66,8 @@ async def kept_response(request: Request) -> Response:
     return Response(bytes(kept.reply) + b"\n", media_type="application/json")
 
 
-def _store(deps: Deps) -> ResponseStore:
-    return ResponseStore(deps.settings.home / "responses")
+def _store(request: Request) -> ResponseStore:
+    return ResponseStore(deps_of(request).settings.home / "responses" / owner_of(request))
 
 
 def _chat_request(
@@ -133,7 +134,7 @@ def _opening(body: ResponsesRequest, *, asked: Reasoning | None, streamed: bool)
 
 
 async def _kept(
-    deps: Deps,
+    store: ResponseStore,
     body: ResponsesRequest,
     conversation: Sequence[Message],
     encoder: ResponseEncoder,
@@ -148,7 +149,7 @@ async def _kept(
     answer = Message("assistant", encoder.text, encoder.thinking, tool_calls=tuple(encoder.calls))
     try:
         reply = encode_json(encoder.reply)
-        await run_blocking(_store(deps).save, encoder.reply.id, (*conversation, answer), reply)
+        await run_blocking(store.save, encoder.reply.id, (*conversation, answer), reply)
     except OSError:
         log.exception("the response could not be kept for previous_response_id")
 

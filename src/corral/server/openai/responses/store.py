@@ -1,7 +1,8 @@
 """Conversations of earlier responses, so that `previous_response_id` can go on from them.
 
-One JSON file a response under `<home>/responses`, written whole or not at all, oldest dropped beyond the bounds.
-Plain synchronous code; callers run it on the executor.
+One JSON file a response under `<home>/responses`, or, where keys are asked for, in the folder of the key's holder
+there; written whole or not at all, oldest dropped beyond the bounds, which are each holder's own. Plain synchronous
+code; callers run it on the executor.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,7 @@ from corral.errors import ModelNotFound
 MAX_RESPONSES = 1000
 MAX_BYTES = 256 * 2**20
 _ID = re.compile(r"resp_[0-9A-Za-z]{1,64}\Z")
+_OWNER = re.compile(r"[0-9a-f]{32}\Z")
 
 
 class StoredResponse(msgspec.Struct):
@@ -28,6 +31,13 @@ class StoredResponse(msgspec.Struct):
 
     messages: list[Message]
     reply: msgspec.Raw
+
+
+def forget_strangers(folder: Path, owners: Set[str]) -> None:
+    """Delete what was kept for holders of keys that are accepted no longer."""
+    for path in folder.glob("*/"):
+        if _OWNER.match(path.name) and path.name not in owners:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class ResponseStore:
@@ -48,7 +58,8 @@ class ResponseStore:
 
     def save(self, response_id: str, messages: Sequence[Message], reply: bytes) -> None:
         """Keep a response; drops the oldest beyond the bounds."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = msgspec.json.encode(StoredResponse(list(messages), msgspec.Raw(reply)))
         temporary = self._folder / f".{secrets.token_hex(8)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
