@@ -42,6 +42,7 @@ class MessagesRequest(EngineFields, kw_only=True):
     tool_choice: dict[str, Any] | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
     generic_tools: bool | None = None

@@ -15,7 +15,6 @@ from corral.server.openai.embeddings import read_inputs
 from corral.server.openai.fields import read_count, read_logit_bias
 from corral.server.openai.messages import (
     read_effort,
-    read_format,
     read_messages,
     read_stop,
     read_tool_choice,
@@ -200,16 +199,6 @@ def test_reasoning_efforts(effort: str | None, think: Any) -> None:
 
 def test_an_unknown_effort_lists_the_known_ones() -> None:
     assert error_of(read_effort, "loud").startswith('invalid reasoning value: "loud" (must be "minimal", ')
-
-
-def test_response_formats() -> None:
-    schema = {"type": "object"}
-    assert read_format({"type": " JSON_object "}) is not None
-    found = read_format({"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}})
-    assert found is not None
-    assert (found.kind, found.value) == ("schema", schema)
-    assert read_format({"type": "text"}) is None
-    assert read_format({"type": "json_schema"}) is None
 
 
 def test_stops_counts_biases_and_prompts() -> None:

@@ -13,7 +13,13 @@ from corral.api.anthropic import MessagesRequest, TokenCount
 from corral.core import ChatRequest, GenerationParameters, Notice
 from corral.errors import InvalidRequest
 from corral.server.answer import Answer
-from corral.server.anthropic.messages import read_conversation, read_format, read_think, read_tool_choice, read_tools
+from corral.server.anthropic.messages import (
+    read_conversation,
+    read_output_format,
+    read_think,
+    read_tool_choice,
+    read_tools,
+)
 from corral.server.anthropic.replies import MessageEncoder, error_event, error_reply, whole_message
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
@@ -88,5 +94,5 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
         tool_choice=read_tool_choice(body.tool_choice, tools),
         generic_tools=settings.generic_tools if body.generic_tools is None else body.generic_tools,
         drop_unsupported_think=True,
-        parameters=GenerationParameters(constraint=read_format(body), think=read_think(body)),
+        parameters=GenerationParameters(constraint=read_output_format(body), think=read_think(body)),
     )

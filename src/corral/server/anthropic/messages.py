@@ -16,6 +16,7 @@ from corral.api.anthropic import MessagesRequest
 from corral.api.bodies import decode_base64, text_at
 from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
+from corral.server.formats import read_format
 from corral.server.openai.messages import NO_IMAGES, make_tool, name_tool_results
 
 _ROLES = {"user", "assistant", "system"}
@@ -211,11 +212,12 @@ def read_think(body: MessagesRequest) -> Think:
     return _EFFORTS.get(effort.strip().lower())
 
 
-def read_format(body: MessagesRequest) -> Constraint | None:
-    """`output_config.format`: the schema that the answer must match."""
+def read_output_format(body: MessagesRequest) -> Constraint | None:
+    """`output_config.format`, or its older name `output_format`: what the answer must match."""
     form = body.output_config.format if body.output_config else None
-    schema = form.get("schema") if form and form.get("type") == "json_schema" else None
-    return None if schema is None else Constraint("schema", schema)
+    if form is not None:
+        return read_format(form, "output_config.format")
+    return read_format(body.output_format, "output_format")
 
 
 def estimate_tokens(body: MessagesRequest) -> int:

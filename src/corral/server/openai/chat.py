@@ -47,10 +47,11 @@ from corral.errors import InvalidRequest
 from corral.server.answer import Answer
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
+from corral.server.formats import read_format
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.merge import Indexed, merge
-from corral.server.openai.messages import read_effort, read_format, read_messages, read_tool_choice, read_tools
+from corral.server.openai.messages import read_effort, read_messages, read_tool_choice, read_tools
 from corral.server.openai.wire import (
     arguments_text,
     call_id,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from corral.api.bodies import decode_base64, list_at, text_at
-from corral.core import Constraint, Message, Think, Tool, ToolCall, ToolChoice
+from corral.core import Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 from corral.inference.preparing.sounds import is_sound
 
@@ -198,18 +198,6 @@ def read_effort(effort: str | None) -> Think:
         words = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
         raise InvalidRequest(f'invalid reasoning value: "{effort}" (must be {words})', field="reasoning")
     return _EFFORTS[effort]
-
-
-def read_format(value: Mapping[str, Any] | None, where: str = "response_format") -> Constraint | None:
-    """`response_format` (and Responses' `text.format`): what the answer must look like."""
-    kind = text_at(value or {}, "type", where).strip().lower()
-    if value is None or kind not in {"json_object", "json_schema"}:
-        return None
-    if kind == "json_object":
-        return Constraint("json")
-    holder = value.get("json_schema", value)
-    schema = holder.get("schema") if isinstance(holder, Mapping) else None
-    return None if schema is None else Constraint("schema", schema)
 
 
 def read_stop(value: Any) -> list[str] | None:

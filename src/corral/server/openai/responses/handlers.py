@@ -23,9 +23,10 @@ from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, M
 from corral.server.body import decode
 from corral.server.callers import owner_of
 from corral.server.deps import Deps, deps_of
+from corral.server.formats import read_format
 from corral.server.openai.fields import common_of, stop_notices
 from corral.server.openai.images import fetch_images
-from corral.server.openai.messages import read_effort, read_format, read_stop, read_tool_choice
+from corral.server.openai.messages import read_effort, read_stop, read_tool_choice
 from corral.server.openai.responses.events import ResponseEncoder, message_item
 from corral.server.openai.responses.items import read_input, read_response_tools
 from corral.server.openai.responses.store import ResponseStore
