@@ -6,6 +6,7 @@ Both prompt paths; the tag as plain text and as a control token of the model.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,31 @@ def test_schema_in_call_out(caller: ServerProcess) -> None:
     assert reply["message"]["content"].strip() == "Let me see"
     assert reply["done_reason"] == "stop"
     assert "warnings" not in reply
+
+
+ODD = [
+    {"type": "string", "minLength": 5, "maxLength": 2},
+    {"type": "array", "minItems": 5, "maxItems": 2},
+    {"type": "integer", "minimum": 10**17},
+    {"type": "integer", "maximum": -1e17},
+    {"type": "string", "pattern": "^a{5,2}$"},
+    {"type": "string", "enum": None},
+    {"$ref": "#"},
+    {"type": "file"},
+    True,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_no_schema_of_a_tool_fails_the_request_or_takes_the_host(caller: ServerProcess, odd: Any) -> None:
+    properties = {"city": {"type": "string"}, "x": odd}
+    parameters = {"type": "object", "properties": properties, "required": ["city"]}
+    function = {"name": "get_weather", "parameters": parameters}
+    began = time.monotonic()
+    reply = caller.post("/api/chat", body_of(tools=[{"type": "function", "function": function}]))
+    (call,) = reply["message"]["tool_calls"]
+    assert call["function"]["arguments"] == {"city": "Paris"}
+    assert time.monotonic() - began < 10
 
 
 def test_streamed_calls_come_whole_and_behind_the_text(caller: ServerProcess) -> None:

@@ -83,7 +83,7 @@ class PropertyFields(msgspec.Struct):
     type: str | list[str | None] | None = None
     description: str | None = None
     enum: list[Any] | None = None
-    properties: dict[str, PropertyFields | None] | None = None
+    properties: dict[str, PropertyFields | bool | None] | None = None
     required: list[str | None] | None = None
 
 
@@ -92,7 +92,7 @@ class ParametersFields(msgspec.Struct):
 
     type: str | None = None
     required: list[str | None] | None = None
-    properties: dict[str, PropertyFields | None] | None = None
+    properties: dict[str, PropertyFields | bool | None] | None = None
 
 
 class ToolFunctionFields(msgspec.Struct):

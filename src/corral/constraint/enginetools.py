@@ -1,9 +1,9 @@
 """Tools' schemas as the engine's own converter can take them. Pure; `inference/` calls it for the engine's templates.
 
 Where the engine renders the prompt it also makes a grammar of the tools' schemas, by a converter of its own. That one
-takes all memory for bounds the wrong way around, fails the request for a keyword that is null, and leaves out in silence
-what it does not know. The model reads the same schemas in its prompt, so they are changed as little as can be: what the
-converter cannot take goes, what it leaves out stays and is told.
+takes all memory for bounds the wrong way around, fails the request for a keyword that is null, and leaves out in
+silence what it does not know. The model reads the same schemas in its prompt, so they are changed as little as can be:
+what the converter cannot take goes, what it leaves out stays and is told.
 
 Source: llama.cpp common/json-schema.cpp, json-schema-to-grammar.cpp, 2026-10.
 """
@@ -21,6 +21,7 @@ from corral.core import Notice, Tool
 
 _MOST_DIGITS = 15  # of an integer's bounds
 _MOST_REPEATED = 600  # items or characters at least; a grammar with more is refused
+_LARGEST_INT = 2**31 - 1
 _MOST_TIMES = 2000  # all repetitions of a pattern multiplied
 _MOST_NODES = 3000
 _MOST_LEVELS = 48
@@ -32,7 +33,6 @@ _OTHER_TYPES = {"int": "integer", "float": "number", "double": "number", "str": 
 }
 _MAPS = ("properties", "$defs", "definitions", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMAS = ("items", "additionalProperties")
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _UNKNOWN = (
@@ -43,7 +43,7 @@ _BRACES = re.compile(r"\{(\d*),?(\d*)\}")
 _UNQUOTABLE = re.compile(r'[\]\^\\"-]')
 
 
-def engine_tools(tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], tuple[Notice, ...]]:
+def convertible(tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], tuple[Notice, ...]]:
     """The tools with schemas that the converter takes, and which of their parts it does not hold."""
     made, notices = [], []
     for tool in tools:
@@ -58,9 +58,11 @@ def engine_tools(tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], tuple[Notice,
     return tuple(made), tuple(notices)
 
 
-def bare_tools(tools: Sequence[Tool]) -> tuple[Tool, ...]:
-    """The tools with nothing to convert, for an engine that refuses the cleaned ones all the same."""
-    return tuple(replace(tool, parameters={"type": "object"}) for tool in tools)
+def bare(tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], tuple[Notice, ...]]:
+    """The tools with nothing to convert, for an engine that refuses the others all the same."""
+    text = "the engine refuses the tools' schemas; the model is told of the tools without them"
+    notice = Notice("tool_schema_not_enforced", text, {"tools": [tool.name for tool in tools]})
+    return tuple(replace(tool, parameters={"type": "object"}) for tool in tools), (notice,)
 
 
 class _Cleaner:
@@ -73,11 +75,13 @@ class _Cleaner:
 
     def clean(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The schema; `{"type": "object"}` when there is too much of it."""
+        if not parameters:
+            return {}
         root = self._node({**parameters, "type": "object"}, "#", 0)
         if self._nodes > _MOST_NODES:
             self.loose = {"schema": ["#"]}
             return {"type": "object"}
-        self._references(root, root, "#", ())
+        self._references(root)
         return root
 
     def _lose(self, keyword: str, place: str) -> None:
@@ -96,8 +100,10 @@ class _Cleaner:
             if made.get(key) not in (None, False):
                 self._lose(key, place)
         self._types(made, place)
-        self._lists_and_maps(made, place, level)
+        self._lists(made, place, level)
+        self._maps(made, place, level)
         self._numbers(made, place)
+        self._counts(made, place)
         self._strings(made, place)
         self._combinations(made, place)
         self._known.add(id(made))
@@ -116,24 +122,22 @@ class _Cleaner:
         if found:
             node["type"] = found if isinstance(given, list) and len(found) > 1 else found[0]
 
-    def _lists_and_maps(self, node: dict[str, Any], place: str, level: int) -> None:
-        for key in (*_LISTS, "items", "enum"):
-            if key in node and key != "items" and not (isinstance(node[key], list) and node[key]):
+    def _lists(self, node: dict[str, Any], place: str, level: int) -> None:
+        for key in (*_LISTS, "enum"):
+            if key in node and not (isinstance(node[key], list) and node[key]):
                 self._remove(node, key, place)
-        for key in _MAPS:
-            if key in node and not isinstance(node[key], dict):
-                self._remove(node, key, place)
-        for key in _LISTS:
-            if key in node:
+        for key in (*_LISTS, "items"):
+            if isinstance(node.get(key), list):
                 at = pointer(place, key)
                 node[key] = [self._node(one, pointer(at, index), level + 1) for index, one in enumerate(node[key])]
+
+    def _maps(self, node: dict[str, Any], place: str, level: int) -> None:
         for key in _MAPS:
-            if key in node:
+            if isinstance(node.get(key), dict):
                 node[key] = self._map(node[key], pointer(place, key), level + 1)
-        if isinstance(node.get("items"), list):
-            at = pointer(place, "items")
-            node["items"] = [self._node(one, pointer(at, index), level + 1) for index, one in enumerate(node["items"])]
-        for key in _SCHEMAS:
+            elif key in node:
+                self._remove(node, key, place)
+        for key in ("items", "additionalProperties"):
             if isinstance(node.get(key), dict):
                 node[key] = self._node(node[key], pointer(place, key), level + 1)
         if node.get("items") is True:
@@ -171,28 +175,28 @@ class _Cleaner:
             if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MOST_DIGITS:
                 node[key] = int(value)
         for key in ("Minimum", "Maximum"):
-            if isinstance(node.get(f"exclusive{key}"), bool):  # draft 4
+            if isinstance(node.get(f"exclusive{key}"), bool):
                 self._draft_4(node, key)
-        for key in _COUNTS:
-            value = node.get(key)
-            if value is None:
-                continue
-            wrong = isinstance(value, bool) or not isinstance(value, int) or value < 0
-            if wrong or (value > _MOST_REPEATED and key != "maxLength"):
-                del node[key]
-                if wrong or key.startswith("min"):
-                    self._lose(key, place)
-            elif key == "maxLength" and value > 2**31 - 1:
-                del node[key]
         self._bounds(node, place)
+
+    def _counts(self, node: dict[str, Any], place: str) -> None:
+        for key in _COUNTS:
+            value = node.get(key, 0)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                self._remove(node, key, place)
+            elif value > (_LARGEST_INT if key == "maxLength" else _MOST_REPEATED):
+                del node[key]
+                if key.startswith("min"):
+                    self._lose(key, place)
         for low, high in (("minLength", "maxLength"), ("minItems", "maxItems")):
-            if node.get(low, 0) > node.get(high, node.get(low, 0)):
+            if high in node and node.get(low, 0) > node[high]:
                 self._remove(node, low, place)
                 self._remove(node, high, place)
         if node.get("uniqueItems") is True:
             self._lose("uniqueItems", place)
 
     def _draft_4(self, node: dict[str, Any], key: str) -> None:
+        """There, `exclusiveMinimum` says whether `minimum` is."""
         exclusive = node.pop(f"exclusive{key}")
         if exclusive and key.lower() in node:
             node[f"exclusive{key}"] = node.pop(key.lower())
@@ -245,24 +249,25 @@ class _Cleaner:
 
     # ---- references
 
-    def _references(self, node: Any, root: dict[str, Any], place: str, above: tuple[int, ...]) -> None:
+    def _references(self, root: dict[str, Any]) -> None:
         """Take out references that lead nowhere, or back without a step into a value."""
-        todo = [(node, place)]
+        todo: list[tuple[Any, str]] = [(root, "#")]
         while todo:
             current, at = todo.pop()
             if isinstance(current, dict):
-                if id(current) in self._known and "$ref" in current and not self._leads_on(current, root, above):
+                if id(current) in self._known and "$ref" in current and not self._leads_on(current, root):
                     self._remove(current, "$ref", at)
                 todo += [(child, pointer(at, name)) for name, child in current.items() if name not in ("enum", "const")]
             elif isinstance(current, list):
                 todo += [(child, pointer(at, index)) for index, child in enumerate(current)]
 
-    def _leads_on(self, node: dict[str, Any], root: dict[str, Any], above: tuple[int, ...]) -> bool:
+    def _leads_on(self, node: dict[str, Any], root: dict[str, Any]) -> bool:
         """Whether a reference has a target from which none of the alternatives leads back to it."""
         target = _target(node["$ref"], root)
         if target is None or id(target) not in self._known:
             return False
-        seen, todo = set(above), [target]
+        seen: set[int] = set()
+        todo = [target]
         while todo:
             current = todo.pop()
             if current is node:

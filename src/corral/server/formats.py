@@ -8,7 +8,6 @@ looks as if it had been held to it.
 | text        |                                                  | OpenAI                                     |
 | json_object | `schema`, if there                               | OpenAI; the schema: llama-server, Together |
 | json_schema | `json_schema.schema`, on Responses also `schema` | OpenAI, Anthropic                          |
-| grammar     | `grammar`: GBNF                                  | Fireworks                                  |
 """
 
 from __future__ import annotations
@@ -43,6 +42,4 @@ def read_format(value: Mapping[str, Any] | None, where: str = "response_format")
                 place = "json_schema.schema" if "json_schema" in value or where == "response_format" else "schema"
                 fail(f"the schema must stand in {where}.{place}")
             return Constraint("schema", schema)
-        case "grammar":
-            return Constraint("grammar", value.get("grammar"))
     fail(f'type must be "text", "json_object" or "json_schema", not "{kind[:100]}"')

@@ -8,6 +8,7 @@ from typing import Any
 from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
 from corral.constraint.checks import check_tools, check_whole
+from corral.constraint.enginetools import convertible
 from corral.constraint.fields import EngineFields, Thinking, ToolGrammar, engine_fields, reopen
 from corral.core import Event, Message, Rendered
 from corral.inference.preparing.way import is_rendered
@@ -33,6 +34,7 @@ class RenderedChat:
         rendered = is_rendered(model)
         self._prompts = prompts_of(conversation.lease, model, rendered=rendered)
         self._answers = answers_of(model, rendered=rendered)
+        self._shown = conversation.tools if rendered else convertible(conversation.tools)[0]
         if rendered and not conversation.generic_tools:
             conversation.notices += schema_notices(conversation.tools)
 
@@ -78,7 +80,7 @@ class RenderedChat:
         if chat.generic_tools:
             turned = generic_messages(messages, chat.tools, chat.tool_choice)
             return await self._prompts.render(turned, (), chat.think)
-        return await self._prompts.render(messages, chat.tools, chat.think)
+        return await self._prompts.render(messages, self._shown, chat.think)
 
     async def _bound(self, thinking: Thinking | None, messages: Sequence[Message]) -> EngineFields:
         """The grammar, if the answer has to match anything."""
