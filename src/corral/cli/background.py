@@ -12,6 +12,7 @@ from corral.cli.api import ServerError, ServerNotRunning, ServerUnreachable
 from corral.cli.context import Context
 from corral.cli.progress import Progress
 from corral.errors import CorralError
+from corral.store.files import make_directory
 
 START_DEADLINE_S = 60.0
 _POLL_S = 0.05
@@ -66,7 +67,7 @@ def _wait_until_ready(context: Context, child: subprocess.Popen[bytes], log: Pat
 
 def _open_log(home: Path) -> Path:
     log = home / "logs" / "server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(log.parent)
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_name("server.log.1"))
     return log

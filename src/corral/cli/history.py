@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from corral.store.files import make_directory
+
 LIMIT = 100
 
 
@@ -33,7 +35,7 @@ class History:
                 self.saving = False
 
     def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self._path.parent)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".history-")  # made with mode 0600
         temporary = Path(name)
         try:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from corral.errors import RegistryError
+from corral.store.files import make_directory
 
 KEY_NAME = "id_ed25519"
 _PRIVATE_MODE = 0o600
@@ -49,7 +50,7 @@ class Identity:
 
     def write(self, folder: Path) -> None:
         """Write both files; an existing private key is never replaced (FileExistsError)."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         private = self._key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         # Written aside and linked: no moment at which the name exists with half a key or with open permissions.
         temp = folder / f".{KEY_NAME}-{os.getpid()}"

@@ -27,6 +27,7 @@ from corral.registry.catalog import CatalogModel
 from corral.registry.pull import reserved
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
+from corral.store.files import make_directory
 from corral.store.models import ModelStore
 
 _log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ class IndexPuller:
             await run_settled(shutil.rmtree, folder, ignore_errors=True)
 
     def _make_scratch(self) -> Path:
-        self._store.root.mkdir(parents=True, exist_ok=True)
+        make_directory(self._store.root)
         for left in self._store.root.glob(f"{_SCRATCH_PREFIX}*"):
             if time.time() - left.stat().st_mtime > _SCRATCH_GRACE_S:
                 shutil.rmtree(left, ignore_errors=True)

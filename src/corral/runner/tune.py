@@ -50,6 +50,7 @@ from corral.errors import CorralError
 from corral.runner.client import RunnerClient
 from corral.runner.hostload import HostLoad, usable_cores
 from corral.runner.spec import RunnerSpec
+from corral.store.files import make_directory
 
 _LOG = logging.getLogger(__name__)
 MEASURE_S = 10.0  # the longest one candidate may take, its load left out
@@ -283,7 +284,7 @@ def _read(path: Path) -> dict[str, Tuning]:
 
 
 def _write(path: Path, known: dict[str, dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(known, indent=1))
     part.replace(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from corral.aio import run_blocking
 from corral.config import Settings
 from corral.errors import ModelNotFound
+from corral.store.files import make_directory
 
 log = logging.getLogger(__name__)
 _MOST = 64
@@ -74,7 +75,7 @@ def write_loaded(path: Path, models: Sequence[Remembered]) -> None:
         | ({"forever": True} if model.keep_alive_s == math.inf else {})
         for model in models
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     partial.write_text(json.dumps(rows))
     partial.replace(path)

@@ -43,6 +43,7 @@ from corral.server.openai.responses.store import forget_strangers
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
 from corral.store.care import prune_at_start
+from corral.store.files import make_directory
 from corral.store.models import ModelStore
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def serve(settings: Settings) -> int:
     Raises OSError when the address is taken, CorralError for settings that cannot be.
     """
     set_up_logging(settings)
+    make_directory(settings.home)
     listener = bind(settings.host)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, listener))
@@ -208,7 +210,7 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
 
 
 def _clean_store(store: ModelStore) -> None:
-    store.root.mkdir(parents=True, exist_ok=True)
+    make_directory(store.root)
     try:
         prune_at_start(store)
     except (CorralError, OSError) as error:

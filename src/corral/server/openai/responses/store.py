@@ -19,6 +19,7 @@ import msgspec
 
 from corral.core import Message
 from corral.errors import ModelNotFound
+from corral.store.files import make_directory
 
 MAX_RESPONSES = 1000
 MAX_BYTES = 256 * 2**20
@@ -58,8 +59,9 @@ class ResponseStore:
 
     def save(self, response_id: str, messages: Sequence[Message], reply: bytes) -> None:
         """Keep a response; drops the oldest beyond the bounds."""
+        make_directory(self._folder.parent.parent)
         for folder in (self._folder.parent, self._folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=0o700)
         data = msgspec.json.encode(StoredResponse(list(messages), msgspec.Raw(reply)))
         temporary = self._folder / f".{secrets.token_hex(8)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
