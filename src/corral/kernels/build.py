@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,9 @@ def build(home: Path, say: Say, *, compiler: Compiler | None = None, use_zig: bo
     """Make and prove a pack; returns it, proved or refused. Raises KernelBuildFailed when it cannot be made."""
     folder = pack_folder(home)
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.parent.glob("build-*"):  # of a build that was killed
+        if time.time() - left.stat().st_mtime > 2 * _DEADLINE_S:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as place:
         work = Path(place)
         if use_zig:
@@ -158,7 +162,7 @@ def _install(pack: Pack, folder: Path) -> Pack:
 
 
 def _run(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> None:
-    """A niced child in a process group of its own, which is gone when this returns."""
+    """A niced child of our process group; it is gone when this returns, and with the group in any case."""
     with _started(command, folder, environment) as child:
         try:
             output, _ = child.communicate(timeout=_DEADLINE_S)
@@ -180,11 +184,9 @@ def _started(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
     )
     try:
         yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, 9)
+        child.kill()
         child.wait()

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
+import sys
 from typing import Protocol
 
 from corral.aio import run_blocking
 from corral.config import Settings
-from corral.errors import KernelBuildFailed
-from corral.kernels.build import build, find_compiler
-from corral.runner.kernels import PROVED, pack_folder, read_pack
+from corral.kernels.build import find_compiler
+from corral.runner.kernels import pack_folder, read_pack
 from corral.runner.processor import beyond_the_wheel, features
 from corral.sched import Scheduler
 
@@ -45,16 +47,30 @@ async def make_when_idle(settings: Settings, scheduler: Scheduler, launcher: Ker
     while not await _is_quiet(scheduler):
         pass
     log.info("making kernels for this processor, niced; CORRAL_KERNELS=off turns this off")
-    try:
-        pack = await run_blocking(build, settings.home, log.info)
-    except (KernelBuildFailed, OSError) as error:
-        log.warning("%s", error)
-        return
-    if pack.state == PROVED:
+    if await _make(settings) == 0:
         await run_blocking(launcher.look_for_kernels)
-        log.info("kernels for %s are used from the next load on", ", ".join(pack.features))
-    else:
-        log.warning("the kernels that were made are not used: %s", pack.why)
+
+
+async def _make(settings: Settings) -> int:
+    """Run the build as a child (kernels/worker.py); its exit status. It ends with us, also when we are cancelled."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "corral.kernels.worker", str(settings.home.absolute())),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    try:
+        async for line in child.stdout:
+            log.info("%s", line.decode(errors="replace").strip())
+        return await child.wait()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
 
 
 async def _is_quiet(scheduler: Scheduler) -> bool:
