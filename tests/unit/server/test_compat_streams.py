@@ -152,9 +152,13 @@ async def test_pings_fill_the_silence_and_the_source_is_closed_when_the_reader_l
     assert closed.is_set()
 
 
+async def kept() -> None:
+    """Nothing to keep."""
+
+
 async def response_frames(*events: Event) -> list[tuple[str, Any]]:
     encoder = ResponseEncoder(ResponseReply(id="resp_1", model="m"))
-    return parse(await text_of(encoder.frames(stream(*events))))
+    return parse(await text_of(encoder.frames(stream(*events), kept)))
 
 
 async def test_text_before_a_call_is_closed_before_the_call_and_text_after_it_kept() -> None:

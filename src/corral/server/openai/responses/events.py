@@ -8,7 +8,7 @@ before the call begins, text after a call is kept, and a length cut ends with `r
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -76,8 +76,8 @@ class ResponseEncoder:
         self._logprobs: list[Any] = []  # of the open message
         self._started = False
 
-    async def frames(self, events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-        """All frames; the last is response.completed or response.incomplete."""
+    async def frames(self, events: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+        """All frames; the last is response.completed or response.incomplete, sent when `keep` has returned."""
         async with aclosing(cast("Any", events)) as stream:
             async for event in stream:
                 data = self._start()
@@ -85,6 +85,7 @@ class ResponseEncoder:
                     data += self.take(event)
                 elif isinstance(event, Done):
                     data += self.end(event)
+                    await keep()
                 if data:
                     yield data
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -48,13 +48,17 @@ async def create_response(request: Request) -> Response:
     conversation = await decode(request, read_input, body.input, fetched, earlier)
     chat = _chat_request(request, deps, body, conversation, notices)
     encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
-    events = _kept(_store(request), body, conversation, encoder, _run(deps, chat))
+    events = _run(deps, chat)
+
+    async def keep() -> None:
+        await _keep(_store(request), body, conversation, encoder)
+
     if body.stream:
-        frames = with_pings(encoder.frames(events), deps.settings.ping_interval_s, encoder.ping)
+        frames = with_pings(encoder.frames(events, keep), deps.settings.ping_interval_s, encoder.ping)
         return EventStream(
             frames, bytes, media_type=SSE, fail=encoder.failure, refuse=error_reply, headers=_STREAM_HEADERS
         )
-    return Reply(lambda: _whole(encoder, events), error_reply)
+    return Reply(lambda: _whole(encoder, events, keep), error_reply)
 
 
 async def kept_response(request: Request) -> Response:
@@ -134,17 +138,12 @@ def _opening(body: ResponsesRequest, *, asked: Reasoning | None, streamed: bool)
     )
 
 
-async def _kept(
-    store: ResponseStore,
-    body: ResponsesRequest,
-    conversation: Sequence[Message],
-    encoder: ResponseEncoder,
-    events: AsyncIterator[Event],
-) -> AsyncIterator[Event]:
-    """The events; after the last one the conversation is kept, unless the client wants it forgotten."""
-    async with aclosing(cast("Any", events)) as stream:
-        async for event in stream:
-            yield event
+async def _keep(
+    store: ResponseStore, body: ResponsesRequest, conversation: Sequence[Message], encoder: ResponseEncoder
+) -> None:
+    """Keep the conversation, unless the client wants it forgotten; before the client reads that it has ended, so that
+    it can go on from it at once.
+    """
     if body.store is False:
         return
     answer = Message("assistant", encoder.text, encoder.thinking, tool_calls=tuple(encoder.calls))
@@ -155,7 +154,9 @@ async def _kept(
         log.exception("the response could not be kept for previous_response_id")
 
 
-async def _whole(encoder: ResponseEncoder, events: AsyncIterator[Event]) -> Response:
+async def _whole(
+    encoder: ResponseEncoder, events: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]
+) -> Response:
     async with aclosing(cast("Any", events)) as stream:
         async for event in stream:
             if isinstance(event, Delta):
@@ -163,6 +164,7 @@ async def _whole(encoder: ResponseEncoder, events: AsyncIterator[Event]) -> Resp
             elif isinstance(event, Done):
                 _add_empty_message(encoder)
                 encoder.end(event)
+                await keep()
     reply = encoder.reply
     return json_reply(reply, 0 if isinstance(reply.warnings, UnsetType) else len(reply.warnings))
 
