@@ -142,6 +142,7 @@ class GenerationParameters:
     top_logprobs: int = 0
     logit_bias: dict[int, float] = field(default_factory=dict)
     progress: bool = False  # emit Progress events while the prompt is read
+    call_pieces: bool = False  # emit pieces of calls while the model writes them
     render_only: bool = False
 
 
@@ -185,13 +186,29 @@ class EmbedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a call that is being written, for requests that want them; joined they are its arguments as JSON.
+
+    The first piece brings the name. The last one is `whole`, and the call itself comes among `tool_calls`; or it is
+    `broken`: there is no such call, what the model wrote of it is in the pieces, and they never join to JSON.
+    """
+
+    index: int
+    id: str
+    name: str = ""
+    arguments: str = ""
+    end: Literal["", "whole", "broken"] = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer, as soon as it is known."""
+    """A piece of the answer, as soon as it is known. `call_pieces` come before `tool_calls`."""
 
     content: str = ""
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    call_pieces: tuple[CallPiece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from corral.answer.thinking import ThinkingParser
 from corral.answer.toolcalls import ToolCallParser
-from corral.core import Delta, Notice
+from corral.core import Delta, Notice, ToolCall
 from corral.errors import CorralError
 
 
@@ -23,6 +23,9 @@ class OutputParser(Protocol):
     @property
     def failure(self) -> CorralError | None:
         """What Ollama would have answered instead, with a call that it could not read; strict requests do too."""
+
+    def show_calls(self) -> None:
+        """From now on, calls are shown while they are written, where their form allows it (see callpieces.py)."""
 
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain, thinking before content before calls; often none."""
@@ -46,6 +49,11 @@ class TaggedOutput:
         """Whether the text so far ends inside the thinking."""
         return self._thinking is not None and self._thinking.thinking
 
+    def show_calls(self) -> None:
+        """From now on, calls are shown while they are written."""
+        if self._tools is not None:
+            self._tools.show_calls()
+
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain."""
         thinking, content = ("", piece) if self._thinking is None else self._thinking.feed(piece)
@@ -56,9 +64,7 @@ class TaggedOutput:
         thinking, content = ("", "") if self._thinking is None else self._thinking.finish()
         deltas = _thought(thinking) + self._answer(content)
         if self._tools is not None:
-            calls, rest = self._tools.finish()
-            if calls or rest:
-                deltas.append(Delta(content=rest, tool_calls=tuple(calls)))
+            deltas += self._called(self._tools, *self._tools.finish())
         return deltas
 
     def _answer(self, content: str) -> list[Delta]:
@@ -66,8 +72,11 @@ class TaggedOutput:
             return []
         if self._tools is None:
             return [Delta(content=content)]
-        calls, text = self._tools.feed(content)
-        return [Delta(content=text, tool_calls=tuple(calls))] if calls or text else []
+        return self._called(self._tools, *self._tools.feed(content))
+
+    def _called(self, tools: ToolCallParser, calls: list[ToolCall], text: str) -> list[Delta]:
+        pieces = tools.take_pieces()
+        return [Delta(content=text, tool_calls=tuple(calls), call_pieces=pieces)] if calls or text or pieces else []
 
 
 class WithoutLead:
@@ -87,6 +96,10 @@ class WithoutLead:
     def failure(self) -> CorralError | None:
         """The other parser's."""
         return self._parser.failure
+
+    def show_calls(self) -> None:
+        """From now on, calls are shown while they are written."""
+        self._parser.show_calls()
 
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain."""
@@ -118,6 +131,10 @@ class CallsInContent:
     def failure(self) -> CorralError | None:
         """The other parser's."""
         return self._parser.failure
+
+    def show_calls(self) -> None:
+        """From now on, calls in the content are shown while they are written."""
+        self._content.show_calls()
 
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain."""

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
-from corral.answer.jsontext import Unreadable, loads
+from corral.answer.callobjects import CALL_HEAD, calls_in, named_by
+from corral.answer.callpieces import WrittenCall
 from corral.answer.thinking import overlap
-from corral.core import Notice, Tool, ToolCall
+from corral.core import CallPiece, Notice, Tool, ToolCall
 from corral.gotemplate import Template
 from corral.gotemplate.nodes import Action, Branch, Field, If, Node, NodeList, Range, Text, Variable, walk
 
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
-_NAME_KEYS = ("name", "function", "tool", "tool_name")
-_ARGUMENT_KEYS = ("arguments", "parameters")
-_MAX_NESTING = 8  # levels of wrapping around a call, as in {"tool_calls": [{"function": {...}}]}
 _SIGNS = re.compile(r'["\\{}]')
 # What models put around calls: tags, special tokens, code fences, list punctuation. Dropped only where nothing but
 # this stands between or behind calls.
@@ -115,11 +115,24 @@ class ToolCallParser:
         self._called = False
         self._failed = False
         self._new_id = new_id
+        self._shows = False
+        self._written: WrittenCall | None = None  # the object that the buffer holds, as far as `_shown_to`
+        self._shown_to = 0
+        self._pieces: list[CallPiece] = []
 
     @property
     def called(self) -> bool:
         """Whether a call was found."""
         return self._called
+
+    def show_calls(self) -> None:
+        """From now on, `take_pieces` tells of calls that are being written; one that breaks off is no content then."""
+        self._shows = True
+
+    def take_pieces(self) -> tuple[CallPiece, ...]:
+        """The pieces of calls that the last text made certain."""
+        pieces, self._pieces = tuple(self._pieces), []
+        return pieces
 
     def feed(self, text: str) -> tuple[list[ToolCall], str]:
         """The calls that this piece completes and the content it makes certain."""
@@ -153,11 +166,12 @@ class ToolCallParser:
         state, self._state = self._state, _State.DONE
         if state is not _State.CALLING:
             return [], rest
-        if self._called:
-            return [], self._prose(rest)
-        if rest and not self._bare and not self._failed:
-            self._note(rest)
-        return [], rest
+        broken = self._break_off()
+        if broken or (rest and not self._called and not self._bare and not self._failed):
+            self._note(rest, was_shown=broken)
+        if broken:
+            return [], self._prose(rest[: self._scanner.start])
+        return [], self._prose(rest) if self._called else rest
 
     def _look(self) -> tuple[str, bool]:
         """The content before the tag, and whether CALLING began; a bare tag behind other text ends in DONE."""
@@ -178,21 +192,20 @@ class ToolCallParser:
     def _parse(self) -> tuple[list[ToolCall], str]:
         calls: list[ToolCall] = []
         content = ""
-        while (span := self._scanner.scan(self._buffer)) is not None:
+        while (span := self._scan()) is not None:
             start, end = span
             before, text, self._buffer = self._buffer[:start], self._buffer[start:end], self._buffer[end:]
             self._scanner.reset(0)
-            found = _resolve(text, before, self._names)
+            found = calls_in(text, before, self._names)
             if found:
                 content += self._prose(before)
-                for name, arguments in found:
-                    calls.append(ToolCall(name, arguments, self._new_id(), self._index))
-                    self._index += 1
+                calls += self._made(found)
                 self._called = True
                 continue
-            content += before + text
-            if not self._bare or self._called:
-                self._note(text)
+            broken = self._break_off()
+            content += self._prose(before) if broken else before + text
+            if broken or not self._bare or self._called:
+                self._note(text, was_shown=broken)
             if self._tag_behind and not self._called:
                 self.tag, self._tag_behind, self._bare = self._tag_behind, "", False
                 self._state = _State.LOOKING
@@ -205,6 +218,44 @@ class ToolCallParser:
             self._state = _State.DONE
             content, self._buffer = content + self._buffer, ""
         return calls, content
+
+    def _scan(self) -> tuple[int, int] | None:
+        """Where the next object stands, when it is whole; what is there of it is shown."""
+        span = self._scanner.scan(self._buffer)
+        if self._shows and self._scanner.start >= 0:
+            if self._written is None:
+                self._written = WrittenCall(CALL_HEAD, partial(named_by, names=self._names), self._index, self._new_id)
+                self._shown_to = self._scanner.start
+            end = span[1] if span else len(self._buffer)
+            self._pieces += self._written.feed(self._buffer[self._shown_to : end])
+            self._shown_to = end
+        return span
+
+    def _made(self, found: Sequence[tuple[str, dict[str, Any]]]) -> list[ToolCall]:
+        """The calls of one object, under the index and id that the client was shown."""
+        calls = []
+        for name, arguments in found:
+            call = ToolCall(name, arguments, self._new_id(), self._index)
+            written, self._written = self._written, None
+            if written is not None and written.announced:
+                call = replace(call, id=written.id)
+                piece = written.ended(call)
+                self._pieces.append(piece)
+                if piece.end == "broken":
+                    self._index += 1
+                    call = replace(call, id=self._new_id(), index=self._index)
+            calls.append(call)
+            self._index += 1
+        return calls
+
+    def _break_off(self) -> bool:
+        """End the shown call, if there is one, as none; its text is no content then."""
+        written, self._written = self._written, None
+        if written is None or not written.announced:
+            return False
+        self._pieces.append(written.ended(None))
+        self._index += 1
+        return True
 
     def _prose(self, text: str) -> str:
         """What is left of text between or behind calls without the markup of calls; "" if nothing else."""
@@ -219,10 +270,11 @@ class ToolCallParser:
         trailing = _TRAILING.search(text)
         return text[: trailing.start()] if trailing else text
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, *, was_shown: bool = False) -> None:
         self._failed = True
         shown = text if len(text) <= 200 else text[:200] + "…"
-        why = "the model wrote something that looks like a tool call but is none; it is in the content"
+        where = "it was sent while it was written" if was_shown else "it is in the content"
+        why = f"the model wrote something that looks like a tool call but is none; {where}"
         self.notices.append(Notice("tool_call_unparsed", why, {"text": shown}))
 
 
@@ -234,7 +286,7 @@ class _ObjectScanner:
 
     def reset(self, position: int) -> None:
         self._at = position
-        self._start = -1
+        self.start = -1
         self._depth = 0
         self._in_string = False
 
@@ -250,14 +302,14 @@ class _ObjectScanner:
                 continue
             self._at = at + 1
             if self._step(char, at):
-                return self._start, self._at
+                return self.start, self._at
         self._at = len(text)
         return None
 
     def _step(self, char: str, at: int) -> bool:
         if self._depth == 0:
             if char == "{":
-                self._start, self._depth = at, 1
+                self.start, self._depth = at, 1
             return False
         if char == '"':
             self._in_string = not self._in_string
@@ -270,76 +322,3 @@ def _may_be_list(text: str) -> bool:
     """Whether text that begins with `[` can still become a list of objects."""
     inner = text[1:].lstrip()
     return not inner or inner.startswith("{")
-
-
-def loads_object(text: str) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else; never raises."""
-    try:
-        value = loads(text)
-    except Unreadable:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _resolve(text: str, before: str, names: frozenset[str]) -> list[tuple[str, dict[str, Any]]]:
-    """The calls in one JSON object: it names its function, or the text before it does."""
-    data = loads_object(text)
-    if data is None:
-        return []
-    found = _search(data, names, _MAX_NESTING)
-    if found or any(isinstance(data.get(key), str) for key in _NAME_KEYS):
-        return found or []
-    named = [(before.rfind(name) + len(name), len(name), name) for name in names if name and name in before]
-    if not named:
-        return []
-    arguments = _arguments(data)
-    return [(max(named)[2], data if arguments is None else arguments)]
-
-
-def _search(data: Any, names: frozenset[str], depth: int) -> list[tuple[str, dict[str, Any]]] | None:
-    """Calls anywhere in decoded JSON; None when a part of it calls something unknown."""
-    if depth == 0 or not isinstance(data, dict | list):
-        return []
-    if isinstance(data, dict):
-        own = _own_call(data, names)
-        if own is not None:
-            return own or None
-    found: list[tuple[str, dict[str, Any]]] = []
-    for value in data.values() if isinstance(data, dict) else data:
-        inner = _search(value, names, depth - 1)
-        if inner is None:
-            return None
-        found += inner
-    return found
-
-
-def _own_call(data: Mapping[str, Any], names: frozenset[str]) -> list[tuple[str, dict[str, Any]]] | None:
-    """The call an object is; [] when it names an unknown function or has no arguments; None when it names none."""
-    for key in _NAME_KEYS:
-        name = data.get(key)
-        if not isinstance(name, str):
-            continue
-        if name not in names:
-            return [] if key == "name" else None
-        arguments = _arguments(data)
-        if arguments is None and set(data) <= {key, "type", "id"}:
-            arguments = {}
-        return [] if arguments is None else [(name, arguments)]
-    for name in names & data.keys():
-        value = data[name]
-        arguments = value if isinstance(value, dict) else loads_object(value) if isinstance(value, str) else None
-        if arguments is not None:
-            return [(name, arguments)]
-    return None
-
-
-def _arguments(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    for key in _ARGUMENT_KEYS:
-        value = data.get(key)
-        if isinstance(value, dict):
-            return value
-        if isinstance(value, str):
-            decoded = loads_object(value)
-            if decoded is not None:
-                return decoded
-    return None

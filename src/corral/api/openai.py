@@ -6,6 +6,7 @@ with `UNSET` as its value is left out of a reply. Replies have their fields in O
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -142,6 +143,22 @@ class ToolCallReply(msgspec.Struct):
     function: ToolCallFunction
 
 
+class ToolCallPieceFunction(msgspec.Struct):
+    """More of a call's arguments; the name comes with the first piece."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallPiece(msgspec.Struct):
+    """A piece of a streamed tool call; id and type come with the first one."""
+
+    index: int
+    function: ToolCallPieceFunction
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+
+
 class ChoiceLogprobs(msgspec.Struct):
     """`logprobs` of a chat choice."""
 
@@ -163,7 +180,7 @@ class DeltaReply(msgspec.Struct):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
-    tool_calls: list[ToolCallReply] | UnsetType = UNSET
+    tool_calls: Sequence[ToolCallReply | ToolCallPiece] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):

@@ -154,6 +154,12 @@ def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
     assert error_of(messages, {"role": "assistant", "tool_calls": [call]}) == "invalid tool call arguments"
 
 
+def test_arguments_that_broke_off_are_kept_as_their_text() -> None:
+    call = {"id": "c1", "function": {"name": "f", "arguments": '{"path": "a", "text": "ab'}}
+    (message,) = messages({"role": "assistant", "tool_calls": [call]})
+    assert message.tool_calls[0].arguments == {"unreadable_arguments": '{"path": "a", "text": "ab'}
+
+
 TOOLS = read_tools([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "x": 1}}}])
 
 

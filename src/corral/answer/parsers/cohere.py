@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from corral.answer.callpieces import members_of, record_head
 from corral.answer.jsontext import Unreadable, loads, loads_arguments, text_member
 from corral.answer.parsers.marked import Kind, MarkedParser, Mode
 from corral.answer.parsers.pieces import BLANKS, Marks
@@ -20,7 +21,8 @@ _TURN_END = "<|END_OF_TURN_TOKEN|>"
 _THINKING = Mode(Kind.THINKING, Marks(_THINKING_END))
 _CONTENT = Mode(Kind.CONTENT, Marks(_TEXT_END, _RESPONSE_END, _TURN_END), hold_blanks=False)
 _BETWEEN = Mode(Kind.COLLECTED)  # tags and blanks
-_ACTING = Mode(Kind.COLLECTED, Marks(_ACTION_END))
+_BEFORE_ACTION = r"[\s\[\],}]*+"
+_ACTING = Mode(Kind.COLLECTED, Marks(_ACTION_END), head=record_head("parameters", _BEFORE_ACTION), many=True)
 _NEXT = {_TEXT: _CONTENT, _RESPONSE: _CONTENT, _ACTION: _ACTING, _TURN_END: _BETWEEN}
 
 _SIGNS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}]', re.DOTALL)
@@ -52,6 +54,10 @@ class CohereParser(MarkedParser):
                 return False
         self._enter(_CONTENT)
         return True
+
+    def _name_of(self, head: re.Match[str]) -> str:
+        name = {key.lower(): value for key, value in members_of(head).items()}.get("tool_name")
+        return name if isinstance(name, str) else ""
 
     def _end(self, text: str, partial: str) -> None:
         if self._mode is _BETWEEN:

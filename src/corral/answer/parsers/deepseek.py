@@ -7,6 +7,9 @@ does not hide those behind it; an output section that is not closed is content a
 
 from __future__ import annotations
 
+import re
+
+from corral.answer.callpieces import BEGUN
 from corral.answer.jsontext import Unreadable, loads_arguments
 from corral.answer.parsers.marked import Kind, MarkedParser, Mode
 from corral.answer.parsers.pieces import BLANKS, Marks
@@ -22,8 +25,11 @@ _INVENTED = "the model wrote itself what a tool would answer; it is left out of 
 _FENCE, _FENCE_END = "\n```json\n", "\n```"
 
 _THINKING = Mode(Kind.THINKING, Marks(THINK_END))
+_HEAD = re.compile(rf"(?P<name>[^{_SEPARATOR[0]}]*+){_SEPARATOR}[{BLANKS}]*+{BEGUN}")
+_COGITO_HEAD = re.compile(rf"[^{_SEPARATOR[0]}]*+{_SEPARATOR}(?P<name>[^\n]*+){_FENCE}[{BLANKS}]*+{BEGUN}")
 _BETWEEN_CALLS = Mode(Kind.COLLECTED, Marks(_CALL, _CALLS_END))
-_CALLING = Mode(Kind.COLLECTED, Marks(_CALL_END, _CALLS_END))
+_CALLING = Mode(Kind.COLLECTED, Marks(_CALL_END, _CALLS_END), head=_HEAD)
+_COGITO_CALLING = Mode(Kind.COLLECTED, Marks(_CALL_END, _CALLS_END), head=_COGITO_HEAD)
 
 
 class DeepSeek3Parser(MarkedParser):
@@ -31,6 +37,7 @@ class DeepSeek3Parser(MarkedParser):
 
     CONTENT = Mode(Kind.CONTENT, Marks(_CALLS, _OUTPUT), end_blanks=True)
     OUTPUT = Mode(Kind.CONTENT, Marks(_OUTPUT_END), end_blanks=True)
+    CALLING = _CALLING
 
     def __init__(self, *, thinks: bool) -> None:
         super().__init__(_THINKING if thinks else self.CONTENT)
@@ -42,7 +49,7 @@ class DeepSeek3Parser(MarkedParser):
             self._enter(_BETWEEN_CALLS)
         elif mark == _CALL:
             self._lose(text)
-            self._enter(_CALLING)
+            self._enter(self.CALLING)
         elif mark == _CALL_END:
             self._read_call(text)
             self._enter(_BETWEEN_CALLS)
@@ -77,6 +84,7 @@ class CogitoParser(DeepSeek3Parser):
 
     CONTENT = Mode(Kind.CONTENT, Marks(_CALLS, _OUTPUTS), end_blanks=True)
     OUTPUTS = Mode(Kind.DROPPED, Marks(_OUTPUTS_END))
+    CALLING = _COGITO_CALLING
 
     def _meet(self, mark: str, text: str) -> None:
         if mark == _OUTPUTS:

@@ -7,6 +7,9 @@ call counts, not one at the end; text that does not follow the format is content
 
 from __future__ import annotations
 
+import re
+
+from corral.answer.callpieces import ARGUMENTS
 from corral.answer.harmony import CHANNEL, END, MESSAGE, START, FunctionNames, Header, parse_header
 from corral.answer.jsontext import Unreadable, loads_arguments
 from corral.answer.parsers.marked import Kind, MarkedParser, Mode
@@ -18,7 +21,7 @@ _LONGEST_HEADER = 1024
 _HEADER = Mode(Kind.COLLECTED, Marks(MESSAGE))
 _THINKING = Mode(Kind.THINKING, Marks(END), hold_blanks=False)
 _CONTENT = Mode(Kind.CONTENT, Marks(END), hold_blanks=False)
-_CALLING = Mode(Kind.COLLECTED, Marks(END))
+_CALLING = Mode(Kind.COLLECTED, Marks(END), head=ARGUMENTS)
 _BETWEEN = Mode(Kind.CONTENT, Marks(START))  # no message; only blanks should stand here
 
 
@@ -74,9 +77,16 @@ class HarmonyParser(MarkedParser):
         self._enter(_CONTENT)
         return True
 
+    @property
+    def _function(self) -> str:
+        return self._names.original(self._recipient.removeprefix("functions."))
+
+    def _name_of(self, head: re.Match[str]) -> str:
+        return self._function
+
     def _read_call(self, text: str) -> None:
         try:
-            self._call(self._names.original(self._recipient.removeprefix("functions.")), loads_arguments(text))
+            self._call(self._function, loads_arguments(text))
         except Unreadable as error:
             self._fail(text, f"error parsing tool call: raw='{text}', err={error}")
 

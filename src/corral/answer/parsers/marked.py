@@ -11,6 +11,9 @@ read, and the recorded cases hold both, so there are two here:
 | drops it, goes on               | `_unread`: a Notice `tool_call_unparsed` with the text; content as Ollama's       |
 | fails the request, with a text  | `_fail`: the call's text becomes content, with the Notice; `failure` is the error |
 
+Where calls are shown while they are written (`show_calls`; modes with a `head`, whose calls are JSON), a call that has
+been shown and cannot be read is neither dropped nor content: its pieces end as broken, with all that was written.
+
 `failure` carries Ollama's own words (`AnswerUnreadable`, status 500), so that who wants Ollama's answer can raise it
 (strict requests do); everyone else gets all that the model wrote. Reading goes on behind either.
 
@@ -21,20 +24,24 @@ Where Ollama's result depends on the borders between pieces (it does for blanks)
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
+from corral.answer.callpieces import WrittenCall
 from corral.answer.parsers.pieces import BLANKS, Marks, Pieces
 from corral.answer.toolcalls import new_call_id
-from corral.core import Delta, Notice, ToolCall
+from corral.core import CallPiece, Delta, Notice, ToolCall
 from corral.errors import AnswerUnreadable
 
-_SHOWN = 2000  # characters of an unread call in its notice
+_NOTED = 2000  # characters of an unread call in its notice
 _MOST_NOTICES = 16
 _DROPPED = "the model wrote a tool call that cannot be read; it is left out of the content"
 _KEPT = "the model wrote a tool call that cannot be read; it is in the content"
+_SHOWN = "the model wrote a tool call that cannot be read; it was sent while it was written, and is no JSON"
 
 
 class Kind(Enum):
@@ -48,12 +55,20 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What text is, up to one of the marks. hold_blanks: blanks wait until it is known whether a mark follows."""
+    """What text is, up to one of the marks. hold_blanks: blanks wait until it is known whether a mark follows.
+
+    head: what a call that is collected begins with, when its arguments are JSON; many: there may be several.
+    """
 
     kind: Kind
     marks: Marks | None = None  # None: to the end
     hold_blanks: bool = True
     end_blanks: bool = False
+    head: re.Pattern[str] | None = None
+    many: bool = False
+
+
+_Part = tuple[Kind, list[str]] | list[ToolCall] | CallPiece
 
 
 @dataclass(slots=True)
@@ -79,13 +94,19 @@ class MarkedParser:
         self._said = False  # whether there is content yet
         self._blanks: list[str] = []  # held back
         self._collected: list[str] = []
-        self._out: list[tuple[Kind, list[str]] | list[ToolCall]] = []
+        self._out: list[_Part] = []
         self._calls = 0
+        self._shows = False
+        self._written: deque[WrittenCall] = deque()  # calls of this mode, shown or not; the last is being written
 
     @property
     def thinking(self) -> bool:
         """Whether the text so far ends inside the thinking."""
         return self._mode.kind is Kind.THINKING
+
+    def show_calls(self) -> None:
+        """From now on, calls are shown while they are written, where their form allows it."""
+        self._shows = True
 
     def feed(self, piece: str) -> list[Delta]:
         """The deltas a piece makes certain."""
@@ -103,6 +124,7 @@ class MarkedParser:
         if mode.kind is Kind.COLLECTED:
             text, self._collected = "".join(self._collected), []
             self._end(text, rest)
+            self._abandon()
         elif rest:
             self._pass(mode, rest)
         if mode.end_blanks:
@@ -120,6 +142,10 @@ class MarkedParser:
         if (text + partial).strip(BLANKS):
             self._unread(text + partial)
 
+    def _name_of(self, head: re.Match[str]) -> str:
+        """The function of a call that is being written, by the head of its mode; "" when it is not to be shown."""
+        return head["name"].strip(BLANKS)
+
     # What they do with it
 
     def _enter(self, mode: Mode, *, skip_blanks: bool = False, keep_blanks: bool = False) -> None:
@@ -130,6 +156,7 @@ class MarkedParser:
         if keep_blanks:
             self._flush_blanks(self._mode.kind)
         self._blanks = []
+        self._abandon()
         self._mode = mode
         self._skip_blanks = skip_blanks and not (mode.kind is Kind.CONTENT and self._said)
 
@@ -154,7 +181,10 @@ class MarkedParser:
     def _call(self, name: str, arguments: Mapping[str, Any]) -> None:
         """A tool call."""
         call = ToolCall(name, dict(arguments), new_call_id(), self._calls)
-        self._calls += 1
+        written = self._shown_call()
+        if written is not None:
+            call = self._end_shown(written, call)
+        self._calls = call.index + 1
         last = self._out[-1] if self._out else None
         if isinstance(last, list):
             last.append(call)
@@ -163,13 +193,60 @@ class MarkedParser:
 
     def _unread(self, text: str, why: str = "") -> None:
         """A call that Ollama drops."""
-        self._note(_DROPPED, text, why)
+        self._note(_SHOWN if self._break_off() else _DROPPED, text, why)
 
     def _fail(self, text: str, why: str) -> None:
         """A call for which Ollama fails the request, and its words for it."""
-        self._say(text)
-        self._note(_KEPT, text, why)
+        broken = self._break_off()
+        if not broken:
+            self._say(text)
+        self._note(_SHOWN if broken else _KEPT, text, why)
         self.failure = self.failure or AnswerUnreadable(why)
+
+    def _collect(self, text: str) -> None:
+        """Part of what is read when it is whole; of a call as much is shown as can be."""
+        self._collected.append(text)
+        if not self._shows or self._mode.head is None:
+            return
+        while text:
+            if not self._written or (self._written[-1].closed and self._mode.many):
+                self._written.append(WrittenCall(self._mode.head, self._name_of, self._next_index, new_call_id))
+            self._out += self._written[-1].feed(text)
+            text = self._written[-1].take_rest() if self._mode.many else ""
+
+    # How calls are shown
+
+    @property
+    def _next_index(self) -> int:
+        return self._calls + sum(written.announced for written in self._written)
+
+    def _shown_call(self) -> WrittenCall | None:
+        """The call that is read next, if the client was shown it."""
+        written = self._written.popleft() if self._written else None
+        return written if written is not None and written.announced else None
+
+    def _end_shown(self, written: WrittenCall, call: ToolCall) -> ToolCall:
+        """The call under the id and index that the client knows."""
+        shown = replace(call, id=written.id)
+        piece = written.ended(shown)
+        self._out.append(piece)
+        return shown if piece.end == "whole" else replace(call, index=call.index + 1)
+
+    def _abandon(self) -> None:
+        """What was shown and not read is no call."""
+        while self._written:
+            name = self._written[0].name
+            if self._break_off():
+                self._note(_SHOWN, name, "it was not finished")
+
+    def _break_off(self) -> bool:
+        """End the call that is read next, if the client was shown it, as none."""
+        written = self._shown_call()
+        if written is None:
+            return False
+        self._out.append(written.ended(None))
+        self._calls += 1
+        return True
 
     # How it is read
 
@@ -188,7 +265,7 @@ class MarkedParser:
         mode = self._mode
         text, mark = self._text.until(mode.marks) if mode.marks is not None else (self._text.rest(), "")
         if mode.kind is Kind.COLLECTED:
-            self._collected.append(text)
+            self._collect(text)
         else:
             self._pass(mode, text)
         if not mark:
@@ -232,7 +309,7 @@ class MarkedParser:
     def _note(self, message: str, text: str, why: str) -> None:
         if len(self.notices) >= _MOST_NOTICES:
             return
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        shown = text if len(text) <= _NOTED else text[:_NOTED] + "…"
         self.notices.append(Notice("tool_call_unparsed", message, {"text": shown} | ({"reason": why} if why else {})))
 
     def _taken(self) -> list[Delta]:
@@ -240,8 +317,10 @@ class MarkedParser:
         return [_delta(part) for part in out]
 
 
-def _delta(part: tuple[Kind, list[str]] | list[ToolCall]) -> Delta:
+def _delta(part: _Part) -> Delta:
     if isinstance(part, list):
         return Delta(tool_calls=tuple(part))
+    if isinstance(part, CallPiece):
+        return Delta(call_pieces=(part,))
     kind, texts = part
     return Delta(thinking="".join(texts)) if kind is Kind.THINKING else Delta(content="".join(texts))

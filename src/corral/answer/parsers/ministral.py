@@ -5,8 +5,10 @@ Source: ollama model/parsers/ministral.go, 2026-08.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from corral.answer.callpieces import ARGUMENTS
 from corral.answer.jsontext import Unreadable, loads_arguments
 from corral.answer.parsers.brackets import BracketScan
 from corral.answer.parsers.marked import Kind, MarkedParser, Mode
@@ -18,7 +20,7 @@ _CALLS, _ARGUMENTS, _THINK, _THINK_END = "[TOOL_CALLS]", "[ARGS]", "[THINK]", "[
 _CONTENT = Mode(Kind.CONTENT, Marks(_CALLS, _THINK))
 _THINKING = Mode(Kind.THINKING, Marks(_THINK_END), hold_blanks=False)
 _NAMING = Mode(Kind.COLLECTED, Marks(_ARGUMENTS))
-_ARGUING = Mode(Kind.COLLECTED)
+_ARGUING = Mode(Kind.COLLECTED, head=ARGUMENTS)
 
 
 class MinistralParser(MarkedParser):
@@ -44,13 +46,16 @@ class MinistralParser(MarkedParser):
     def _read(self) -> bool:
         if self._mode is not _ARGUING:
             return super()._read()
-        self._collected.append(self._text.up_to(self._brackets.end))
+        self._collect(self._text.up_to(self._brackets.end))
         if not self._brackets.closed:
             return False
         whole, self._collected = "".join(self._collected), []
         self._read_call(whole)
         self._enter(_CONTENT)
         return True
+
+    def _name_of(self, head: re.Match[str]) -> str:
+        return self._name if self._name in self._names else ""
 
     def _end(self, text: str, partial: str) -> None:
         written = f"{self._name}{_ARGUMENTS}{text}" if self._mode is _ARGUING else text + partial

@@ -6,12 +6,16 @@ and wants a name. Source: ollama model/parsers/qwen3.go, qwen3vl.go, 2026-08.
 
 from __future__ import annotations
 
+import re
+
+from corral.answer.callpieces import members_of, record_head
 from corral.answer.jsontext import Unreadable, loads_call
-from corral.answer.parsers.marked import MarkedParser
-from corral.answer.parsers.pieces import BLANKS
-from corral.answer.parsers.qwen3coder import CALL, CALL_END, CALLING, CONTENT
+from corral.answer.parsers.marked import Kind, MarkedParser, Mode
+from corral.answer.parsers.pieces import BLANKS, Marks
+from corral.answer.parsers.qwen3coder import CALL, CALL_END, CONTENT
 from corral.answer.parsers.qwen35 import THINK, THINKING
 
+_CALLING = Mode(Kind.COLLECTED, Marks(CALL_END), head=record_head("arguments"))
 _RECORD = 'struct { Name string "json:\\"name\\""; Arguments api.ToolCallFunctionArguments "json:\\"arguments\\"" }'
 
 
@@ -23,11 +27,15 @@ class Qwen3VLParser(MarkedParser):
 
     def _meet(self, mark: str, text: str) -> None:
         if mark == CALL:
-            self._enter(CALLING)
+            self._enter(_CALLING)
             return
         if mark == CALL_END:
             self._read_call(text)
         self._enter(CONTENT, skip_blanks=True)
+
+    def _name_of(self, head: re.Match[str]) -> str:
+        name = {key.lower(): value for key, value in members_of(head).items()}.get("name")
+        return name if isinstance(name, str) else ""
 
     def _end(self, text: str, partial: str) -> None:
         self._unread(CALL + text + partial)

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -110,5 +111,4 @@ def _deltas(event: Mapping[str, Any], run: Run, parser: OutputParser | None) -> 
         return deltas
     if not deltas:
         return [Delta(logprobs=logprobs)]
-    first = deltas[0]
-    return [Delta(first.content, first.thinking, first.tool_calls, logprobs), *deltas[1:]]
+    return [replace(deltas[0], logprobs=logprobs), *deltas[1:]]

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from corral.answer.toolcalls import loads_object
-from corral.core import Delta, Event, Notice, ToolCall
+from corral.answer.callobjects import loads_object
+from corral.answer.callpieces import ARGUMENTS, WrittenCall
+from corral.answer.toolcalls import new_call_id
+from corral.core import CallPiece, Delta, Event, Notice, ToolCall
 from corral.inference.running.prefill import Events, engine_events
 from corral.inference.running.run import Run, logprobs_of, progress_of
 from corral.inference.running.window import overflow_notice, window_of
 from corral.sched.request import Lease
 
 
-async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterator[Event]:
-    """Deltas and progress of one /v1/chat/completions call; tool calls come whole, at the end."""
-    calls = _Calls()
+async def run_chat(lease: Lease, body: dict[str, Any], run: Run, *, call_pieces: bool = False) -> AsyncIterator[Event]:
+    """Deltas and progress of one /v1/chat/completions call; tool calls come whole, at the end.
+
+    call_pieces: calls are shown while they are written, and each comes whole when the next thing begins.
+    """
+    calls = _Calls(shows=call_pieces)
     async with aclosing(_events(lease, body, run)) as source:
         async for chunk in source:
             if chunk.get("prompt_progress"):
@@ -28,21 +34,23 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run) -> AsyncIterato
             _take_end(chunk, run)
             choice = _choice(chunk)
             delta = choice.get("delta") or {}
-            calls.take(delta.get("tool_calls") or ())
-            event = _delta(choice, delta, run)
-            if event is None:
-                continue
-            going = run.take_piece(event.content + event.thinking)
+            events: list[Delta] = []
+            going = True
+            said = _delta(choice, delta, run)
+            if said is not None:
+                events += [*calls.behind(), said] if said.content or said.thinking else [said]
+                going = run.take_piece(said.content + said.thinking)
+            for piece in delta.get("tool_calls") or ():
+                run.take_token()
+                events += calls.take(piece)
             lease.eval_tokens = run.events
-            if run.max_tokens:
+            for event in events if run.max_tokens else ():
                 yield event
             if not going:
                 break
-    made, rest = calls.finished()
-    if (made or rest) and run.max_tokens:
-        yield Delta(content=rest, tool_calls=made)
-    if rest:
-        run.notices.append(_unparsed(rest))
+    for event in calls.end() if run.max_tokens else ():
+        yield event
+    run.notices.extend(calls.notices)
     if run.window_is_full(window_of(lease)):
         run.notices.append(overflow_notice(lease))
 
@@ -81,34 +89,84 @@ def _delta(choice: Mapping[str, Any], delta: Mapping[str, Any], run: Run) -> Del
     return Delta(content, thinking, (), logprobs_of(probabilities, run.want_top) if probabilities else ())
 
 
+class _Call:
+    """A call as far as the engine has read it."""
+
+    def __init__(self, index: int, call_id: str) -> None:
+        self.index = index
+        self.id = call_id
+        self.name = ""
+        self.written = WrittenCall(ARGUMENTS, lambda _: self.name, index, lambda: call_id)
+        self._pieces: list[str] = []
+
+    def take(self, name: str, arguments: str) -> list[CallPiece]:
+        """Add a piece; what can be shown with it."""
+        self.name += name
+        self._pieces.append(arguments)
+        return self.written.feed(arguments)
+
+    @property
+    def text(self) -> str:
+        """Its arguments so far."""
+        return "".join(self._pieces)
+
+    def whole(self) -> ToolCall | None:
+        """The call; None when its arguments are no JSON object, as when the answer was cut short."""
+        arguments = loads_object(self.text) if self.text.strip() else {}
+        return None if arguments is None else ToolCall(self.name, arguments, self.id, self.index)
+
+
 class _Calls:
-    """Tool calls put together from their pieces."""
+    """Tool calls put together from their pieces. shows: the pieces are passed on."""
 
-    def __init__(self) -> None:
-        self._parts: dict[int, dict[str, str]] = {}
+    def __init__(self, *, shows: bool) -> None:
+        self.notices: list[Notice] = []
+        self._shows = shows
+        self._calls: dict[int, _Call] = {}  # by their place among all calls; when shown, it is one
+        self._ended = 0
 
-    def take(self, pieces: Sequence[Mapping[str, Any]]) -> None:
-        """Add pieces of calls; each names its place."""
-        for piece in pieces:
-            part = self._parts.setdefault(int(piece.get("index", 0)), {"id": "", "name": "", "arguments": ""})
-            function = piece.get("function") or {}
-            part["id"] += piece.get("id") or ""
-            part["name"] += function.get("name") or ""
-            part["arguments"] += function.get("arguments") or ""
+    def take(self, piece: Mapping[str, Any]) -> list[Delta]:
+        """Add a piece of a call, which names its place."""
+        place, function = int(piece.get("index", 0)), piece.get("function") or {}
+        deltas: list[Delta] = []
+        if place not in self._calls:
+            deltas = self.behind()
+            self._calls[place] = _Call(self._ended, piece.get("id") or new_call_id())
+        shown = self._calls[place].take(function.get("name") or "", function.get("arguments") or "")
+        if self._shows and shown:
+            deltas.append(Delta(call_pieces=tuple(shown)))
+        return deltas
 
-    def finished(self) -> tuple[tuple[ToolCall, ...], str]:
-        """The whole calls, and as text those whose arguments are no JSON object, as when the answer was cut short."""
-        whole: list[ToolCall] = []
-        rest = ""
-        for _, part in sorted(self._parts.items()):
-            arguments = loads_object(part["arguments"]) if part["arguments"].strip() else {}
-            if arguments is None:
-                rest += f'{{"name": {json.dumps(part["name"])}, "arguments": {part["arguments"]}'
-            else:
-                whole.append(ToolCall(part["name"], arguments, part["id"], len(whole)))
-        return tuple(whole), rest
+    def behind(self) -> list[Delta]:
+        """What follows a call when something else begins: its end, if calls are shown."""
+        return self.end() if self._shows else []
 
+    def end(self) -> list[Delta]:
+        """The calls, whole; as text those that are not, unless they were shown."""
+        calls = [call for _, call in sorted(self._calls.items())]
+        self._calls.clear()
+        if self._shows:
+            return [self._end_shown(call) for call in calls]
+        found = [(call, call.whole()) for call in calls]
+        rest = "".join(self._unread(call) for call, whole in found if whole is None)
+        made = [whole for _, whole in found if whole is not None]
+        numbered = tuple(replace(whole, index=index) for index, whole in enumerate(made))
+        return [Delta(content=rest, tool_calls=numbered)] if found else []
 
-def _unparsed(text: str) -> Notice:
-    why = "the model began a tool call and did not finish it as JSON; it is in the content"
-    return Notice("tool_call_unparsed", why, {"text": text if len(text) <= 200 else text[:200] + "…"})
+    def _end_shown(self, call: _Call) -> Delta:
+        self._ended += 1
+        whole = call.whole()
+        pieces = (call.written.ended(whole),) if call.written.announced else ()
+        if whole is not None:
+            return Delta(tool_calls=(whole,), call_pieces=pieces)
+        text = self._unread(call, was_shown=bool(pieces))
+        return Delta(call_pieces=pieces) if pieces else Delta(content=text)
+
+    def _unread(self, call: _Call, *, was_shown: bool = False) -> str:
+        """The text of a call that is none, noted."""
+        text = f'{{"name": {json.dumps(call.name)}, "arguments": {call.text}'
+        where = "it was sent while it was written" if was_shown else "it is in the content"
+        why = f"the model began a tool call and did not finish it as JSON; {where}"
+        shown = text if len(text) <= 200 else text[:200] + "…"
+        self.notices.append(Notice("tool_call_unparsed", why, {"text": shown}))
+        return text

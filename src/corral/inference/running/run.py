@@ -45,15 +45,19 @@ class Run:
 
     def take_piece(self, piece: str) -> bool:
         """Note a piece of raw output; False when the run must stop here because it only repeats itself."""
-        if not self.events:
-            self.first_token_ns = time.perf_counter_ns()
-        self.events += 1
+        self.take_token()
         self.pieces.append(piece)
         if self.guard is not None and self.guard.trips(piece):
             self.notices.append(self.guard.notice())
             self.reason = "stop"
             return False
         return True
+
+    def take_token(self) -> None:
+        """Note a token of the answer, or of a call that the engine reads by itself."""
+        if not self.events:
+            self.first_token_ns = time.perf_counter_ns()
+        self.events += 1
 
     @property
     def text(self) -> str:

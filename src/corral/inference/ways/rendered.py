@@ -63,6 +63,8 @@ class RenderedChat:
         body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)) | fields.body
         body["preserved_tokens"] = [*self._answers.marks, GENERIC_FORMAT.tag]
         parser = self._parser(text, thinking, messages)
+        if parser is not None and chat.parameters.call_pieces:
+            parser.show_calls()
         body["prompt"] = await self._prompt(text, messages, run)
         async for event in run_completion(chat.lease, body, run, parser):
             yield event

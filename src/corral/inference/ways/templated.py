@@ -89,17 +89,21 @@ class TemplatedChat:
 
     async def _answer(self, body: Mapping[str, Any], run: Run) -> AsyncIterator[Event]:
         """The engine's answer; where it refuses the tools' schemas, without these."""
-        chat = self._chat
         begun = False
         try:
-            async for event in run_chat(chat.lease, {**body, **tool_choice_fields(self._tools, chat.tool_choice)}, run):
+            async for event in self._call(body, run):
                 begun = True
                 yield event
         except EngineError as error:
             if begun or not self._strip(error):
                 raise
-            async for event in run_chat(chat.lease, {**body, **tool_choice_fields(self._tools, chat.tool_choice)}, run):
+            async for event in self._call(body, run):
                 yield event
+
+    def _call(self, body: Mapping[str, Any], run: Run) -> AsyncIterator[Event]:
+        chat = self._chat
+        whole = {**body, **tool_choice_fields(self._tools, chat.tool_choice)}
+        return run_chat(chat.lease, whole, run, call_pieces=chat.parameters.call_pieces)
 
     async def _apply(self, messages: Sequence[Message]) -> str:
         """The prompt; where the engine refuses the tools' schemas, without these."""

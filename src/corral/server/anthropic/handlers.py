@@ -94,5 +94,7 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
         tool_choice=read_tool_choice(body.tool_choice, tools),
         generic_tools=settings.generic_tools if body.generic_tools is None else body.generic_tools,
         drop_unsupported_think=True,
-        parameters=GenerationParameters(constraint=read_output_format(body), think=read_think(body)),
+        parameters=GenerationParameters(
+            constraint=read_output_format(body), think=read_think(body), call_pieces=bool(body.stream)
+        ),
     )

@@ -1,8 +1,9 @@
 """Events of a chat as Anthropic's message, whole or as server-sent events.
 
 A stream: message_start, then blocks with indices from 0 (start, deltas, stop; another kind closes the open one), then
-message_delta with the stop reason and message_stop. Pings may come at any time after message_start. Thinking that
-arrives after its block was closed opens a new one (Ollama drops it).
+message_delta with the stop reason and message_stop. A call's input comes in pieces while the model writes it; the block
+of one that turned out to be none ends with input that is no JSON, and the stop reason is not `tool_use`. Pings may come
+at any time after message_start. Thinking that arrives after its block was closed opens a new one (Ollama drops it).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from starlette.responses import Response
 
 from corral.api.anthropic import ErrorDetail, ErrorReply, MessageReply, MessagesRequest, Usage
 from corral.api.native_replies import warnings_of
-from corral.core import Delta, Done, Event, ToolCall
+from corral.core import CallPiece, Delta, Done, Event, ToolCall
 from corral.server.answer import Answer
 from corral.server.anthropic.messages import estimate_tokens
 from corral.server.errors import headers_of, status_of, text_of
@@ -115,6 +116,8 @@ class MessageEncoder:
         self._index = -1
         self._open = ""  # kind of the open block: thinking, text or ""
         self._called = False
+        self._broken = False  # a call that went out in pieces was none
+        self._shown: set[int] = set()  # calls that went out in pieces
 
     def ping(self) -> bytes:
         """A ping; opens the message first where nothing has been sent yet."""
@@ -145,11 +148,26 @@ class MessageEncoder:
         if event.content:
             data += self._block("text", {"type": "text", "text": ""})
             data += self._piece({"type": "text_delta", "text": event.content})
+        for piece in event.call_pieces:
+            data += self._call_piece(piece)
+        self._called = self._called or bool(event.tool_calls)
         for call in event.tool_calls:
-            self._called = True
+            if call.index in self._shown:
+                continue
             data += self._close() + self._block("tool", {**tool_block(call), "input": {}})
             data += self._piece({"type": "input_json_delta", "partial_json": arguments_text(call)}) + self._close()
         return data
+
+    def _call_piece(self, piece: CallPiece) -> bytes:
+        data = b""
+        self._broken = self._broken or piece.end == "broken"
+        if piece.name:
+            self._shown.add(piece.index)
+            block = tool_block(ToolCall(piece.name, {}, piece.id))
+            data += self._close() + self._block("tool", block)
+        if piece.arguments:
+            data += self._piece({"type": "input_json_delta", "partial_json": piece.arguments})
+        return data + self._close() if piece.end else data
 
     def _block(self, kind: str, block: dict[str, Any]) -> bytes:
         if self._open == kind:
@@ -169,7 +187,8 @@ class MessageEncoder:
         return _event("content_block_stop", index=self._index)
 
     def _finish(self, end: Done) -> bytes:
-        reason, sequence = stop_of(end, self._body, called=self._called)
+        called = self._called and not (self._broken and end.reason == "length")
+        reason, sequence = stop_of(end, self._body, called=called)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         warnings = warnings_of(end.notices)
         more = {} if warnings is UNSET else {"warnings": warnings}

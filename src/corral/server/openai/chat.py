@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,10 +29,13 @@ from corral.api.openai import (
     MessageReply,
     PromptDetails,
     ToolCallFunction,
+    ToolCallPiece,
+    ToolCallPieceFunction,
     ToolCallReply,
     Usage,
 )
 from corral.core import (
+    CallPiece,
     ChatRequest,
     Common,
     Delta,
@@ -98,6 +101,7 @@ async def _chat_request(
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
         logit_bias=read_logit_bias(body.logit_bias),
+        call_pieces=bool(body.stream),
         render_only=bool(body.debug_render_only),
     )
     return ChatRequest(
@@ -201,6 +205,7 @@ class ChunkEncoder:
         self._include_usage = include_usage
         self._opened = [False] * count
         self._called = [False] * count
+        self._shown: list[set[int]] = [set() for _ in range(count)]  # calls that went out in pieces
         self._ends: list[Done] = []
 
     async def frames(self, events: AsyncIterator[Indexed]) -> AsyncIterator[bytes]:
@@ -209,7 +214,7 @@ class ChunkEncoder:
             async for index, event in stream:
                 self._created = self._created or int(time.time())
                 if isinstance(event, Delta):
-                    yield self._piece(index, event)
+                    yield self._delta(index, event)
                 elif isinstance(event, Done):
                     yield self._finish(index, event)
         if self._include_usage:
@@ -220,11 +225,33 @@ class ChunkEncoder:
         chunk = ChatCompletionChunk(id=self._id, created=self._created, model=self._model, choices=choices, **more)
         return frame(encode_json(chunk))
 
-    def _piece(self, index: int, event: Delta) -> bytes:
-        """One chunk; two when thinking and content come in one event."""
+    def _delta(self, index: int, event: Delta) -> bytes:
+        """The pieces of calls, a chunk each, behind the rest of the event."""
+        self._called[index] = self._called[index] or bool(event.tool_calls)
+        self._shown[index].update(piece.index for piece in event.call_pieces)
+        calls = tuple(call for call in event.tool_calls if call.index not in self._shown[index])
+        rest = replace(event, call_pieces=(), tool_calls=calls)
+        data = b"" if rest == Delta() else self._piece(index, rest)
+        return data + b"".join(self._call_piece(index, piece) for piece in event.call_pieces)
+
+    def _call_piece(self, index: int, piece: CallPiece) -> bytes:
+        if not piece.name and not piece.arguments:
+            return b""
+        call = ToolCallPiece(piece.index, ToolCallPieceFunction(piece.arguments))
+        if piece.name:
+            call.id, call.type, call.function.name = piece.id, "function", piece.name
+        delta = DeltaReply(self._role(index), tool_calls=[call])
+        return self._frame([ChunkChoice(index, delta)])
+
+    def _role(self, index: int) -> str | UnsetType:
+        """The role, in a choice's first delta."""
         role = UNSET if self._opened[index] else "assistant"
         self._opened[index] = True
-        self._called[index] = self._called[index] or bool(event.tool_calls)
+        return role
+
+    def _piece(self, index: int, event: Delta) -> bytes:
+        """One chunk; two when thinking and content come in one event."""
+        role = self._role(index)
         calls = tool_calls_of(event.tool_calls) or UNSET
         if event.thinking and (event.content or event.tool_calls):
             first = ChunkChoice(index, DeltaReply(role=role, reasoning=event.thinking), None, _logprobs(event.logprobs))

@@ -18,6 +18,8 @@ from corral.errors import InvalidRequest
 from corral.inference.preparing.sounds import is_sound
 
 _DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
+_BEGUN = re.compile(r'\s*\{\s*"')  # arguments as far as a model may have written them
+_UNREAD = "unreadable_arguments"
 _GO_KINDS = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
 _EFFORTS: Mapping[str, Think] = {
     "none": False,
@@ -148,11 +150,17 @@ def _tool_call(call: Any, index: int, where: str) -> ToolCall:
 
 
 def read_arguments(text: Any) -> dict[str, Any] | None:
-    """A JSON object given as text; None when it is none."""
-    try:
-        value = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+    """A JSON object given as text; None when it is none.
+
+    One that broke off, as a call does that was streamed and then cut, is kept as its text: the client tells the model
+    what was wrong with it, and the model should see what it wrote.
+    """
+    if not isinstance(text, str):
         return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {_UNREAD: text} if _BEGUN.match(text) else None
     return value if isinstance(value, dict) else None
 
 

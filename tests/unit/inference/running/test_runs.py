@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.core import Delta, TokenProb, ToolCall
+from corral.core import CallPiece, Delta, TokenProb, ToolCall
 from corral.inference.running.enginechat import run_chat
 from corral.inference.running.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.running.run import Run, logprobs_of
@@ -103,6 +103,38 @@ async def test_tool_calls_are_put_together_from_their_pieces_and_come_once() -> 
         ("", (ToolCall("f", {"x": 1}, "a", 0), ToolCall("g", {}, "b", 1))),
     ]
     assert run.reason == "stop"
+
+
+def _call_chunk(index: int, arguments: str, name: str = "", call_id: str = "") -> dict[str, Any]:
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return _chunk(tool_calls=[{"index": index, "function": function} | ({"id": call_id} if call_id else {})])
+
+
+async def test_calls_are_shown_while_they_are_written_and_each_ends_before_the_next_thing() -> None:
+    lease = _Lease(
+        _call_chunk(0, "", "f", "a"),
+        _call_chunk(0, '{"x"'),
+        _call_chunk(0, ": 1}"),
+        _call_chunk(1, "", "g", "b"),
+        _chunk(content="Now."),
+        _call_chunk(2, '{"y": "1', "h", "c"),
+        _chunk("length"),
+    )
+    run = new_run()
+    events = [event async for event in run_chat(lease, {}, run, call_pieces=True)]  # type: ignore[arg-type]
+    assert events == [
+        Delta(call_pieces=(CallPiece(0, "a", "f", '{"x"'),)),
+        Delta(call_pieces=(CallPiece(0, "a", arguments=": 1"),)),
+        Delta(
+            call_pieces=(CallPiece(0, "a", arguments="}", end="whole"),), tool_calls=(ToolCall("f", {"x": 1}, "a", 0),)
+        ),
+        Delta(tool_calls=(ToolCall("g", {}, "b", 1),)),
+        Delta("Now."),
+        Delta(call_pieces=(CallPiece(2, "c", "h", '{"y": "1'),)),
+        Delta(call_pieces=(CallPiece(2, "c", end="broken"),)),
+    ]
+    assert [notice.code for notice in run.notices] == ["tool_call_unparsed"]
+    assert run.events == 6
 
 
 async def test_a_call_whose_arguments_are_no_object_is_content_with_a_notice() -> None:

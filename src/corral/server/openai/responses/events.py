@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 from corral.api.native_replies import logprobs_of, warnings_of
 from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
-from corral.core import Delta, Done, Event, ToolCall
+from corral.core import CallPiece, Delta, Done, Event, ToolCall
 from corral.server.errors import status_of, text_of
 from corral.server.openai.wire import arguments_text, call_id, encode_json, frame, new_id
 
@@ -75,6 +76,8 @@ class ResponseEncoder:
         self._item_text = ""
         self._logprobs: list[Any] = []  # of the open message
         self._started = False
+        self._writing = ToolCall("", {})  # the call whose pieces go out
+        self._shown: set[int] = set()  # calls that went out in pieces
 
     async def frames(self, events: AsyncIterator[Event], keep: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
         """All frames; the last is response.completed or response.incomplete, sent when `keep` has returned."""
@@ -109,8 +112,13 @@ class ResponseEncoder:
         if event.content:
             data += self._piece("message", event.content, logprobs_of(event.logprobs) or ())
             self.text += event.content
+        for piece in event.call_pieces:
+            data += self._call_piece(piece)
         for call in event.tool_calls:
-            data += self._call(call)
+            if call.index in self._shown:
+                self.calls.append(call)
+            else:
+                data += self._call(call)
         return data
 
     def end(self, end: Done) -> bytes:
@@ -175,16 +183,41 @@ class ResponseEncoder:
         return data
 
     def _call(self, call: ToolCall) -> bytes:
-        data = self._close()
-        index, arguments = len(self.reply.output), arguments_text(call)
-        call = ToolCall(call.name, call.arguments, call_id(call), call.index)
+        """A call in one piece."""
+        call = replace(call, id=call_id(call))
         self.calls.append(call)
-        self._item_id = new_id("fc_") + f"_{call.index}"
-        started = call_item(self._item_id, call, "in_progress", "")
-        done = call_item(self._item_id, call, "completed", arguments)
-        data += self._event("response.output_item.added", output_index=index, item=started)
-        data += self._event("response.function_call_arguments.delta", **self._at, delta=arguments)
-        data += self._event("response.function_call_arguments.done", **self._at, arguments=arguments)
-        data += self._event("response.output_item.done", output_index=index, item=done)
-        self.reply.output = [*self.reply.output, done]
+        arguments = arguments_text(call)
+        return self._begin_call(call) + self._arguments(arguments) + self._end_call(call, "completed", arguments)
+
+    def _call_piece(self, piece: CallPiece) -> bytes:
+        """A call that is being written; one that turned out to be none stays incomplete."""
+        data = b""
+        if piece.name:
+            self._shown.add(piece.index)
+            self._writing = ToolCall(piece.name, {}, piece.id, piece.index)
+            data += self._begin_call(self._writing)
+        if piece.arguments:
+            self._item_text += piece.arguments
+            data += self._arguments(piece.arguments)
+        if piece.end == "broken":
+            self.calls.append(self._writing)  # a client may answer it, by the id
+        if piece.end:
+            status = "completed" if piece.end == "whole" else "incomplete"
+            data += self._end_call(self._writing, status, self._item_text)
+        return data
+
+    def _begin_call(self, call: ToolCall) -> bytes:
+        data = self._close()
+        self._item_id, self._item_text = new_id("fc_") + f"_{call.index}", ""
+        item = call_item(self._item_id, call, "in_progress", "")
+        return data + self._event("response.output_item.added", output_index=len(self.reply.output), item=item)
+
+    def _arguments(self, more: str) -> bytes:
+        return self._event("response.function_call_arguments.delta", **self._at, delta=more)
+
+    def _end_call(self, call: ToolCall, status: str, arguments: str) -> bytes:
+        item, index = call_item(self._item_id, call, status, arguments), len(self.reply.output)
+        data = self._event("response.function_call_arguments.done", **self._at, arguments=arguments)
+        data += self._event("response.output_item.done", output_index=index, item=item)
+        self.reply.output = [*self.reply.output, item]
         return data

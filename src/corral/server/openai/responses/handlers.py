@@ -92,6 +92,7 @@ def _chat_request(
         think=read_effort(body.reasoning.effort if body.reasoning else None),
         logprobs=bool(body.top_logprobs),
         top_logprobs=body.top_logprobs or 0,
+        call_pieces=bool(body.stream),
     )
     return ChatRequest(
         common=common_of(request, body, options, tuple(notices), strict=deps.settings.strict),
