@@ -109,16 +109,21 @@ class TemplateError(InvalidRequest):
 
 
 class ContextOverflow(InvalidRequest):
-    """The prompt does not fit the context window and may not be cut."""
+    """The prompt does not fit the context window and may not be cut.
 
-    def __init__(self, prompt_tokens: int, context_window: int, why: str = "") -> None:
-        super().__init__(
-            why
-            or f"the prompt has {prompt_tokens} tokens, the context window holds {context_window}; "
-            "shorten the prompt or raise num_ctx"
-        )
+    `maximum`: tokens that would have been taken, which leaves room for an answer; `remedy`: what would make it fit.
+    """
+
+    def __init__(
+        self, prompt_tokens: int, context_window: int, maximum: int = 0, *, why: str = "", remedy: str = ""
+    ) -> None:
         self.prompt_tokens = prompt_tokens
         self.context_window = context_window
+        self.maximum = maximum or context_window
+        self.remedy = remedy or "shorten the prompt or raise num_ctx"
+        room = f", and an answer needs room: {self.maximum} at most" if self.maximum < context_window else ""
+        text = f"the prompt has {prompt_tokens} tokens, the context window holds {context_window}{room}; {self.remedy}"
+        super().__init__(why or text)
 
 
 class BodyTooLarge(InvalidRequest):

@@ -126,9 +126,9 @@ async def test_the_oldest_messages_go_when_the_window_is_too_small(server: Runni
     history = [{"role": "user", "content": "word " * 40}, {"role": "assistant", "content": "ok"}, *USER]
     body = {"model": name, "messages": history, "options": {"num_ctx": 20}}
     _, reply = await server.post("/api/chat", body)
-    assert (reply["warnings"][0]["code"], reply["warnings"][0]["dropped"]) == ("history_truncated", 1)
+    assert (reply["warnings"][0]["code"], reply["warnings"][0]["dropped"]) == ("history_truncated", 2)
     prompt = server.engine.detokenize(body_of(server, "/completion")["prompt"])
-    assert prompt.startswith("<|im_start|>assistant\nok")
+    assert prompt.startswith("<|im_start|>user\nhi")
 
 
 async def test_tokens_of_a_chat_are_those_of_the_rendered_prompt(server: RunningServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import base64
 import io
 from typing import Any
@@ -232,7 +233,16 @@ async def test_old_messages_are_dropped_and_it_is_said(server: RunningServer) ->
         body = {"model": model, "messages": history, "options": {"num_ctx": 30}}
         _, reply = await server.post("/api/chat", body)
         warning = reply["warnings"][0]
-        assert (warning["code"], warning["dropped"]) == ("history_truncated", 1)
+        assert (warning["code"], warning["dropped"]) == ("history_truncated", 2)
+
+
+async def test_a_question_larger_than_the_window_is_refused_with_both_numbers(server: RunningServer) -> None:
+    history = [*USER, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "word " * 40}]
+    for model in ("go", "jinja"):
+        body = {"model": model, "messages": history, "options": {"num_ctx": 30}}
+        status, reply = await server.post("/api/chat", body)
+        assert status == 400
+        assert re.match(r"the prompt has \d+ tokens, the context window holds 30; ", reply["error"])
 
 
 async def test_overflow_is_an_error_with_both_numbers_when_asked(server: RunningServer) -> None:

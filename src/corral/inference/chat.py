@@ -13,7 +13,7 @@ from dataclasses import replace
 from corral.aio import run_computing
 from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
-from corral.errors import InvalidRequest
+from corral.errors import ContextOverflow, InvalidRequest
 from corral.inference.generate import unload
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_message_images
@@ -22,12 +22,12 @@ from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
-from corral.inference.running.window import window_of
+from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, window_of
 from corral.inference.shared import Shared
 from corral.inference.ways.conversation import Conversation, Way, full_history
 from corral.inference.ways.rendered import RenderedChat
 from corral.inference.ways.templated import TemplatedChat
-from corral.prompt.fit import IMAGE_TOKENS, fit_messages
+from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages
 from corral.prompt.gorender import strip_old_thinking, thinks
 from corral.sched.request import Lease
 from corral.store.models import Model
@@ -155,18 +155,23 @@ def _way(conversation: Conversation) -> Way:
 
 
 async def _fit(conversation: Conversation, way: Way) -> list[Message]:
-    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow if asked to."""
-    refuses = conversation.prepared.choices.refuses_overflow
-    templated = isinstance(way, TemplatedChat)
-    if not (conversation.parameters.truncate or refuses) or (templated and len(conversation.messages) < 2):
+    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow."""
+    choices, lease = conversation.prepared.choices, conversation.lease
+    if not (conversation.parameters.truncate or choices.refuses_overflow):
         return list(conversation.messages)
-    fitted = await fit_messages(
-        conversation.messages,
-        way.count,
-        window_of(conversation.lease),
-        image_tokens=IMAGE_TOKENS if conversation.model.projector_sources else 0,
-        templated=templated,
-        on_overflow="error" if refuses else "drop",
-    )
+    window = window_of(lease)
+    try:
+        fitted = await fit_messages(
+            conversation.messages,
+            way.count,
+            window,
+            room=0 if choices.refuses_overflow else answer_room(window, int(choices.values["num_predict"])),
+            image_tokens=IMAGE_TOKENS if conversation.model.projector_sources else 0,
+            on_overflow="error" if choices.refuses_overflow else "drop",
+        )
+    except ContextOverflow as error:
+        if lease.spec.context_shift or choices.refuses_overflow:
+            raise
+        raise ContextOverflow(error.prompt_tokens, window, why=TOO_LONG_WITHOUT_SHIFT) from error
     conversation.notices.extend(fitted.notices)
     return list(fitted.messages)

@@ -1,7 +1,17 @@
 """Fits a conversation and a prompt into the context window, and says what it dropped. `inference/` calls it.
 
-Source of the rules: ollama server/prompt.go and llm/llama_server.go, 2026-08 (spec native §4.5). Unlike Ollama, no
-message disappears in silence: every cut is a Notice, or an error where the caller asked for one.
+What of a conversation may go, oldest first:
+
+| kept                                    | because                                                                  |
+|-----------------------------------------|--------------------------------------------------------------------------|
+| system messages, wherever they stand    | they hold for all of it                                                  |
+| from a user message to the end          | many templates want a user's turn first; a call keeps its results       |
+| the last user message, and from a later call to the end | a long loop of calls is all there is after the question  |
+| never less                              | an answer to nothing is worth nothing: ContextOverflow, with both numbers |
+
+Source of the rules where nothing is said here: ollama server/prompt.go and llm/llama_server.go, 2026-08 (spec native
+§4.5), which drops any message but the last. Unlike Ollama, no message disappears in silence: every cut is a Notice, or
+an error where the caller asked for one.
 """
 
 from __future__ import annotations
@@ -14,7 +24,10 @@ from corral.core import Message, Notice
 from corral.errors import ContextOverflow
 
 IMAGE_TOKENS = 768  # Ollama's estimate for one image, whatever the projector
+_ROOM_SHARE = 8  # an answer gets a window's eighth
+_MOST_ROOM = 2048  # tokens
 OnOverflow = Literal["drop", "error"]
+Kept = tuple[int, ...]  # places of messages, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +40,78 @@ class Fitted:
     notices: tuple[Notice, ...] = ()
 
 
+def answer_room(context_window: int, num_predict: int) -> int:
+    """Tokens of the window that are the answer's: as many as it may have, within bounds. num_predict: negative = any"""
+    room = min(context_window // _ROOM_SHARE, _MOST_ROOM)
+    return room if num_predict < 0 else min(room, num_predict)
+
+
 async def fit_messages(
     messages: Sequence[Message],
     count: Callable[[Sequence[Message]], Awaitable[int]],
     context_window: int,
     *,
+    room: int = 0,
     image_tokens: int = 0,
-    templated: bool = False,
     on_overflow: OnOverflow = "drop",
 ) -> Fitted:
-    """Drops the oldest messages until the rest fits; system messages and the last message always stay.
+    """Drops the oldest messages until the rest leaves `room` tokens, or as few messages as may be are left.
 
-    `count` renders and tokenizes (no specials, no images); it is called some log2(n) + 1 times. `image_tokens` is
-    IMAGE_TOKENS for a model with a projector, else 0. `templated`, by the engine: images of kept system
-    messages count too. Raises ContextOverflow when something would have to be dropped and `on_overflow` is "error".
+    `count` renders and tokenizes (no specials, no images); it is called some log2(n) + 2 times. `image_tokens` is
+    IMAGE_TOKENS for a model with a projector, else 0. Raises ContextOverflow when something would have to be dropped
+    and `on_overflow` is "error", or when what must stay does not fit.
     """
-    last = len(messages) - 1
 
-    async def measure(start: int) -> int:
-        candidate = _candidate(messages, start)
-        pictured = candidate if templated else messages[start:]
-        return await count(candidate) + image_tokens * sum(len(message.images) for message in pictured)
+    async def measure(kept: Kept) -> int:
+        candidate = [messages[place] for place in kept]
+        return await count(candidate) + image_tokens * _images(candidate)
 
-    whole = await measure(0) if messages else 0
-    if last <= 0 or whole <= context_window:
+    everything = tuple(range(len(messages)))
+    limit = context_window - room
+    whole = await measure(everything) if messages else 0
+    if whole <= limit:
         return Fitted(tuple(messages), prompt_tokens=whole)
     if on_overflow == "error":
-        raise ContextOverflow(whole, context_window)
-    # Fewer messages never need more tokens, so the first start that fits is found by bisection.
-    low, high = 1, last
-    sizes: dict[int, int] = {}
+        raise ContextOverflow(whole, context_window, limit)
+    cuts = [everything, *_cuts(messages)]
+    # Fewer messages never need more tokens, so the first cut that fits is found by bisection.
+    low, high = min(1, len(cuts) - 1), len(cuts) - 1
+    sizes = {0: whole}
     while low < high:
         middle = (low + high) // 2
-        sizes[middle] = await measure(middle)
-        low, high = (low, middle) if sizes[middle] <= context_window else (middle + 1, high)
-    size = sizes.get(low)
-    dropped = tuple(i for i in range(low) if messages[i].role != "system")
-    kept = _candidate(messages, low)
-    tokens = await measure(low) if size is None else size
+        sizes[middle] = await measure(cuts[middle])
+        low, high = (low, middle) if sizes[middle] <= limit else (middle + 1, high)
+    kept = cuts[low]
+    tokens = sizes[low] if low in sizes else await measure(kept)
+    stays = [messages[place] for place in kept]
+    if tokens > limit and needs_cut(tokens - image_tokens * _images(stays), context_window):
+        raise ContextOverflow(tokens, context_window)  # by its text alone: how large images are, the engine knows
+    dropped = tuple(sorted(set(everything) - set(kept)))
     notices = (_dropped_notice(messages, dropped, whole, tokens, context_window),) if dropped else ()
-    return Fitted(tuple(kept), dropped, tokens, notices)
+    return Fitted(tuple(stays), dropped, tokens, notices)
 
 
-def _candidate(messages: Sequence[Message], start: int) -> list[Message]:
-    return [*(message for message in messages[:start] if message.role == "system"), *messages[start:]]
+def _images(messages: Sequence[Message]) -> int:
+    return sum(len(message.images) for message in messages)
+
+
+def _cuts(messages: Sequence[Message]) -> list[Kept]:
+    """What may stay when something has to go, the most first."""
+    last = len(messages) - 1
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    question = users[-1:]
+    rounds = [
+        place
+        for place, message in enumerate(messages)
+        if message.role == "assistant" and place > (question or [-1])[0] and (place < last or message.tool_calls)
+    ]  # a last message of the assistant's is to be continued, and belongs to what is before it
+    systems = [place for place, message in enumerate(messages) if message.role == "system"]
+
+    def kept(start: int, *more: int) -> Kept:
+        return tuple(sorted({*systems, *more, *range(start, len(messages))}))
+
+    cuts = [kept(start) for start in users] + [kept(start, *question) for start in rounds]
+    return [cut for before, cut in zip([tuple(range(len(messages))), *cuts], cuts, strict=False) if cut != before]
 
 
 def _dropped_notice(
@@ -79,13 +120,12 @@ def _dropped_notice(
     places = f"message {dropped[0]}" if len(dropped) == 1 else f"{len(dropped)} messages, {dropped[0]} to {dropped[-1]}"
     roles = [messages[i].role for i in dropped[:20]]
     shown = ", ".join(roles) + (", …" if len(dropped) > len(roles) else "")
-    images = sum(len(messages[i].images) for i in dropped)
     facts = {
         "dropped": len(dropped),
         "first": dropped[0],
         "last": dropped[-1],
         "roles": roles,
-        "dropped_images": images,
+        "dropped_images": _images([messages[place] for place in dropped]),
         "prompt_tokens": whole,
         "kept_tokens": tokens,
         "context_window": context_window,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from corral.core import Message
+from corral.core import Message, ToolCall
 from corral.errors import ContextOverflow
 from corral.gotemplate import parse
-from corral.prompt.fit import IMAGE_TOKENS, Fitted, cut_prompt, fit_messages, needs_cut, prompt_limit
+from corral.prompt.fit import IMAGE_TOKENS, Fitted, answer_room, cut_prompt, fit_messages, needs_cut, prompt_limit
 from corral.prompt.gorender import render_messages, tag_images
 
 A = Message("user", "You're a test, Harry!")
@@ -64,7 +64,7 @@ async def test_dropped_images_renumber_the_others() -> None:
 async def test_system_messages_stay_and_the_notice_names_what_went() -> None:
     messages = [Message("system", "sys"), Message("user", "old one two"), Message("assistant", "old answer is long")]
     last = Message("user", "new ask")
-    fitted = await fit_messages([*messages, last], _sum_of_words, 6, templated=True)
+    fitted = await fit_messages([*messages, last], _sum_of_words, 6)
     assert fitted.messages == (messages[0], last)
     assert fitted.dropped == (1, 2)
     (notice,) = fitted.notices
@@ -87,6 +87,50 @@ async def test_overflow_can_be_an_error_with_both_numbers() -> None:
     with pytest.raises(ContextOverflow) as caught:
         await fit_messages([A, B, C], _sum_of_words, 5, on_overflow="error")
     assert (caught.value.prompt_tokens, caught.value.context_window) == (18, 5)
+
+
+U, S = Message("user", "u u u"), Message("system", "s")
+CALL, PLAIN = Message("assistant", "c c", tool_calls=(ToolCall("f", {}),)), Message("assistant", "a a")
+RESULT = Message("tool", "r r r r")
+
+
+@pytest.mark.parametrize(
+    ("window", "messages", "kept"),
+    [
+        (15, [U, CALL, RESULT, PLAIN, U, PLAIN, U], [4, 5, 6]),  # a result goes with its call
+        (9, [U, CALL, RESULT, PLAIN, U, PLAIN, U], [4, 5, 6]),
+        (7, [U, CALL, RESULT, PLAIN, U, PLAIN, U], [6]),  # never an answer without its question
+        (9, [S, U, U, U], [0, 2, 3]),
+        (12, [S, U, CALL, RESULT, CALL, RESULT], [0, 1, 4, 5]),  # the question stays
+        (12, [U, S, CALL, RESULT, RESULT, CALL, RESULT], [0, 1, 5, 6]),
+        (13, [U, CALL, RESULT, CALL, RESULT, PLAIN], [0, 3, 4, 5]),  # what is to be continued comes after a result
+        (10, [CALL, RESULT, CALL, RESULT], [2, 3]),
+    ],
+)
+async def test_what_stays_begins_with_a_question_and_keeps_results_with_their_calls(
+    window: int, messages: list[Message], kept: list[int]
+) -> None:
+    fitted = await fit_messages(messages, _sum_of_words, window)
+    assert list(fitted.messages) == [messages[place] for place in kept]
+    assert sorted({*kept, *fitted.dropped}) == list(range(len(messages)))
+
+
+async def test_what_must_stay_and_does_not_fit_is_an_error_with_both_numbers() -> None:
+    with pytest.raises(ContextOverflow, match=r"has 10 tokens.* holds 9;") as caught:
+        await fit_messages([U, PLAIN, S, U, CALL, RESULT], _sum_of_words, 9)
+    assert (caught.value.prompt_tokens, caught.value.context_window) == (10, 9)
+
+
+async def test_what_stays_leaves_room_for_an_answer() -> None:
+    messages = [U, PLAIN, U, PLAIN, U]
+    assert (await fit_messages(messages, _sum_of_words, 13)).dropped == ()
+    assert (await fit_messages(messages, _sum_of_words, 13, room=2)).dropped == (0, 1)
+    assert (await fit_messages([U], _sum_of_words, 4, room=3)).dropped == ()  # nothing to drop, and a token fits
+
+
+@pytest.mark.parametrize(("window", "asked", "room"), [(4096, -1, 512), (4096, 40, 40), (512, 400, 64), (10**6, -2, 2048)])
+def test_room_for_an_answer(window: int, asked: int, room: int) -> None:
+    assert answer_room(window, asked) == room
 
 
 async def test_a_long_history_is_measured_a_few_times_only() -> None:

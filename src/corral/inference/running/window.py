@@ -40,7 +40,7 @@ async def fit_prompt(
     if not needs_cut(len(tokens), window):
         return tokens
     if not lease.spec.context_shift and not refuses:
-        raise ContextOverflow(len(tokens), window, TOO_LONG_WITHOUT_SHIFT)
+        raise ContextOverflow(len(tokens), window, why=TOO_LONG_WITHOUT_SHIFT)
     keep = int(prepared.choices.values["num_keep"])
     kept, cut = cut_prompt(
         tokens,
