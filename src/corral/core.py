@@ -64,7 +64,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; role is lower-case; images are raw file bytes."""
+    """One turn of a conversation; role is lower-case; images are raw file bytes.
+
+    places: where in `content` each image stands, as offsets, never falling; empty = the client did not say.
+    """
 
     role: str
     content: str = ""
@@ -73,6 +76,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str = ""
     tool_call_id: str = ""
+    places: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

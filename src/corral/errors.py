@@ -8,6 +8,7 @@ CorralError
 │   ├── UnsupportedModel      a model that this server's engine cannot run, and why
 │   ├── ModelfileError
 │   ├── TemplateError
+│   ├── TemplateRefused       a conversation that a model's own template does not take
 │   ├── ContextOverflow
 │   └── BodyTooLarge
 ├── ModelNotFound
@@ -106,6 +107,14 @@ class TemplateError(InvalidRequest):
         self.line = line
         self.column = column
         self.go_text = f"template: :{line}: {why}" if line else why  # what Go says of one that does not parse
+
+
+class TemplateRefused(InvalidRequest):
+    """A conversation that the template in the model's file does not take in any form; `reason`: in its own words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the model's chat template does not take this conversation: {reason}", field="messages")
+        self.reason = reason
 
 
 class ContextOverflow(InvalidRequest):

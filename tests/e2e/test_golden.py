@@ -37,6 +37,13 @@ DEPARTURES = {
         r"|body\.usage\.input_tokens_details: unexpected keys \['cache_write_tokens'\]$)"
     ),
     "cut response stream": re.compile(r"^events: want \[\"response\.created\""),
+    # `developer` is the system's turn; Ollama writes the unknown role into the prompt.
+    "developer": re.compile(r"^body\.usage\.prompt_tokens: want 19, got 18$"),
+    # What stays of a conversation begins with a user's turn; Ollama keeps the answer to a question that is gone.
+    "cut at user turns": re.compile(
+        r"^body\._debug_info\.rendered_template: want '<\|im_start\|>system\\nkeep me<\|im_end\|>\\n"
+        r"<\|im_start\|>assistant"
+    ),
     # Ollama always says 0.
     "cached tokens": re.compile(r"\.cached_tokens: want 0, got \d+$"),
     # The case wants an error text in the answer to HEAD, which has no body.

@@ -65,6 +65,14 @@ class FakeEngine:
     active: int = 0  # streams being answered
     most_active: int = 0
     vocabulary: list[str] = field(default_factory=list)
+    refuses: Callable[[list[dict[str, Any]]], str] | None = None  # why the chat template does not take messages, or ""
+
+    def refusal(self, body: dict[str, Any]) -> tuple[int, str, str] | None:
+        """The engine's answer to messages that its chat template raises at, trace and all."""
+        why = self.refuses(body["messages"]) if self.refuses and "messages" in body else ""
+        trace = "Unable to generate parser for this template. Automatic parser generation failed: \n------------\n"
+        trace += f"While executing CallExpression at line 1, column 4 in source:\n...\nError: Jinja Exception: {why}"
+        return (400, trace, "invalid_request_error") if why else None
 
     def tokenize(self, text: str) -> list[int]:
         """A token a word (with the blanks before it); the inverse of detokenize."""
@@ -169,8 +177,8 @@ class FakeRunner:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """/completion and /v1/chat/completions."""
         engine, body = self.engine, await self._body(request)
-        if engine.error is not None:
-            return _error(*engine.error)
+        if refusal := engine.error or engine.refusal(body):
+            return _error(*refusal)
         chat = request.path.endswith("chat/completions")
         engine.active += 1
         engine.most_active = max(engine.most_active, engine.active)
@@ -271,8 +279,9 @@ class FakeRunner:
     async def call(self, request: web.Request) -> web.Response:
         """Everything that answers at once."""
         engine, body = self.engine, await self._body(request)
-        if engine.error is not None and request.path not in {"/health", "/props", "/slots"}:
-            return _error(*engine.error)
+        refusal = engine.error if request.path not in {"/health", "/props", "/slots"} else None
+        if refusal := refusal or engine.refusal(body):
+            return _error(*refusal)
         answer: Any
         match request.path:
             case "/health":
@@ -353,8 +362,14 @@ def _application(runner: FakeRunner) -> web.Application:
 
 
 def _template(body: dict[str, Any]) -> str:
-    lines = [f"<|{m['role']}|>\n{m.get('content') or ''}<|end|>\n" for m in body.get("messages", [])]
-    return "".join(lines) + "<|assistant|>\n"
+    return "".join(map(_turn, body.get("messages", []))) + "<|assistant|>\n"
+
+
+def _turn(message: dict[str, Any]) -> str:
+    calls = "".join(
+        f"{call['function']['name']} {call['function']['arguments']}" for call in message.get("tool_calls", ())
+    )
+    return f"<|{message['role']}|>\n{message.get('content') or ''}{calls}<|end|>\n"
 
 
 def _chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import base64
 import io
+import re
 from typing import Any
 
 import pytest

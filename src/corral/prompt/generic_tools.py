@@ -13,6 +13,7 @@ from dataclasses import replace
 from corral.core import Message, Tool, ToolCall, ToolChoice
 from corral.gojson import encode
 from corral.prompt.toolformat import GENERIC_FORMAT
+from corral.prompt.turns import joined, wrapped
 
 
 def generic_messages(messages: Sequence[Message], tools: Sequence[Tool], choice: ToolChoice) -> list[Message]:
@@ -23,7 +24,7 @@ def generic_messages(messages: Sequence[Message], tools: Sequence[Tool], choice:
         rest[0] = replace(rest[0], content=f"{rest[0].content}\n\n{instructions}")
     else:
         rest.insert(0, Message("system", instructions))
-    return _joined(rest)
+    return _results_joined(rest)
 
 
 def _instructions(tools: Sequence[Tool], choice: ToolChoice) -> str:
@@ -54,7 +55,8 @@ def _plain(message: Message) -> Message:
         return replace(message, content=content, tool_calls=())
     if message.role == "tool":
         title = f"{message.tool_name}:\n" if message.tool_name else ""
-        return Message("user", f"<tool_response>\n{title}{message.content}\n</tool_response>", images=message.images)
+        result = wrapped(message, f"<tool_response>\n{title}", "\n</tool_response>")
+        return replace(result, role="user", tool_name="", tool_call_id="")
     return message
 
 
@@ -63,16 +65,14 @@ def _written(call: ToolCall) -> str:
     return f"{GENERIC_FORMAT.start}{call.name}{GENERIC_FORMAT.middle}{arguments}{GENERIC_FORMAT.end}"
 
 
-def _joined(messages: Sequence[Message]) -> list[Message]:
+def _results_joined(messages: Sequence[Message]) -> list[Message]:
     """Neighbouring results become one user turn: templates want user and assistant to take turns."""
-    joined: list[Message] = []
+    turns: list[Message] = []
     for message in messages:
-        last = joined[-1] if joined else None
+        last = turns[-1] if turns else None
         results = message.content.startswith("<tool_response>")
         if last is not None and last.role == message.role == "user" and results:
-            joined[-1] = replace(
-                last, content=f"{last.content}\n{message.content}", images=(*last.images, *message.images)
-            )
+            turns[-1] = joined(last, message, "\n")
         else:
-            joined.append(message)
-    return joined
+            turns.append(message)
+    return turns

@@ -32,20 +32,39 @@ class Tagged:
 
 
 def tag_images(messages: Sequence[Message]) -> Tagged:
-    """Puts `[img-N]` for every image: at the next literal `[img]` of its message, else in front of the content."""
+    """Puts `[img-N]` for every image: where the client said, else at the next literal `[img]`, else in front."""
     images: list[bytes] = []
     tagged: list[Message] = []
     for message in messages:
-        prefix, content = "", message.content
-        for image in message.images:
-            mark = f"[img-{len(images)}]"
-            images.append(image)
-            if "[img]" in content:
-                content = content.replace("[img]", mark, 1)
-            else:
-                prefix += mark
-        tagged.append(replace(message, content=prefix + content) if message.images else message)
+        marks = [f"[img-{number}]" for number in range(len(images), len(images) + len(message.images))]
+        images += message.images
+        tag = _at_places if message.places else _at_marks
+        tagged.append(replace(message, content=tag(message, marks), places=()) if marks else message)
     return Tagged(tuple(tagged), tuple(images))
+
+
+def tag_placed_images(messages: Sequence[Message]) -> list[Message]:
+    """Puts `[img-N]` only where the client said: all else is left to a renderer."""
+    tagged = tag_images(messages).messages
+    return [tag if message.places else message for message, tag in zip(messages, tagged, strict=True)]
+
+
+def _at_places(message: Message, marks: Sequence[str]) -> str:
+    pieces, done = [], 0
+    for place, mark in zip(message.places, marks, strict=True):
+        pieces += [message.content[done:place], mark]
+        done = place
+    return "".join(pieces) + message.content[done:]
+
+
+def _at_marks(message: Message, marks: Sequence[str]) -> str:
+    prefix, content = "", message.content
+    for mark in marks:
+        if "[img]" in content:
+            content = content.replace("[img]", mark, 1)
+        else:
+            prefix += mark
+    return prefix + content
 
 
 def render_messages(
@@ -83,15 +102,31 @@ def render_suffix(template: Template, prompt: str, suffix: str, *, think: Think 
 
 
 def collate(messages: Sequence[Message]) -> tuple[str, list[Message]]:
-    """The joined system text, and the messages with neighbours of one role merged; tool messages never merge."""
+    """The joined system text, and the messages with neighbours of one role merged; tool messages never merge.
+
+    Calls and thinking of all merged messages stay; Ollama keeps those of the first only.
+    """
     system = "\n\n".join(message.content for message in messages if message.role == "system")
-    merged: list[tuple[Message, list[str]]] = []
+    merged: list[list[Message]] = []
     for message in messages:
         if merged and merged[-1][0].role == message.role != "tool":
-            merged[-1][1].append(message.content)
+            merged[-1].append(message)
         else:
-            merged.append((message, [message.content]))
-    return system, [replace(first, content="\n\n".join(contents)) for first, contents in merged]
+            merged.append([message])
+    return system, [_as_one(neighbours) for neighbours in merged]
+
+
+def _as_one(messages: Sequence[Message]) -> Message:
+    if len(messages) == 1:
+        return messages[0]
+    calls = [call for message in messages for call in message.tool_calls]
+    return replace(
+        messages[0],
+        content="\n\n".join(message.content for message in messages),
+        thinking="\n\n".join(message.thinking for message in messages if message.thinking),
+        images=tuple(image for message in messages for image in message.images),
+        tool_calls=tuple(replace(call, index=index) for index, call in enumerate(calls)),
+    )
 
 
 def schema_notices(tools: Sequence[Tool]) -> list[Notice]:

@@ -78,7 +78,9 @@ def _tool_call_to_json(call: ToolCall) -> dict[str, Any]:
 
 
 def _message_from_json(entry: Mapping[str, Any]) -> Message:
-    texts = {key: entry.get(key) or "" for key in ("role", "content", "thinking", "tool_name", "tool_call_id")}
+    texts: dict[str, Any] = {
+        key: entry.get(key) or "" for key in ("role", "content", "thinking", "tool_name", "tool_call_id")
+    }
     if not all(isinstance(text, str) for text in texts.values()):
         raise InvalidRequest("a message's field is no string")
     images, calls = entry.get("images") or [], entry.get("tool_calls") or []

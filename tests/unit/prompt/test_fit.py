@@ -128,7 +128,9 @@ async def test_what_stays_leaves_room_for_an_answer() -> None:
     assert (await fit_messages([U], _sum_of_words, 4, room=3)).dropped == ()  # nothing to drop, and a token fits
 
 
-@pytest.mark.parametrize(("window", "asked", "room"), [(4096, -1, 512), (4096, 40, 40), (512, 400, 64), (10**6, -2, 2048)])
+@pytest.mark.parametrize(
+    ("window", "asked", "room"), [(4096, -1, 512), (4096, 40, 40), (512, 400, 64), (10**6, -2, 2048)]
+)
 def test_room_for_an_answer(window: int, asked: int, room: int) -> None:
     assert answer_room(window, asked) == room
 

@@ -225,3 +225,11 @@ def test_tool_messages_never_merge() -> None:
 def test_old_thinking_is_removed_before_the_last_question_only() -> None:
     messages = turns("u1", "a<think>x</think>\n\ny", "u2", "a<think>z</think>w")
     assert [message.content for message in strip_old_thinking(messages)] == ["1", "y", "2", "<think>z</think>w"]
+
+
+def test_merged_turns_keep_the_calls_thoughts_and_images_of_all() -> None:
+    one = Message("assistant", "a", "t", (b"1",), (ToolCall("f", {}, "c1"),))
+    two = Message("assistant", "b", "u", (b"2",), (ToolCall("g", {}, "c2"),))
+    _, (merged,) = collate([one, two])
+    assert (merged.content, merged.thinking, merged.images) == ("a\n\nb", "t\n\nu", (b"1", b"2"))
+    assert [(call.name, call.index) for call in merged.tool_calls] == [("f", 0), ("g", 1)]

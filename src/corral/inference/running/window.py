@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from corral.core import GenerationParameters, Notice
 from corral.errors import ContextOverflow
 from corral.inference.preparing.leasing import Prepared
-from corral.prompt.fit import cut_prompt, needs_cut
+from corral.prompt.fit import answer_room, cut_prompt, needs_cut
 from corral.sched.request import Lease
 
 TOO_LONG_WITHOUT_SHIFT = (
@@ -23,6 +23,11 @@ TOO_LONG_WITHOUT_SHIFT = (
 def window_of(lease: Lease) -> int:
     """Tokens per slot that the request may count on; the engine may have rounded them up."""
     return min(lease.spec.context_window, lease.context_window)
+
+
+def surely_fits(size_bytes: int, window: int) -> bool:
+    """Whether a text fits, with room for an answer, by its bytes alone: a token has one at least."""
+    return size_bytes <= window - answer_room(window, -1)
 
 
 async def fit_prompt(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from corral.constraint.trial import Trial
@@ -52,6 +52,10 @@ class Way(Protocol):
 
 
 def full_history(model: Model, messages: Sequence[Message]) -> list[Message]:
-    """The model's SYSTEM, unless the request brings one first, its MESSAGEs, then the request's messages."""
-    own_system = bool(model.system) and messages[0].role != "system"
-    return [*([Message("system", model.system)] if own_system else []), *model.messages, *messages]
+    """The model's SYSTEM, unless the request brings one first, its MESSAGEs, then the request's messages.
+
+    `developer`, OpenAI's newer word for the system's turn, is that turn: no template knows it.
+    """
+    asked = [replace(message, role="system") if message.role == "developer" else message for message in messages]
+    own_system = bool(model.system) and asked[0].role != "system"
+    return [*([Message("system", model.system)] if own_system else []), *model.messages, *asked]

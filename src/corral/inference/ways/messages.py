@@ -14,6 +14,7 @@ from typing import Any
 from corral.core import Message, Think, Tool, ToolChoice
 from corral.inference.preparing.sounds import is_sound
 from corral.prompt.gorender import thinks
+from corral.prompt.turns import settled
 from corral.sched.request import Lease
 
 
@@ -68,10 +69,8 @@ async def apply_template(
 
 
 def _engine_message(message: Message) -> dict[str, Any]:
-    # Jinja templates know no "developer", OpenAI's newer word for the system's turn, and refuse unknown roles.
-    role = "system" if message.role == "developer" else message.role
-    out: dict[str, Any] = {"role": role, "content": _content(message)}
-    if message.thinking and role == "assistant":
+    out: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.thinking and message.role == "assistant":
         out["reasoning_content"] = message.thinking
     if message.tool_calls:
         out["tool_calls"] = [
@@ -92,8 +91,16 @@ def _engine_message(message: Message) -> dict[str, Any]:
 def _content(message: Message) -> str | list[dict[str, Any]]:
     if not message.images:
         return message.content
-    parts: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
-    return parts + [_media(data) for data in message.images]
+    parts: list[dict[str, Any]] = []
+    done = 0
+    for data, place in zip(message.images, settled(message).places, strict=True):
+        parts += [*_text(message.content[done:place]), _media(data)]
+        done = place
+    return [*parts, *_text(message.content[done:])]
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text else []
 
 
 def _media(data: bytes) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from corral.errors import InvalidRequest
 from corral.gotemplate import Budget, Template
 from corral.inference.preparing.way import renderer_of
 from corral.inference.ways.messages import apply_template, engine_messages
+from corral.inference.ways.shaping import Shaping
 from corral.inference.ways.templates import model_template
-from corral.prompt.gorender import render_messages, tag_images
+from corral.prompt.gorender import render_messages, tag_images, tag_placed_images
 from corral.prompt.renderers.registry import Renderer
 from corral.sched.request import Lease
 from corral.store.models import Model
@@ -53,7 +54,7 @@ class RendererPrompts:
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
         """The renderer's text."""
         try:
-            return await run_computing(self._renderer.render, messages, tools, think)
+            return await run_computing(self._renderer.render, tag_placed_images(messages), tools, think)
         except RecursionError:
             raise InvalidRequest("a tool or a call in the messages is nested too deeply", field="messages") from None
 
@@ -68,9 +69,13 @@ class GoPrompts:
         self._budget = Budget()  # of all renderings for the request
 
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
-        """The template's text."""
-        tagged = tag_images(messages).messages
-        return await run_computing(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
+        """The template's text. Calls that it leaves out Ollama leaves out too, and rendered.py tells."""
+
+        async def render(offered: Sequence[Message]) -> str:
+            tagged = tag_images(offered).messages
+            return await run_computing(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
+
+        return (await Shaping(render, spares_calls=True).shape(messages)).text
 
 
 class HarmonyPrompts(GoPrompts):
@@ -91,8 +96,12 @@ class EnginePrompts:
 
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
         """The engine's text."""
-        bare = [replace(message, images=()) for message in tag_images(messages).messages]
-        return await apply_template(self._lease, engine_messages(bare), tools, think)
+
+        async def render(offered: Sequence[Message]) -> str:
+            bare = [replace(message, images=()) for message in tag_images(offered).messages]
+            return await apply_template(self._lease, engine_messages(bare), tools, think)
+
+        return (await Shaping(render).shape(messages)).text
 
 
 def prompts_of(lease: Lease, model: Model, *, rendered: bool) -> Prompts:

@@ -16,10 +16,11 @@ from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import end_tokens, special_tokens, without_bos
-from corral.inference.running.window import fit_prompt, window_of
+from corral.inference.running.window import fit_prompt, surely_fits, window_of
 from corral.inference.ways.answers import Asked, answers_of, think_after, thinking_of
 from corral.inference.ways.conversation import Conversation
 from corral.inference.ways.prompts import prompts_of
+from corral.inference.ways.shaping import left_out_notices
 from corral.prompt.generic_tools import generic_messages
 from corral.prompt.gorender import schema_notices, tag_images
 from corral.prompt.toolformat import GENERIC_FORMAT, ToolFormat
@@ -42,7 +43,7 @@ class RenderedChat:
         """Tokens of the rendered text; its bytes when those fit already."""
         text = await self._render(messages)
         size = len(text.encode())
-        if not exact and size <= window_of(self._chat.lease):
+        if not exact and surely_fits(size, window_of(self._chat.lease)):
             return size
         return len(await self._chat.lease.runner.tokenize(text))
 
@@ -65,6 +66,7 @@ class RenderedChat:
         parser = self._parser(text, thinking, messages)
         if parser is not None and chat.parameters.call_pieces:
             parser.show_calls()
+        run.notices += left_out_notices(messages, text)
         body["prompt"] = await self._prompt(text, messages, run)
         async for event in run_completion(chat.lease, body, run, parser):
             yield event
