@@ -28,6 +28,7 @@ CorralError
 │   ├── RunnerFailedToStart
 │   ├── RunnerDied
 │   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
+│   ├── GrammarLost           the engine goes on without the grammar that an answer was to be held to
 │   └── EngineError           the engine answered with an error of its own
 ├── AnswerUnreadable         the model wrote a tool call that its parser cannot read
 ├── RegistryError
@@ -338,6 +339,14 @@ class RunnerHung(RunnerKilled):
         super().__init__(f"the model runner made no progress for {deadline_s:g} s and was restarted")
         self.deadline_s = deadline_s
         self.last_lines = tuple(last_lines)
+
+
+class GrammarLost(RunnerError):
+    """The engine gave up the grammar of an answer, and would go on without it; `why` in its own words."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the engine could not hold the answer to its format: {why}")
+        self.why = why
 
 
 class EngineError(RunnerError):

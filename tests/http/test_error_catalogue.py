@@ -174,7 +174,7 @@ PROPERTY = "tools[0].function.parameters.properties"
         ({"type": 1}, 'json: field "tools[0].function.parameters.type" must be of type string, not integer'),
         ({"required": "x"}, 'json: field "tools[0].function.parameters.required" must be of type array, not string'),
         ({"properties": []}, f'json: field "{PROPERTY}" must be of type object, not array'),
-        ({"properties": {"a": 1}}, f'json: field "{PROPERTY}[...]" must be of type object, not integer'),
+        ({"properties": {"a": 1}}, f'json: field "{PROPERTY}[...]" must be of type boolean or object, not integer'),
         (
             {"properties": {"a": {"type": 1}}},
             f'json: field "{PROPERTY}[...].type" must be of type string or array, not integer',

@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from corral.aio import run_blocking
-from corral.errors import CorralError, EngineError, RunnerDied, RunnerMisbehaved
+from corral.errors import CorralError, EngineError, GrammarLost, RunnerDied, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
 from corral.runner.sse import EventParser
@@ -29,6 +29,7 @@ _CALLS_AT_ONCE = 16
 _INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well under a millisecond
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
+_LAST_LINE_S = 0.005  # how much later than the end of an answer a line of the log before it may be read
 _encode = msgspec.json.Encoder().encode
 Explain = Callable[[], Awaitable[CorralError]]
 Check = Callable[[dict[str, Any], StreamBudget], None]
@@ -58,9 +59,16 @@ class RunnerClient:
         self.last_progress = time.monotonic()  # when an answer last moved; comments (`: ping`) do not count
         self.on_busy: Callable[[], None] | None = None  # called when in_flight leaves 0
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
+        self._grammars_lost = 0
+        self._lost_why = ""
         self._explain = explain or _unexplained
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+
+    def note_grammar_lost(self, why: str) -> None:
+        """The engine's log says that it goes on without a grammar; not whose, so every call with one fails."""
+        self._grammars_lost += 1
+        self._lost_why = why
 
     def __repr__(self) -> str:
         return f"<RunnerClient {self.socket_path} in_flight={self.in_flight}>"
@@ -217,6 +225,7 @@ class RunnerClient:
         parser = parser or EventParser()
         data = await _encoded({**body, "stream": True, "return_progress": True})
         budget = StreamBudget(body, len(data))
+        lost = self._grammars_lost if "grammar" in body else None
         async with self._request("POST", path, data) as response:
             async for chunk in response.content.iter_any():
                 budget.take(len(chunk))
@@ -226,10 +235,19 @@ class RunnerClient:
                     if "error" in event:
                         raise EngineError(*answers.error_of(500, event["error"]))
                     check(event, budget)
+                    if lost is not None:
+                        await self._check_grammar(lost, event)
                     if wants_progress or "prompt_progress" not in event:
                         yield event
                     if place % _EVENTS_IN_A_ROW == 0:
                         await asyncio.sleep(0)
+
+    async def _check_grammar(self, lost: int, event: dict[str, Any]) -> None:
+        """Raise GrammarLost when the log has told so since the call began; its last line may come behind the event."""
+        if event.get("stop") or any(choice.get("finish_reason") for choice in event.get("choices") or ()):
+            await asyncio.sleep(_LAST_LINE_S)
+        if self._grammars_lost != lost:
+            raise GrammarLost(self._lost_why)
 
     async def _call(
         self,

@@ -87,6 +87,7 @@ class RunnerHandle:
         self.client = RunnerClient(options.dir / "s.sock", self._explain)
         self.client.on_misbehaviour = self._end_alive
         self._log = EngineLog({str(path): path.name for path in spec.readable_paths})
+        self._log.on_grammar_lost = self.client.note_grammar_lost
         self._output = ChildOutput(self._log)
         self._failure: CorralError | None = None
         self._process: asyncio.subprocess.Process | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from corral.runner.spec import RunnerMemory
 
@@ -21,6 +21,8 @@ _NO_DEVICE = re.compile(r"(?P<why>failed to initialize (?:CUDA|ROCm|HIP|MUSA).*)
 _ERROR_WORDS = ("error", "failed", "unable", "invalid", "unsupported", "abort", "assert", "out of memory")
 _MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "bad_alloc", "cudamalloc failed")
 # closing words and advice, which say less than what came before
+# llguidance: a grammar does not compile, or has met a limit on its way
+_GRAMMAR_LOST = re.compile(r"(?:(?:\d+\.)+\d+ E )?llg error: (?P<why>.*)")
 _DULL = (
     "exiting due to",
     "failed to load model, '",
@@ -46,6 +48,7 @@ class EngineLog:
         self.device_bytes = 0
         self.ran_out_of_memory = False  # the engine could not get the memory it wanted
         self.device_error = ""  # why the engine found no GPU
+        self.on_grammar_lost: Callable[[str], None] | None = None  # called with the line that says so
         self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
         self._error_at = 0.0
         self._now = 0.0
@@ -114,6 +117,8 @@ class EngineLog:
         self.lines.append(text)
         if self.is_loading:
             self._learn(text)
+        if self.on_grammar_lost is not None and (lost := _GRAMMAR_LOST.match(line)):
+            self.on_grammar_lost(lost["why"])
         if tells_of_failure(text, match["level"] if match else ""):
             self.last_error, self._error_at = text, self._now
 

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.runner import WIDTH, FakeEngine, FakeLauncher, FakeRunner
 
-from corral.errors import EngineError, RunnerDied, RunnerFailedToStart, RunnerHung
+from corral.errors import EngineError, GrammarLost, RunnerDied, RunnerFailedToStart, RunnerHung
 from corral.runner.spec import RunnerSpec
 
 
@@ -47,6 +48,28 @@ async def test_a_chat_ends_at_its_done_mark(runner: FakeRunner) -> None:
     assert deltas[0] == {"role": "assistant", "content": None}
     assert "".join(delta.get("content") or "" for delta in deltas) == runner.engine.reply
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("grammar", [True, False])
+async def test_a_grammar_that_was_given_up_fails_the_calls_that_had_one(runner: FakeRunner, grammar: bool) -> None:
+    runner.engine.gate = asyncio.Event()
+    body: dict[str, Any] = {"prompt": "a", "n_predict": 3} | ({"grammar": "%llguidance {}"} if grammar else {})
+
+    async def events() -> int:
+        return len([event async for event in runner.client.completion(body)])
+
+    call = asyncio.create_task(events())
+    while runner.client.in_flight == 0:
+        await asyncio.sleep(0)
+    runner.client.note_grammar_lost("too complex")
+    runner.engine.gate.set()
+    if not grammar:
+        assert await call == 4
+        return
+    with pytest.raises(GrammarLost, match="could not hold the answer to its format: too complex"):
+        await call
+    runner.engine.gate = None
+    assert await events() == 4  # later calls have a grammar of their own
 
 
 async def test_leaving_the_iteration_closes_the_call(runner: FakeRunner) -> None:

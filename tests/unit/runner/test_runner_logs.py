@@ -128,3 +128,11 @@ def test_figures_that_have_been_made_up_are_not_taken() -> None:
     log.loaded()
     log.feed(LOAD)
     assert log.memory().weights_bytes == 0  # what it says later is nobody's business
+
+
+def test_a_grammar_that_the_engine_gives_up_is_told_at_once() -> None:
+    log, lost = EngineLog(), list[str]()
+    log.on_grammar_lost = lost.append
+    log.feed(b"0.01.000.000 E llg error: at 3(5): failed to compile JSON schema: Unknown format: x\n  1 | start: r1\n")
+    log.feed(b"0.01.000.000 I slot launch_slot_: the text says llg error: nothing\n")
+    assert lost == ["at 3(5): failed to compile JSON schema: Unknown format: x"]
