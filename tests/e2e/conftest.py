@@ -95,6 +95,7 @@ def start_server(folder: Path, *, models: Path | None = None, env: Mapping[str, 
         "CORRAL_HOST": f"127.0.0.1:{port}",
         "CORRAL_HOME": str(home),
         "CORRAL_MODELS": str(models),
+        "CORRAL_KERNELS": "off",  # a server that is idle between tests would compile
         "CORRAL_THREADS": str(usable_cores()),  # else pytest's own work counts as another's, and takes a core
     }
     child = subprocess.Popen(

@@ -29,7 +29,8 @@ def environ(home: Path, port: int, **more: str) -> dict[str, str]:
     """A user's environment, with nothing of this machine's settings in it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}
     ours = {"HOME": str(home), "CORRAL_HOST": f"127.0.0.1:{port}", "CORRAL_HOME": str(home / "corral")}
-    return {**clean, **ours, "CORRAL_MODELS": str(home / "models"), "LANG": "C.UTF-8", **more}
+    ours |= {"CORRAL_MODELS": str(home / "models"), "CORRAL_KERNELS": "off"}
+    return {**clean, **ours, "LANG": "C.UTF-8", **more}
 
 
 def run(*words: str, env: dict[str, str], stdin: str = "", timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
