@@ -15,6 +15,7 @@ from typing import Any
 
 from corral.gguf.cursor import Cursor
 from corral.gguf.types import SCALAR_FORMATS, UNKNOWN_FILE_TYPE, ValueType, file_type_name
+from corral.regular import open_regular
 
 UNKNOWN_ARCHITECTURE = "unknown"
 _CHUNK_ELEMENTS = 65_536
@@ -44,7 +45,7 @@ class GGUFArray:
 
     def iterate(self) -> Iterator[Any]:
         """The elements one by one, read in chunks; raises like `read`."""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             cursor = Cursor(file.fileno(), os.fstat(file.fileno()).st_size, self.offset)
             if self.type is ValueType.STRING:
                 for _ in range(self.length):

@@ -18,6 +18,7 @@ from corral.errors import InvalidGGUF
 from corral.gguf.cursor import Cursor
 from corral.gguf.header import GGUFArray, GGUFHeader, GGUFValue, TensorInfo, shortest_float32
 from corral.gguf.types import SCALAR_FORMATS, TENSOR_TYPES, ValueType
+from corral.regular import open_regular
 
 MAGIC = b"GGUF"
 DEFAULT_ALIGNMENT = 32
@@ -37,7 +38,7 @@ _SMALLEST_TENSOR_BYTES = 8 + 4 + 4 + 8
 
 def is_gguf(path: Path) -> bool:
     """Whether the file begins with GGUF's magic."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
@@ -46,7 +47,7 @@ def read_header(path: Path) -> GGUFHeader:
 
     Reads the lengths, not the texts, of vocabularies: tens of milliseconds for 256k tokens.
     """
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         return _HeaderReader(path, Cursor(file.fileno(), os.fstat(file.fileno()).st_size)).read()
 
 

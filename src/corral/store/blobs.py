@@ -24,6 +24,7 @@ from typing import IO
 
 from corral.errors import BlobNotFound, DigestMismatch, InvalidRequest, NotEnoughSpace
 from corral.names import Digest
+from corral.regular import open_regular
 from corral.store.files import (
     FILE_MODE,
     free_bytes,
@@ -68,7 +69,7 @@ class BlobStore:
     def read(self, digest: Digest, limit_bytes: int) -> bytes:
         """A small blob's bytes; raises BlobNotFound, InvalidRequest when it is larger than `limit_bytes`."""
         try:
-            with self.path(digest).open("rb") as file:
+            with open_regular(self.path(digest)) as file:
                 data = file.read(limit_bytes + 1)
         except FileNotFoundError:
             raise BlobNotFound(str(digest)) from None
@@ -160,7 +161,7 @@ class BlobStore:
     def verify(self, digest: Digest) -> None:
         """Hash the blob's bytes; raises DigestMismatch, BlobNotFound. The blob stays."""
         try:
-            with self.path(digest).open("rb") as file:
+            with open_regular(self.path(digest)) as file:
                 got = Digest(hashlib.file_digest(file, "sha256").hexdigest())
         except FileNotFoundError:
             raise BlobNotFound(str(digest)) from None

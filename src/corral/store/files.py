@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from corral.errors import NotEnoughSpace
+from corral.regular import NotRegularFile, open_regular
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
@@ -101,9 +102,9 @@ def _flock(fd: int, operation: int) -> bool:
 def is_live(path: Path) -> bool:
     """Whether another open file holds the lock of `path`; False when the file is gone."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return not try_lock(file)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotRegularFile):
         return False
 
 
@@ -122,7 +123,7 @@ def remove_if_dead(path: Path) -> int | None:
     its name (`has_name`), and makes a new one.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not try_lock(file):
                 return None
             size = os.fstat(file.fileno()).st_size
@@ -130,6 +131,9 @@ def remove_if_dead(path: Path) -> int | None:
             return size
     except FileNotFoundError:
         return None
+    except NotRegularFile:
+        path.unlink(missing_ok=True)
+        return 0
 
 
 def open_temp(directory: Path, prefix: str = TEMP_PREFIX) -> tuple[Path, IO[bytes]]:

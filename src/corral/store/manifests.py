@@ -20,6 +20,7 @@ from typing import Any
 from corral.errors import InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gojson import encode_blob
 from corral.names import Digest, ModelName
+from corral.regular import NotRegularFile, open_regular
 from corral.store.files import write_atomically
 
 MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -168,10 +169,12 @@ class ManifestStore:
     def read(self, name: ModelName) -> Manifest:
         """The manifest of a name as spelled; raises ModelNotFound, ModelDamaged when it does not parse."""
         try:
-            with self.path(name).open("rb") as file:
+            with open_regular(self.path(name)) as file:
                 raw = file.read(MAX_MANIFEST_BYTES + 1)
         except IsADirectoryError:
             raise ModelDamaged(name.short, "its manifest is a folder") from None
+        except NotRegularFile:
+            raise ModelDamaged(name.short, "its manifest is not a regular file") from None
         except (FileNotFoundError, NotADirectoryError):
             if self.path(name).is_symlink():
                 raise ModelDamaged(name.short, "its manifest is a link to nothing") from None
