@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.server import running_server
 
 from corral.create.quantize import quantized_bytes
 from corral.create.rewrite import copy_tensor, rewrite, rewritten_bytes, tensors_of
@@ -111,3 +112,20 @@ def test_a_wheel_of_zeros_is_not_unpacked(tmp_path: Path) -> None:
             pass
     assert resource.getrusage(resource.RUSAGE_SELF).ru_oublock - before < 2 * 2**20 // 512
     assert [path for path in (tmp_path / "models/blobs").iterdir() if path.is_file() and path.stat().st_size] == []
+
+
+async def test_arrays_are_shown_within_a_bound_and_what_is_left_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two gigabytes of small numbers would be ten times as much as objects, and twice as much as text."""
+    values = {"llama.words": ["a", 'b"', "é"] * 3000, "llama.scores": [0.1, -2.0, 1e-9] * 3000, "llama.flags": [True]}
+    async with running_server(tmp_path) as server:
+        server.add("m", metadata=values)
+        _, whole = await server.post("/api/show", {"model": "m", "verbose": True})
+        assert {key: whole["model_info"][key] for key in values} == values
+        assert "warnings" not in whole
+        monkeypatch.setattr("corral.server.native.models._MOST_SHOWN_BYTES", 60_000)
+        _, part = await server.post("/api/show", {"model": "m", "verbose": True})
+    assert part["model_info"]["llama.flags"] == [True]
+    assert [key for key in values if part["model_info"][key] is None] == ["llama.words"]  # asked in the keys' order
+    assert [(told["code"], told["key"]) for told in part["warnings"]] == [("array_left_out", "llama.words")]

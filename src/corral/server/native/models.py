@@ -6,15 +6,17 @@ Source: ollama server/model_list_cache.go, server/routes.go PsHandler, GetModelI
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any
 
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
-from corral.api.native_replies import warnings_of
+from corral.api.native_replies import encode, warnings_of
 from corral.api.timestamps import format_local
-from corral.core import Message
+from corral.core import Message, Notice
 from corral.errors import InvalidGGUF
 from corral.gguf import GGUFArray, GGUFHeader, TensorInfo
 from corral.sched.request import LoadedModel
@@ -25,6 +27,8 @@ from corral.store.models import Model, ModelSummary
 from corral.store.sharing import freed_by_delete
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
+_MOST_SHOWN_BYTES = 32 * 2**20  # of arrays, as JSON; the largest vocabularies take half of it
+_ARRAY_STEP = 4096
 DEFAULT_TEMPLATE = "{{ .Prompt }}"  # what a model without any template is shown with
 
 
@@ -126,9 +130,10 @@ def show_body(
         body["messages"] = [_message(message) for message in model.messages]
     remote = {"remote_model": model.config.remote_model, "remote_host": model.config.remote_host}
     body |= {key: value for key, value in remote.items() if value}
-    body["model_info"] = _model_info(header, verbose) | ({"general.basename": basename} if basename else {})
+    arrays = _Arrays(verbose)
+    body["model_info"] = _model_info(header, arrays) | ({"general.basename": basename} if basename else {})
     if model.projectors:
-        body["projector_info"] = _metadata(model.projector_headers[0], verbose)
+        body["projector_info"] = _metadata(model.projector_headers[0], arrays)
     if header is not None and header.tensors:
         body["tensors"] = [
             {"name": tensor.name, "type": tensor.type_name, "shape": list(tensor.shape)}
@@ -139,8 +144,8 @@ def show_body(
     body["modified_at"] = format_local(model.modified_at)
     if model.config.requires:
         body["requires"] = model.config.requires
-    if model.warnings:
-        body["warnings"] = warnings_of(model.warnings)
+    if warnings := (*model.warnings, *arrays.notices):
+        body["warnings"] = warnings_of(warnings)
     return body
 
 
@@ -185,28 +190,50 @@ def _template(model: Model, header: GGUFHeader | None) -> str:
     return DEFAULT_TEMPLATE if model.template is None else model.template
 
 
-def _model_info(header: GGUFHeader | None, verbose: bool) -> dict[str, Any]:
+class _Arrays:
+    """The arrays of one answer: as JSON text, for a list of so many objects would be ten times as large."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
+        self._room = _MOST_SHOWN_BYTES
+        self.notices: list[Notice] = []
+
+    def show(self, key: str, array: GGUFArray) -> Raw | list[Any] | None:
+        """All elements when verbose, else null, or [] when there are none."""
+        if not array.length:
+            return []
+        try:
+            return self._read(key, array) if self._verbose else None
+        except InvalidGGUF:
+            return None
+
+    def _read(self, key: str, array: GGUFArray) -> Raw | None:
+        text = bytearray(b"[")
+        elements = array.iterate()
+        while step := list(islice(elements, _ARRAY_STEP)):
+            text += encode(step)[1:-1] + b","
+            if len(text) > self._room:
+                why = f"{key} has {array.length} elements, and only {_MOST_SHOWN_BYTES} bytes of arrays are shown"
+                self.notices.append(Notice("array_left_out", why, {"key": key, "elements": array.length}))
+                return None
+        text[-1:] = b"]"
+        self._room -= len(text)
+        return Raw(text)
+
+
+def _model_info(header: GGUFHeader | None, arrays: _Arrays) -> dict[str, Any]:
     if header is None:
         return {}
     hidden = ("general.name", "tokenizer.chat_template")
-    return {key: value for key, value in _metadata(header, verbose).items() if key not in hidden}
+    return {key: value for key, value in _metadata(header, arrays).items() if key not in hidden}
 
 
-def _metadata(header: GGUFHeader, verbose: bool) -> dict[str, Any]:
-    """All keys, sorted, with the count of parameters; arrays only when verbose: else null, or [] when empty."""
+def _metadata(header: GGUFHeader, arrays: _Arrays) -> dict[str, Any]:
+    """All keys, sorted, with the count of parameters."""
     info = dict(header.metadata.items()) | {"general.parameter_count": header.parameter_count}
-    return {key: _value(value, verbose) for key, value in sorted(info.items())}
-
-
-def _value(value: Any, verbose: bool) -> Any:
-    if not isinstance(value, GGUFArray):
-        return value
-    if not value.length:
-        return []
-    try:
-        return value.read() if verbose else None
-    except InvalidGGUF:
-        return None
+    return {
+        key: arrays.show(key, value) if isinstance(value, GGUFArray) else value for key, value in sorted(info.items())
+    }
 
 
 def _message(message: Message) -> dict[str, str]:
