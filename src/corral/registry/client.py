@@ -321,13 +321,21 @@ def _unreachable(method: str, url: URL, error: BaseException) -> Unreachable:
 def _reason(url: URL, error: BaseException) -> str:
     """Why there was no answer; aiohttp's own texts of connection errors show Python objects."""
     if not isinstance(error, aiohttp.ClientConnectorError):
-        return str(error) or type(error).__name__
+        return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     if isinstance(error.os_error, ConnectionRefusedError):
         return f"dial tcp {url.host}:{url.port}: connect: connection refused"  # Go's words, which scripts look for
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"{url.host} cannot be reached: name not known"
-    why = error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
-    return f"{url.host} cannot be reached: {why}"
+    return f"{url.host} cannot be reached: {_os_reason(error.os_error)}"
+
+
+def _os_reason(error: OSError) -> str:
+    """Why, without the place in Python's source that errors of TLS end with."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"it does not speak TLS: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
+    return error.strerror or str(error) or type(error).__name__
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:

@@ -90,7 +90,9 @@ def _read(path: Path) -> Identity | None:
         key = load_ssh_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except OSError as error:
+        raise RegistryError(f"the registry key {path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RegistryError(f"the registry key {path.name} cannot be read: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise RegistryError(f"the registry key {path.name} is no ed25519 key")

@@ -89,7 +89,8 @@ class LiveRunner:
             return LoadFailed(self.id, error, starved)
         except Exception as error:
             log.exception("runner %d could not be started", self.id)
-            return LoadFailed(self.id, RunnerFailedToStart(f"error starting the runner: {error}"))
+            why = error.strerror if isinstance(error, OSError) else None  # its text would name a path
+            return LoadFailed(self.id, RunnerFailedToStart(f"error starting the runner: {why or 'see the server log'}"))
         self._saves = True
         info = self.handle.info
         memory = info.memory

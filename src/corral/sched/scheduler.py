@@ -255,10 +255,10 @@ class Scheduler:
             event = await self._events.get()
             try:
                 self._take(event)
-            except Exception as error:
+            except Exception:
                 log.exception("the scheduler failed at %s", event)
                 if isinstance(event, Requested):
-                    self._fail(event.request_id, CorralError(f"internal error: {error}"))
+                    self._fail(event.request_id, CorralError("internal error: see the server log"))
             finally:
                 self._events.task_done()
 
