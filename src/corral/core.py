@@ -145,7 +145,8 @@ class GenerationParameters:
     logprobs: bool = False
     top_logprobs: int = 0
     logit_bias: dict[int, float] = field(default_factory=dict)
-    progress: bool = False  # emit Progress events while the prompt is read
+    progress: bool = False  # emit Progress events while the request waits and its prompt is read
+    prompt_progress: bool = False  # those of the prompt only
     call_pieces: bool = False  # emit pieces of calls while the model writes them
     render_only: bool = False
 
@@ -174,6 +175,7 @@ class ChatRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     generic_tools: bool = False  # prompted, grammar-bound tools for a model that has none
+    keeps_all: bool = False  # of an agent, which compacts by itself: nothing is dropped, a full window is an error
     drop_unsupported_think: bool = False
     parameters: GenerationParameters = field(default_factory=GenerationParameters)
 
@@ -244,7 +246,10 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of an answer. `reason`: stop, length, load, unload. `stop_sequence`: which one matched, if one did."""
+    """The end of an answer. `reason`: stop, length, load, unload. `stop_sequence`: which one matched, if one did.
+
+    window_full: a length that nobody asked for; prompt and answer reached the context window.
+    """
 
     reason: str
     metrics: Metrics | None = None
@@ -252,6 +257,7 @@ class Done:
     notices: tuple[Notice, ...] = ()
     stop_sequence: str | None = None
     thinking_tokens: int = 0
+    window_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

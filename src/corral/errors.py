@@ -131,7 +131,7 @@ class ContextOverflow(InvalidRequest):
         self.context_window = context_window
         self.maximum = maximum or context_window
         self.remedy = remedy or "shorten the prompt or raise num_ctx"
-        room = f", and an answer needs room: {self.maximum} at most" if self.maximum < context_window else ""
+        room = f", and with room for an answer {self.maximum}" if self.maximum < context_window else ""
         text = f"the prompt has {prompt_tokens} tokens, the context window holds {context_window}{room}; {self.remedy}"
         super().__init__(why or text)
 

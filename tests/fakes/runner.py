@@ -239,7 +239,12 @@ class FakeRunner:
         await self._before(len(deltas), response)
         called = any("tool_calls" in delta for delta in deltas)
         reason = "length" if limited else "tool_calls" if called else "stop"
-        await _send(response, {**_chunk({}, reason), "timings": _timings(prompt_tokens, len(deltas))})
+        told = (
+            {"__verbose": {"stopping_word": "" if limited else self.engine.stopping_word}}
+            if body.get("verbose")
+            else {}
+        )
+        await _send(response, {**told, **_chunk({}, reason), "timings": _timings(prompt_tokens, len(deltas))})
         await response.write(b"data: [DONE]\n\n")
 
     async def _progress(

@@ -270,25 +270,12 @@ async def test_a_format_whose_type_is_no_text_is_refused(
     )
 
 
-async def test_a_message_without_a_turn_only_loads_the_model(server: RunningServer) -> None:
-    body = {"model": "go", "max_tokens": 5, "messages": [{"role": "user", "content": []}]}
-    status, reply = await server.call("POST", "/v1/messages", body)
-    assert (status, reply["content"], reply["stop_reason"]) == (200, [], "stop_sequence")
-    assert reply["usage"] == {"input_tokens": 0, "output_tokens": 0}
-
-
-async def test_a_chat_without_a_turn_only_loads_the_model(server: RunningServer) -> None:
-    body = {"model": "go", "messages": [{"role": "user", "content": []}]}
-    status, reply = await server.call("POST", "/v1/chat/completions", body)
-    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "load"}
-    assert (status, reply["choices"], reply["usage"]["total_tokens"]) == (200, [choice], 0)
-    async with server.http.post(server.url + "/v1/chat/completions", json={**body, "stream": True}) as answer:
-        chunks = [data for _, data in events_of(await answer.text())]
-    assert chunks.pop() == "[DONE]"
-    assert [(chunk["choices"][0]["delta"], chunk["choices"][0]["finish_reason"]) for chunk in chunks] == [
-        ({"role": "assistant", "content": ""}, None),
-        ({}, "load"),
-    ]
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+async def test_messages_without_any_content_are_refused(server: RunningServer, path: str, stream: bool) -> None:
+    body = {**BODIES[path], "messages": [{"role": "user", "content": []}], "stream": stream}
+    status, reply = await server.call("POST", path, body)
+    assert (status, reply["error"]["message"]) == (400, "messages have no content")
 
 
 async def test_an_empty_previous_response_is_none(server: RunningServer) -> None:

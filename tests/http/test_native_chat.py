@@ -242,7 +242,7 @@ async def test_a_question_larger_than_the_window_is_refused_with_both_numbers(se
         body = {"model": model, "messages": history, "options": {"num_ctx": 30}}
         status, reply = await server.post("/api/chat", body)
         assert status == 400
-        assert re.match(r"the prompt has \d+ tokens, the context window holds 30; ", reply["error"])
+        assert re.match(r"the prompt has \d+ tokens, the context window holds 30, ", reply["error"])
 
 
 async def test_overflow_is_an_error_with_both_numbers_when_asked(server: RunningServer) -> None:

@@ -49,10 +49,11 @@ class MessagesRequest(EngineFields, kw_only=True):
 
 
 class ErrorDetail(msgspec.Struct):
-    """The inner object of an error."""
+    """The inner object of an error; `remedy` (ours) where the message is fixed and something would help."""
 
     type: str
     message: str
+    remedy: str | UnsetType = UNSET
 
 
 class ErrorReply(msgspec.Struct, kw_only=True):
@@ -63,12 +64,13 @@ class ErrorReply(msgspec.Struct, kw_only=True):
     request_id: str
 
 
-class Usage(msgspec.Struct):
-    """Token counts; input_tokens include the cached ones, as Ollama counts; the details tell them apart."""
+class Usage(msgspec.Struct, kw_only=True):
+    """Token counts as Anthropic's clients add them up: input_tokens are those that were not in the cache."""
 
     input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
     output_tokens: int = 0
-    input_tokens_details: dict[str, int] | UnsetType = UNSET
 
 
 class MessageReply(msgspec.Struct, kw_only=True):

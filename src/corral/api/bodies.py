@@ -22,6 +22,7 @@ import re
 from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 import msgspec
 
@@ -37,6 +38,9 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )  # a whole pair of surrogates, or (the group) half of one, or any other escape
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n\f\v"
+_DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?(?:;[^;,]*)*;base64,", re.IGNORECASE)  # Ollama's types
 _decode = msgspec.json.Decoder().decode
 
 
@@ -98,12 +102,21 @@ def _not_a(wanted: str, value: Any, field: str) -> InvalidRequest:
 
 
 def decode_base64(text: str) -> bytes | None:
-    """The bytes of padded standard base64, line ends tolerated; None when it is something else."""
-    data = text.encode("utf-8", "surrogatepass").translate(None, b"\r\n")
+    """The bytes of base64 as clients write it: either alphabet, padded or not, blanks anywhere; None if it is not."""
+    data = text.encode("utf-8", "surrogatepass").translate(_STANDARD, _BLANKS).rstrip(b"=")
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except binascii.Error:
         return None
+
+
+def decode_data_url(url: str) -> bytes | None:
+    """The bytes of a data URL of an image, whatever its parameters and letters; None for any other text."""
+    match = _DATA_URL.match(url)
+    if match is None:
+        return None
+    data = url[match.end() :]
+    return decode_base64(unquote(data) if "%" in data else data)
 
 
 def unknown_fields(value: Mapping[str, Any], shape: type[Any]) -> list[str]:

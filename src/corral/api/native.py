@@ -35,7 +35,7 @@ from corral.goquote import quote
 
 _LEVELS = ("high", "medium", "low", "max")
 _THINK_FORMS = '"high", "medium", "low", "max", true, or false'
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/_\s-]")
 R = TypeVar("R")
 
 

@@ -91,12 +91,12 @@ class EmbeddingRequest(EngineFields, kw_only=True):
 
 
 class ErrorBody(msgspec.Struct):
-    """The inner object of an error; `param` and `code` are always there, always null."""
+    """The inner object of an error; `param` and `code` are always there, null but for the code of a long prompt."""
 
     message: str
     type: str
     param: None = None
-    code: None = None
+    code: str | None = None
 
 
 class ErrorReply(msgspec.Struct):

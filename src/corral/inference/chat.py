@@ -13,7 +13,7 @@ from dataclasses import replace
 from corral.aio import run_computing
 from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
-from corral.errors import ContextOverflow, InvalidRequest
+from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_message_images
@@ -22,12 +22,13 @@ from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
-from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, window_of
+from corral.inference.running.window import overflow_of, window_of
 from corral.inference.shared import Shared
 from corral.inference.ways.conversation import Conversation, Way, full_history
+from corral.inference.ways.fitting import fit
 from corral.inference.ways.rendered import RenderedChat
 from corral.inference.ways.templated import TemplatedChat
-from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages
+from corral.prompt.fit import IMAGE_TOKENS
 from corral.prompt.gorender import strip_old_thinking, thinks
 from corral.sched.request import Lease
 from corral.store.models import Model
@@ -41,6 +42,9 @@ async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -
     try:
         async for event in _chat(shared, request, emit, start):
             yield event
+    except EngineError as error:
+        shared.telemetry.failed(error)
+        raise overflow_of(error) or error from None
     except Exception as error:
         shared.telemetry.failed(error)
         raise
@@ -71,7 +75,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         conversation = _converse(shared, lease, prepared, request)
         conversation.notices[:0] = [*notices, *lease.notices]
         way = await run_computing(_way, conversation)
-        messages = await _fit(conversation, way)
+        messages = await fit(conversation, way)
         if request.parameters.render_only:
             yield await way.show(messages)
             return
@@ -81,6 +85,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             guard=None if request.parameters.constraint else RepeatGuard(),
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=request.parameters.top_logprobs,
+            window=window_of(lease) if request.keeps_all else 0,
             notices=conversation.notices,
             strict=request.common.strict or shared.settings.strict,
         )
@@ -114,7 +119,8 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     if not request.parameters.render_only:
         check_media(model, [data for message in request.messages for data in message.images])
     prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
-    messages = await prepare_message_images(request.messages)
+    shown = request.parameters.render_only  # images are but marks in the prompt
+    messages = request.messages if shown else await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think, constraint=constraint)
     settled = replace(request, messages=messages, tools=tools, generic_tools=generic, parameters=parameters)
     return prepared, settled, [*prepared.notices, *way_notices(model), *notices]
@@ -131,6 +137,7 @@ def _converse(shared: Shared, lease: Lease, prepared: Prepared, request: ChatReq
         think=request.parameters.think,
         parameters=request.parameters,
         generic_tools=request.generic_tools,
+        keeps_all=request.keeps_all,
     )
 
 
@@ -152,26 +159,3 @@ def _way(conversation: Conversation) -> Way:
     by_hand = conversation.generic_tools or (constrained and more_than_text)
     rendered = is_rendered(conversation.model) or by_hand
     return RenderedChat(conversation) if rendered else TemplatedChat(conversation)
-
-
-async def _fit(conversation: Conversation, way: Way) -> list[Message]:
-    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow."""
-    choices, lease = conversation.prepared.choices, conversation.lease
-    if not (conversation.parameters.truncate or choices.refuses_overflow):
-        return list(conversation.messages)
-    window = window_of(lease)
-    try:
-        fitted = await fit_messages(
-            conversation.messages,
-            way.count,
-            window,
-            room=0 if choices.refuses_overflow else answer_room(window, int(choices.values["num_predict"])),
-            image_tokens=IMAGE_TOKENS if conversation.model.projector_sources else 0,
-            on_overflow="error" if choices.refuses_overflow else "drop",
-        )
-    except ContextOverflow as error:
-        if lease.spec.context_shift or choices.refuses_overflow:
-            raise
-        raise ContextOverflow(error.prompt_tokens, window, why=TOO_LONG_WITHOUT_SHIFT) from error
-    conversation.notices.extend(fitted.notices)
-    return list(fitted.messages)

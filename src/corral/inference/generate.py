@@ -101,7 +101,7 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         request = replace(request, parameters=parameters)
     prepared = await prepare(shared, common, model, shift=parameters.shift)
     notices = [*prepared.notices, *way_notices(model), *notices]
-    images = await prepare_images(request.images)
+    images = request.images if parameters.render_only else await prepare_images(request.images)
     async with leased(shared, prepared, emit) as lease:
         loaded = time.perf_counter_ns()
         if not request.prompt:

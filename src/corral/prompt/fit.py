@@ -85,7 +85,8 @@ async def fit_messages(
     tokens = sizes[low] if low in sizes else await measure(kept)
     stays = [messages[place] for place in kept]
     if tokens > limit and needs_cut(tokens - image_tokens * _images(stays), context_window):
-        raise ContextOverflow(tokens, context_window)  # by its text alone: how large images are, the engine knows
+        # by its text alone: how large images are, the engine knows
+        raise ContextOverflow(tokens, context_window, context_window - 1)
     dropped = tuple(sorted(set(everything) - set(kept)))
     notices = (_dropped_notice(messages, dropped, whole, tokens, context_window),) if dropped else ()
     return Fitted(tuple(stays), dropped, tokens, notices)

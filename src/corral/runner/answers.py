@@ -107,11 +107,21 @@ class _Choice(TypedDict, total=False):
     logprobs: _Logprobs | None
 
 
-class _ChatChunk(TypedDict, total=False):
-    choices: Annotated[list[_Choice], Meta(max_length=8)]
-    prompt_progress: _Progress
-    timings: _Timings
-    error: Any
+class _Verbose(TypedDict, total=False):
+    stopping_word: str
+
+
+_ChatChunk = TypedDict(  # in this form because a class would rename a field of two underscores
+    "_ChatChunk",
+    {
+        "choices": Annotated[list[_Choice], Meta(max_length=8)],
+        "prompt_progress": _Progress,
+        "timings": _Timings,
+        "__verbose": _Verbose,
+        "error": Any,
+    },
+    total=False,
+)
 
 
 class _Slot(TypedDict):

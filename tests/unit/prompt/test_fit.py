@@ -116,7 +116,7 @@ async def test_what_stays_begins_with_a_question_and_keeps_results_with_their_ca
 
 
 async def test_what_must_stay_and_does_not_fit_is_an_error_with_both_numbers() -> None:
-    with pytest.raises(ContextOverflow, match=r"has 10 tokens.* holds 9;") as caught:
+    with pytest.raises(ContextOverflow, match=r"has 10 tokens.* holds 9, ") as caught:
         await fit_messages([U, PLAIN, S, U, CALL, RESULT], _sum_of_words, 9)
     assert (caught.value.prompt_tokens, caught.value.context_window) == (10, 9)
 

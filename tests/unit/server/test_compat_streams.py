@@ -12,7 +12,7 @@ import pytest
 
 from corral.api.anthropic import MessagesRequest
 from corral.api.responses import ResponseReply
-from corral.core import Delta, Done, Event, Message, Metrics, Notice, TokenLogprob, ToolCall
+from corral.core import Delta, Done, Event, Message, Metrics, Notice, Progress, TokenLogprob, ToolCall
 from corral.errors import InvalidRequest, ModelNotFound, RunnerDied
 from corral.server.anthropic.messages import estimate_tokens, read_conversation, read_tool_choice
 from corral.server.anthropic.replies import MessageEncoder, error_event, stop_of
@@ -156,9 +156,14 @@ async def kept() -> None:
     """Nothing to keep."""
 
 
-async def response_frames(*events: Event) -> list[tuple[str, Any]]:
-    encoder = ResponseEncoder(ResponseReply(id="resp_1", model="m"))
+async def response_frames(*events: Event, limit: int | None = None) -> list[tuple[str, Any]]:
+    encoder = ResponseEncoder(ResponseReply(id="resp_1", model="m", max_output_tokens=limit), spaced)
     return parse(await text_of(encoder.frames(stream(*events), kept)))
+
+
+def spaced(full: str) -> tuple[str, str]:
+    namespace, _, name = full.rpartition(".")
+    return namespace, name
 
 
 async def test_text_before_a_call_is_closed_before_the_call_and_text_after_it_kept() -> None:
@@ -171,13 +176,45 @@ async def test_text_before_a_call_is_closed_before_the_call_and_text_after_it_ke
     assert [data["sequence_number"] for _, data in frames] == list(range(len(frames)))
 
 
-async def test_a_length_cut_ends_incomplete_and_an_empty_answer_has_an_empty_list() -> None:
-    frames = await response_frames(Done("length", METRICS))
+async def test_a_cut_at_the_clients_limit_ends_incomplete_and_an_empty_answer_has_an_empty_list() -> None:
+    frames = await response_frames(Done("length", METRICS), limit=METRICS.eval_tokens)
     assert [kind for kind, _ in frames] == ["response.created", "response.in_progress", "response.incomplete"]
     response = frames[-1][1]["response"]
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     assert response["output"] == []
     assert response["usage"]["input_tokens_details"] == {"cached_tokens": 1, "cache_write_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("end", "limit", "status", "item", "code"),
+    [
+        (Done("stop", METRICS), 3, "completed", "completed", None),
+        (Done("length", METRICS), METRICS.eval_tokens, "incomplete", "incomplete", None),
+        (Done("length", METRICS), None, "completed", "completed", "length_limit"),  # the model's own num_predict
+        (Done("length", METRICS, window_full=True), None, "failed", "incomplete", None),
+        (Done("length", METRICS, window_full=True), 1000, "failed", "incomplete", None),
+    ],
+)
+async def test_why_a_response_stopped_is_true(
+    end: Done, limit: int | None, status: str, item: str, code: str | None
+) -> None:
+    frames = await response_frames(Delta("a"), end, limit=limit)
+    response = frames[-1][1]["response"]
+    assert (frames[-1][0], response["status"], response["output"][-1]["status"]) == (f"response.{status}", status, item)
+    assert [warning["code"] for warning in response.get("warnings", [])] == ([code] if code else [])
+    assert (response["error"] or {}).get("code") == ("context_length_exceeded" if status == "failed" else None)
+    assert bool(response["incomplete_details"]) == (status == "incomplete")
+
+
+async def test_calls_of_a_namespace_carry_name_and_namespace() -> None:
+    frames = await response_frames(
+        Delta(tool_calls=(ToolCall("n.f", {}, "c"), ToolCall("g", {}, "d", 1))), Done("stop")
+    )
+    one, two = frames[-1][1]["response"]["output"]
+    assert (one["name"], one["namespace"]) == ("f", "n")
+    assert (two["name"], "namespace" in two) == ("g", False)
+    added = [data["item"]["name"] for kind, data in frames if kind == "response.output_item.added"]
+    assert added == ["f", "g"]
 
 
 async def test_a_late_error_of_a_response_is_response_failed() -> None:
@@ -211,6 +248,15 @@ async def test_an_empty_message_has_only_its_frame() -> None:
     ]
 
 
+async def test_usage_parts_what_was_cached_from_what_was_read() -> None:
+    frames = await message_frames(Progress("prompt", 0, 0.0, 7, 9, 7), Delta("a"), Done("stop", METRICS))
+    opened = {"cache_creation_input_tokens": 0, "input_tokens": 2, "cache_read_input_tokens": 7, "output_tokens": 0}
+    assert frames[0][1]["message"]["usage"] == opened
+    usage = frames[-2][1]["usage"]
+    assert usage["cache_read_input_tokens"] == METRICS.cached_tokens
+    assert usage["input_tokens"] + usage["cache_read_input_tokens"] == METRICS.prompt_tokens
+
+
 def test_a_ping_before_the_first_event_opens_the_message() -> None:
     encoder = MessageEncoder(MessagesRequest(model="m", max_tokens=5))
     assert [kind for kind, _ in parse(encoder.ping().decode())] == ["message_start", "ping"]
@@ -225,10 +271,11 @@ def test_a_ping_before_the_first_event_opens_the_message() -> None:
         (Done("stop", stop_sequence="</model's own>"), False, ("end_turn", None)),
         (Done("length", Metrics(eval_tokens=10)), False, ("max_tokens", None)),
         (Done("length", Metrics(eval_tokens=4)), False, ("model_context_window_exceeded", None)),
+        (Done("length", Metrics(eval_tokens=10), window_full=True), False, ("model_context_window_exceeded", None)),
         (Done("length"), True, ("tool_use", None)),
         (Done("stop", stop_sequence="x"), True, ("tool_use", None)),
         (Done(""), False, (None, None)),
-        (Done("load"), False, ("stop_sequence", None)),
+        (Done("load"), False, ("end_turn", None)),
     ],
 )
 def test_stop_reasons(end: Done, called: bool, stop: tuple[str | None, str | None]) -> None:
@@ -272,7 +319,8 @@ def conversation(*blocks: Any, role: str = "user") -> tuple[tuple[Message, ...],
 
 def test_null_texts_of_blocks_are_empty() -> None:
     assert conversation({"type": "text", "text": None}, {"type": "text", "text": "x"}) == ((Message("user", "x"),), [])
-    assert conversation({"type": "thinking", "thinking": None}, role="assistant") == ((), [])
+    with pytest.raises(InvalidRequest, match="messages have no content"):
+        conversation({"type": "thinking", "thinking": None}, role="assistant")
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": None}]}
     assert conversation(result) == ((Message("tool", "", tool_call_id="t"),), [])
     body = MessagesRequest(system=[{"type": "text", "text": None}], messages=[{"role": "user", "content": "x"}])
@@ -305,6 +353,70 @@ def test_blocks_that_cannot_be_read_are_named(block: Any, why: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         conversation(block)
     assert str(caught.value) == why
+
+
+DOCUMENT = {"type": "document", "title": "T", "source": {"type": "text", "media_type": "text/plain", "data": "doc"}}
+PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}}
+FOUND = {"type": "search_result", "title": "S", "source": "u", "content": [{"type": "text", "text": "found"}]}
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (DOCUMENT, "T\ndoc"),
+        ({"type": "document", "source": {"type": "content", "content": "plain"}}, "plain"),
+        (FOUND, "S (u)\nfound"),
+        ({"type": "tool_reference", "tool_name": "Read"}, "[tool Read]"),
+    ],
+)
+def test_documents_are_read_in_messages_and_in_results(block: Any, text: str, within: bool) -> None:
+    blocks = {"type": "tool_result", "tool_use_id": "t", "content": [block]} if within else block
+    ((message,), codes) = conversation(blocks)
+    assert (message.content, codes) == (text, [])
+
+
+def test_a_pdf_in_a_result_is_left_out_and_told_and_refused_in_a_message() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}, PDF]}
+    assert conversation(result) == ((Message("tool", "x", tool_call_id="t"),), ["block_ignored"])
+    with pytest.raises(InvalidRequest, match="only documents with a text source can be read"):
+        conversation(PDF)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_error", "text"),
+    [
+        ("no such file", True, "Error: no such file"),
+        ("<tool_use_error>no</tool_use_error>", True, "<tool_use_error>no</tool_use_error>"),
+        ([], True, "Error: "),
+        ("no such file", False, "no such file"),
+        ("no such file", None, "no such file"),
+    ],
+)
+def test_a_result_that_failed_says_so(content: Any, is_error: Any, text: str) -> None:
+    ((message,), _) = conversation(
+        {"type": "tool_result", "tool_use_id": "t", "content": content, "is_error": is_error}
+    )
+    assert message.content == text
+
+
+def test_results_of_tools_that_run_elsewhere_are_results() -> None:
+    blocks = [
+        {"type": "mcp_tool_use", "id": "m", "name": "look", "server_name": "s", "input": {"a": 1}},
+        {"type": "mcp_tool_result", "tool_use_id": "m", "content": [{"type": "text", "text": "seen"}]},
+        {"type": "bash_code_execution_tool_result", "tool_use_id": "b", "content": {"stdout": "hi"}},
+    ]
+    (call, seen, ran), codes = conversation(*blocks, role="assistant")
+    assert (call.tool_calls[0].name, seen.content, ran.content, codes) == ("look", "seen", '{"stdout":"hi"}', [])
+
+
+def test_images_stay_between_the_texts_of_a_message_and_of_a_result() -> None:
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}}
+    blocks = [{"type": "text", "text": "A:"}, picture, {"type": "text", "text": "B"}, picture]
+    ((message,), _) = conversation(*blocks)
+    assert (message.content, message.images, message.places) == ("A:B", (b"ABC", b"ABC"), (2, 3))
+    ((result,), _) = conversation({"type": "tool_result", "tool_use_id": "t", "content": blocks})
+    assert (result.content, result.places) == ("A:B", (2, 3))
 
 
 def test_blocks_that_are_left_out_are_reported() -> None:

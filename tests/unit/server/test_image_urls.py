@@ -16,7 +16,7 @@ from corral.server.anthropic.messages import read_conversation
 from corral.server.openai import images
 from corral.server.openai.images import fetch_images
 from corral.server.openai.messages import read_messages
-from corral.server.openai.responses.items import read_input
+from corral.server.openai.responses.items import InputReader
 
 PICTURE = b"\x89PNG and so on"
 
@@ -94,7 +94,7 @@ async def test_responses_and_messages_may_name_pictures_too(site: Pictures) -> N
         {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": url}]},
     ]
     fetched = await fetch_images(items, enabled=True, resolver=Everywhere())
-    assert [message.images for message in read_input(items, fetched)] == [(PICTURE,), (PICTURE,)]
+    assert [message.images for message in InputReader(fetched).read(items)] == [(PICTURE,), (PICTURE,)]
     image = {"type": "image", "source": {"type": "url", "url": url}}
     blocks = [image, {"type": "tool_result", "tool_use_id": "c", "content": [image]}]
     body = MessagesRequest(messages=[{"role": "user", "content": blocks}])

@@ -18,7 +18,7 @@ from corral.core import Delta, Event
 from corral.errors import InvalidRequest
 from corral.inference.running.prefill import Events, engine_events
 from corral.inference.running.run import Run, logprobs_of, progress_of
-from corral.inference.running.window import overflow_notice
+from corral.inference.running.window import overflow_notice, window_of
 from corral.sched.request import Lease
 
 _IMAGE_MARK = re.compile(r"\[img-(\d+)\]")
@@ -89,12 +89,15 @@ def _take(event: Mapping[str, Any], run: Run, lease: Lease) -> bool:
         run.timings = event.get("timings", {})
         run.reason = "length" if event.get("stop_type") == "limit" else "stop"
         run.stop_sequence = event.get("stopping_word") or None
+        run.fills(window_of(lease))
         if event.get("truncated"):
-            run.notices.append(overflow_notice(lease))
+            run.notices.append(overflow_notice(lease, stopped=run.window > 0))
         return False
     run.prompt_tokens = event.get("tokens_evaluated", run.prompt_tokens)
     going = run.take_piece(event["content"])
     lease.eval_tokens = run.events
+    if run.window_full:
+        run.notices.append(overflow_notice(lease, stopped=True))
     return going
 
 

@@ -51,12 +51,14 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run, *, call_pieces:
     for event in calls.end() if run.max_tokens else ():
         yield event
     run.notices.extend(calls.notices)
-    if run.window_is_full(window_of(lease)):
-        run.notices.append(overflow_notice(lease))
+    if run.fills(window_of(lease)):
+        run.notices.append(overflow_notice(lease, stopped=run.window > 0))
 
 
 def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:
-    call = partial(lease.runner.chat, {**body, "return_progress": True})
+    # what ended an answer stands in the debugging part of the last event only
+    asked = {"return_progress": True, "verbose": True, "response_fields": ["stopping_word"]}
+    call = partial(lease.runner.chat, {**body, **asked})
     return engine_events(lease, call, partial(_prompt_tokens, lease, body), run)
 
 
@@ -74,6 +76,8 @@ def _choice(chunk: Mapping[str, Any]) -> Mapping[str, Any]:
 def _take_end(chunk: Mapping[str, Any], run: Run) -> None:
     if "timings" in chunk:
         run.timings = chunk["timings"]
+    if "__verbose" in chunk:
+        run.stop_sequence = chunk["__verbose"].get("stopping_word") or None
     finish = _choice(chunk).get("finish_reason")
     if finish:
         run.reason = "length" if finish == "length" else "stop"

@@ -104,6 +104,7 @@ class _Prompt:
 
     def must_yield(self, report: dict[str, Any]) -> bool:
         """Whether the engine's call has to end for others; the report is corrected to tell of the whole prompt."""
+        self._run.prompt_tokens = report["total"]
         if self._run.cached_at_first is None:
             self._run.cached_at_first = report["cache"]
         elif report["cache"] < self._handed_over and not self._is_whole:

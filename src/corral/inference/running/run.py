@@ -30,6 +30,8 @@ class Run:
     want_top: int  # alternatives to report with each token's logprob
     notices: list[Notice] = field(default_factory=list)
     strict: bool = False
+    window: int = 0  # tokens of prompt and answer at which the run stops; 0: the engine drops some, or stops by itself
+    window_full: bool = False
     failure: CorralError | None = None  # of the answer's parser
     pieces: list[str] = field(default_factory=list)  # raw output
     content: list[str] = field(default_factory=list)  # the answer's text as passed on
@@ -44,12 +46,15 @@ class Run:
     prefill_ms: float = 0.0  # reading the prompt before the call that timings tell of
 
     def take_piece(self, piece: str) -> bool:
-        """Note a piece of raw output; False when the run must stop here because it only repeats itself."""
+        """Note a piece of raw output; False when the run must stop here: it repeats itself, or its window is full."""
         self.take_token()
         self.pieces.append(piece)
         if self.guard is not None and self.guard.trips(piece):
             self.notices.append(self.guard.notice())
             self.reason = "stop"
+            return False
+        if self.window and self.prompt_tokens + self.events >= self.window:
+            self.reason, self.window_full = "length", True
             return False
         return True
 
@@ -75,10 +80,12 @@ class Run:
             notice = check_answer(constraint, "".join(self.content))
             self.notices.extend([notice] if notice else [])
 
-    def window_is_full(self, window: int) -> bool:
-        """Whether prompt and answer together reached the context window."""
+    def fills(self, window: int) -> bool:
+        """After the end: whether prompt and answer reached the context window; noted when that was the end."""
         parts = ("cache_n", "prompt_n", "predicted_n")
-        return sum(int(self.timings.get(part, 0)) for part in parts) >= window
+        full = self.window_full or sum(int(self.timings.get(part, 0)) for part in parts) >= window
+        self.window_full = full and self.reason == "length"
+        return full
 
     def done(self, context: tuple[int, ...] | None = None) -> Done:
         """The end event."""
@@ -89,6 +96,7 @@ class Run:
             notices=tuple(self.notices),
             stop_sequence=self.stop_sequence,
             thinking_tokens=self.thinking_tokens,
+            window_full=self.window_full,
         )
 
     def metrics(self) -> Metrics:

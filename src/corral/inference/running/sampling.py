@@ -35,7 +35,7 @@ def sampling_fields(choices: Choices, parameters: GenerationParameters, window: 
         "seed": _SEED_MASK if seed < 0 else seed % _SEED_MASK,
         "repeat_last_n": window if last_n < 0 else last_n,
         "cache_prompt": True,
-        "return_progress": parameters.progress,
+        "return_progress": parameters.progress or parameters.prompt_progress,
     }
     if values.get("stop"):
         fields["stop"] = values["stop"]

@@ -6,10 +6,11 @@ llm/llama_server.go completionPromptForRequest, 2026-08.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from corral.core import GenerationParameters, Notice
-from corral.errors import ContextOverflow
+from corral.errors import ContextOverflow, EngineError
 from corral.inference.preparing.leasing import Prepared
 from corral.prompt.fit import answer_room, cut_prompt, needs_cut
 from corral.sched.request import Lease
@@ -18,6 +19,8 @@ TOO_LONG_WITHOUT_SHIFT = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
     "context length in settings, or use a model with a longer context length"
 )
+
+_EXCEEDED = re.compile(r"\((\d+) tokens\).*\((\d+) tokens\)")  # Source: llama.cpp server-context.cpp, 2026-10
 
 
 def window_of(lease: Lease) -> int:
@@ -65,10 +68,16 @@ def _adds_bos(prepared: Prepared, tokens: Sequence[int]) -> bool:
     return bool(adds) and bool(tokens) and tokens[0] == bos
 
 
-def overflow_notice(lease: Lease) -> Notice:
-    """The window ran full while the answer was written."""
+def overflow_notice(lease: Lease, *, stopped: bool) -> Notice:
+    """The window ran full while the answer was written; stopped: which ended it."""
     window = window_of(lease)
-    if lease.spec.context_shift:
+    if lease.spec.context_shift and not stopped:
         text = f"the context window of {window} tokens ran full; the oldest tokens were dropped to go on"
         return Notice("context_shifted", text, {"context_window": window})
     return Notice("context_full", f"the context window of {window} tokens ran full", {"context_window": window})
+
+
+def overflow_of(error: EngineError) -> ContextOverflow | None:
+    """The engine's refusal of a prompt that does not fit, with its numbers and in its words; None for any other."""
+    found = _EXCEEDED.search(error.message) if error.kind == "exceed_context_size_error" else None
+    return ContextOverflow(int(found[1]), int(found[2]), why=error.message) if found else None

@@ -28,6 +28,7 @@ class Conversation:
     parameters: GenerationParameters
     notices: list[Notice] = field(default_factory=list)
     generic_tools: bool = False  # the model has no tools of its own: prompted and bound by a grammar
+    keeps_all: bool = False  # an agent's: nothing is dropped
 
     @property
     def model(self) -> Model:

@@ -93,8 +93,12 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
         tools=tools,
         tool_choice=read_tool_choice(body.tool_choice, tools),
         generic_tools=settings.generic_tools if body.generic_tools is None else body.generic_tools,
+        keeps_all=True,
         drop_unsupported_think=True,
         parameters=GenerationParameters(
-            constraint=read_output_format(body), think=read_think(body), call_pieces=bool(body.stream)
+            constraint=read_output_format(body),
+            think=read_think(body),
+            prompt_progress=bool(body.stream),  # message_start tells what was in the cache
+            call_pieces=bool(body.stream),
         ),
     )

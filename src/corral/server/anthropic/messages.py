@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corral.api.anthropic import MessagesRequest
-from corral.api.bodies import decode_base64, text_at
+from corral.api.bodies import decode_base64, decode_data_url, text_at
+from corral.api.parts import Parts
 from corral.core import Constraint, Message, Notice, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
+from corral.prompt.turns import wrapped
 from corral.server.formats import read_format
 from corral.server.openai.messages import NO_IMAGES, make_tool, name_tool_results
 
 _ROLES = {"user", "assistant", "system"}
+_CONTENT = ("text", "image", "document", "search_result", "tool_reference")  # blocks of messages and of results
+_ERROR_SHOWN = 200  # characters in which a result that failed may say so itself
 _EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 
 
@@ -27,12 +31,12 @@ _EFFORTS: Mapping[str, Think] = {"low": "low", "medium": "medium", "high": "high
 class _Turn:
     """One wire message, while its blocks are read."""
 
-    texts: list[str] = field(default_factory=list)
-    images: list[bytes] = field(default_factory=list)
+    notices: list[Notice]
+    fetched: Mapping[str, bytes]
+    parts: Parts = field(default_factory=Parts)
     thoughts: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
-    fetched: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def read_conversation(
@@ -42,10 +46,12 @@ def read_conversation(
 
     Raises InvalidRequest naming what cannot be read.
     """
-    messages = _system(body.system, notices)
+    turns: list[Message] = []
     for number, item in enumerate(body.messages or []):
-        messages += _read_message(item, f"messages[{number}]", notices, fetched)
-    return name_tool_results(messages)
+        turns += _read_message(item, f"messages[{number}]", notices, fetched)
+    if not turns:
+        raise InvalidRequest("messages have no content", field="messages")
+    return name_tool_results([*_system(body.system, notices), *turns])
 
 
 def _system(value: Any, notices: list[Notice]) -> list[Message]:
@@ -79,40 +85,52 @@ def _read_message(
         return [Message(role, content)]
     if not isinstance(content, list):
         raise InvalidRequest(f"{where}: content must be a string or a list of blocks", field=where)
-    turn = _Turn(fetched=fetched)
+    turn = _Turn(notices, fetched)
     for number, block in enumerate(content):
         at = f"{where}.content[{number}]"
         if not isinstance(block, Mapping):
             raise InvalidRequest(f"{at}: expected a content block", field=at)
-        _read_block(block, at, turn, notices)
+        _read_block(block, at, turn)
     body: list[Message] = []
-    if turn.texts or turn.images or turn.calls or any(turn.thoughts):
-        text, images, calls = "".join(turn.texts), tuple(turn.images), tuple(turn.calls)
-        body = [Message(role, text, "\n".join(filter(None, turn.thoughts)), images, calls)]
+    if turn.parts or turn.calls or any(turn.thoughts):
+        thinking = "\n".join(filter(None, turn.thoughts))
+        body = [turn.parts.message(role, thinking=thinking, tool_calls=tuple(turn.calls))]
     return [*turn.results, *body] if role == "user" else [*body, *turn.results]
 
 
-def _read_block(block: Mapping[str, Any], at: str, turn: _Turn, notices: list[Notice]) -> None:
+def _read_block(block: Mapping[str, Any], at: str, turn: _Turn) -> None:
     kind = text_at(block, "type", at)
-    if kind == "text":
-        turn.texts.append(text_at(block, "text", at))
-    elif kind == "image":
-        turn.images.append(_image(block.get("source"), "invalid image source", turn.fetched))
+    if kind in _CONTENT:
+        _add_content(block, at, turn.parts, turn, "invalid image source")
     elif kind == "thinking":
         turn.thoughts.append(text_at(block, "thinking", at))
-    elif kind in {"tool_use", "server_tool_use"}:
+    elif kind in {"tool_use", "server_tool_use", "mcp_tool_use"}:
         turn.calls.append(_call(block, at, len(turn.calls), checked=kind == "tool_use"))
-    elif kind == "tool_result":
-        turn.results.append(_result(block, at, turn.fetched, notices))
     elif kind == "web_search_tool_result":
         lines = _search_lines(block.get("content"))
         turn.results.append(Message("tool", lines, tool_call_id=text_at(block, "tool_use_id", at)))
-    elif kind == "document":
-        turn.texts.append(_document(block.get("source"), at))
+    elif kind.endswith("tool_result"):
+        turn.results.append(_result(block, at, turn))
     elif kind == "redacted_thinking":
-        notices.append(Notice("block_ignored", f"{at}: redacted thinking cannot be read here", {"block": kind}))
+        turn.notices.append(Notice("block_ignored", f"{at}: redacted thinking cannot be read here", {"block": kind}))
     else:
         raise InvalidRequest(f'{at}: unknown content block type "{kind}"', field=at)
+
+
+def _add_content(block: Mapping[str, Any], at: str, parts: Parts, turn: _Turn, no_image: str) -> None:
+    """Add a block of one of the kinds in _CONTENT. Raises InvalidRequest."""
+    kind = block["type"]
+    if kind == "text":
+        parts.add_text(text_at(block, "text", at))
+    elif kind == "image":
+        parts.add_image(_image(block.get("source"), no_image, turn.fetched))
+    elif kind == "tool_reference":
+        parts.add_text(f"[tool {text_at(block, 'tool_name', at)}]")
+    elif kind == "search_result":
+        parts.add_text(f"{text_at(block, 'title', at)} ({text_at(block, 'source', at)})\n")
+        parts.add_texts(_texts(block.get("content"), at))
+    else:
+        parts.add_texts(_document(block, at))
 
 
 def _image(source: Any, missing: str, fetched: Mapping[str, bytes]) -> bytes:
@@ -125,16 +143,34 @@ def _image(source: Any, missing: str, fetched: Mapping[str, bytes]) -> bytes:
         kind = kind or ""
         why = f"invalid image source type: {kind}. Only base64 images are supported."
         raise InvalidRequest(why, field="image")
-    data = decode_base64(str(source.get("data", "")))
+    sent = str(source.get("data", ""))
+    data = decode_data_url(sent) if sent.startswith("data:") else decode_base64(sent)
     if not data:
         raise InvalidRequest("invalid base64 image data: illegal base64 data", field="image")
     return data
 
 
-def _document(source: Any, at: str) -> str:
+def _document(block: Mapping[str, Any], at: str) -> list[str]:
+    """The texts of a document, its title in front. Raises InvalidRequest for one that is no text, such as a PDF."""
+    source = block.get("source")
+    title = text_at(block, "title", at)
+    head = [f"{title}\n"] if title else []
     if isinstance(source, Mapping) and source.get("type") == "text" and isinstance(source.get("data"), str):
-        return str(source["data"])
+        return [*head, source["data"]]
+    if isinstance(source, Mapping) and source.get("type") == "content":
+        return [*head, *_texts(source.get("content"), at)]
     raise InvalidRequest(f"{at}: only documents with a text source can be read", field=at)
+
+
+def _texts(content: Any, at: str) -> list[str]:
+    """The texts in a string or a list of text blocks. Raises InvalidRequest naming any other block."""
+    if isinstance(content, str):
+        return [content]
+    blocks = content if isinstance(content, list) else []
+    for block in blocks:
+        if not isinstance(block, Mapping) or block.get("type") != "text":
+            raise InvalidRequest(f"{at}: only text blocks can be read in it", field=at)
+    return [text_at(block, "text", at) for block in blocks]
 
 
 def _call(block: Mapping[str, Any], at: str, index: int, *, checked: bool) -> ToolCall:
@@ -148,19 +184,28 @@ def _call(block: Mapping[str, Any], at: str, index: int, *, checked: bool) -> To
     return ToolCall(name, dict(arguments or {}), call_id, index)
 
 
-def _result(block: Mapping[str, Any], at: str, fetched: Mapping[str, bytes], notices: list[Notice]) -> Message:
-    content = block.get("content")
-    texts, images = [content] if isinstance(content, str) else [], []
+def _result(block: Mapping[str, Any], at: str, turn: _Turn) -> Message:
+    """A tool's result; what in it cannot be read is left out with a notice. A failed one says so, as no role does."""
+    content, parts = block.get("content"), Parts()
+    if isinstance(content, str):
+        parts.add_text(content)
+    elif isinstance(content, Mapping):  # of a tool that runs at Anthropic
+        parts.add_text(_compact(content))
     for number, part in enumerate(content if isinstance(content, list) else []):
         where = f"{at}.content[{number}]"
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "text":
-            texts.append(text_at(part, "text", where))
-        elif kind == "image":
-            images.append(_image(part.get("source"), "invalid tool_result image source", fetched))
-        else:
-            notices.append(_ignored(where, part))
-    return Message("tool", "".join(texts), images=tuple(images), tool_call_id=text_at(block, "tool_use_id", at))
+        if not isinstance(part, Mapping) or part.get("type") not in _CONTENT:
+            turn.notices.append(_ignored(where, part))
+            continue
+        try:
+            _add_content(part, where, parts, turn, "invalid tool_result image source")
+        except InvalidRequest:
+            if part["type"] != "document":
+                raise
+            turn.notices.append(_ignored(where, part))
+    message = parts.message("tool", tool_call_id=text_at(block, "tool_use_id", at))
+    if block.get("is_error") is True and "error" not in message.content[:_ERROR_SHOWN].lower():
+        return wrapped(message, "Error: ", "")
+    return message
 
 
 def _search_lines(content: Any) -> str:

@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from corral.api.anthropic import ErrorDetail, ErrorReply, MessageReply, MessagesRequest, Usage
 from corral.api.native_replies import warnings_of
-from corral.core import CallPiece, Delta, Done, Event, ToolCall
+from corral.core import CallPiece, Delta, Done, Event, Progress, ToolCall
+from corral.errors import ContextOverflow
 from corral.server.answer import Answer
 from corral.server.anthropic.messages import estimate_tokens
 from corral.server.errors import headers_of, status_of, text_of
@@ -42,7 +43,11 @@ def _new_id(prefix: str) -> str:
 
 def _error(error: BaseException) -> ErrorReply:
     kind = _ERROR_TYPES.get(status_of(error), "api_error")
-    return ErrorReply(error=ErrorDetail(kind, text_of(error)), request_id=_new_id("req_"))
+    detail = ErrorDetail(kind, text_of(error))
+    if isinstance(error, ContextOverflow):  # Claude Code compacts at these words, with nothing before and behind them
+        text = f"prompt is too long: {error.prompt_tokens} tokens > {error.maximum} maximum"
+        detail = ErrorDetail(kind, text, remedy=error.remedy)
+    return ErrorReply(error=detail, request_id=_new_id("req_"))
 
 
 def error_reply(error: BaseException) -> Response:
@@ -67,12 +72,10 @@ def stop_of(end: Done, body: MessagesRequest, *, called: bool) -> tuple[str | No
     if end.reason == "length":
         limit = body.max_tokens or 0
         made = end.metrics.eval_tokens if end.metrics else limit
-        return ("max_tokens" if made >= limit else "model_context_window_exceeded"), None
+        return ("max_tokens" if made >= limit and not end.window_full else "model_context_window_exceeded"), None
     if end.stop_sequence is not None and end.stop_sequence in (body.stop_sequences or ()):
         return "stop_sequence", end.stop_sequence
-    if end.reason in {"", "stop"}:
-        return ("end_turn" if end.reason else None), None
-    return "stop_sequence", None  # as Ollama: a request without a turn, which only loads the model
+    return ("end_turn" if end.reason else None), None
 
 
 def usage_of(end: Done | None) -> Usage:
@@ -80,7 +83,11 @@ def usage_of(end: Done | None) -> Usage:
     metrics = end.metrics if end else None
     if metrics is None:
         return Usage()
-    return Usage(metrics.prompt_tokens, metrics.eval_tokens, {"cached_tokens": metrics.cached_tokens})
+    return Usage(
+        input_tokens=metrics.prompt_tokens - metrics.cached_tokens,
+        cache_read_input_tokens=metrics.cached_tokens,
+        output_tokens=metrics.eval_tokens,
+    )
 
 
 def tool_block(call: ToolCall) -> dict[str, Any]:
@@ -118,6 +125,7 @@ class MessageEncoder:
         self._called = False
         self._broken = False  # a call that went out in pieces was none
         self._shown: set[int] = set()  # calls that went out in pieces
+        self._prompt: Progress | None = None  # what the engine told of the prompt before the first token
 
     def ping(self) -> bytes:
         """A ping; opens the message first where nothing has been sent yet."""
@@ -127,7 +135,9 @@ class MessageEncoder:
         """All frames, message_stop included."""
         async with aclosing(cast("Any", events)) as stream:
             async for event in stream:
-                if isinstance(event, Delta):
+                if isinstance(event, Progress) and event.stage == "prompt":
+                    self._prompt = self._prompt or event
+                elif isinstance(event, Delta):
                     yield self._start() + self._delta(event)
                 elif isinstance(event, Done):
                     yield self._start() + self._finish(event)
@@ -136,7 +146,10 @@ class MessageEncoder:
         if self._started:
             return b""
         self._started = True
-        usage = Usage(estimate_tokens(self._body), 0)
+        usage = Usage(input_tokens=estimate_tokens(self._body))  # where a ping comes first
+        if self._prompt is not None:
+            read, cached = self._prompt.total, self._prompt.cached
+            usage = Usage(input_tokens=read - cached, cache_read_input_tokens=cached)
         message = MessageReply(id=_new_id("msg_"), model=self._body.model, content=[], usage=usage)
         return _event("message_start", message=message)
 

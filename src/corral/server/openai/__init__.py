@@ -34,7 +34,7 @@ routes = [
     _route("/v1/rerank", rerank, "POST"),
     _route("/v1/systemone", system_one, "POST"),
     _route("/v1/models", list_models, "GET"),
-    _route("/v1/models/{model}", show_model, "GET"),
+    _route("/v1/models/{model:path}", show_model, "GET"),
     _route("/v1/responses", create_response, "POST"),
     _route("/v1/responses/{response}", kept_response, "GET", "DELETE"),
     _route("/v1/audio/transcriptions", transcriptions, "POST"),

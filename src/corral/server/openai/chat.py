@@ -54,7 +54,13 @@ from corral.server.formats import read_format
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.merge import Indexed, merge
-from corral.server.openai.messages import read_effort, read_messages, read_tool_choice, read_tools
+from corral.server.openai.messages import (
+    allowed_tools,
+    read_effort,
+    read_messages,
+    read_tool_choice,
+    read_tools,
+)
 from corral.server.openai.wire import (
     arguments_text,
     call_id,
@@ -91,7 +97,7 @@ async def _chat_request(
     if not body.messages:
         raise InvalidRequest("[] is too short - 'messages'", field="messages")
     fetched = await fetch_images(body.messages, enabled=deps.settings.fetch_images)
-    tools = read_tools(body.tools or [])
+    choice, tools = allowed_tools(body.tool_choice, read_tools(body.tools or []))
     options = sampling_options(body)
     if body.max_completion_tokens is not None:
         options["num_predict"] = body.max_completion_tokens
@@ -108,8 +114,9 @@ async def _chat_request(
         common=common_of(request, body, options, (*notices, *stop_notices(body.stop)), strict=deps.settings.strict),
         messages=await decode(request, read_messages, body.messages, fetched),
         tools=tools,
-        tool_choice=read_tool_choice(body.tool_choice, tools, parallel=body.parallel_tool_calls),
+        tool_choice=read_tool_choice(choice, tools, parallel=body.parallel_tool_calls),
         generic_tools=deps.settings.generic_tools if body.generic_tools is None else body.generic_tools,
+        keeps_all=bool(tools),
         parameters=parameters,
     )
 
@@ -151,7 +158,9 @@ def usage_of(*prompts: Sequence[Done]) -> Usage:
 
 def finish_reason(reason: str, *, called: bool) -> str | None:
     """OpenAI's word for how an answer ended; None when nobody knows."""
-    return ("tool_calls" if called else reason) if reason == "stop" else reason or None
+    if reason in ("", "length"):
+        return reason or None
+    return "tool_calls" if called else "stop"
 
 
 def tool_calls_of(calls: Sequence[ToolCall]) -> list[ToolCallReply]:

@@ -1,25 +1,22 @@
 """OpenAI's chat messages, tools and choices, as the shared nouns of core.py. Pure; used by chat.py and responses.py.
 
-Parts of one message are joined: texts by a blank line (as Ollama joins turns of one role), images collected.
+Texts of one message are joined by a blank line (as Ollama joins turns of one role); images stay between them.
 Source of rules and texts: ollama openai/openai.go FromChatRequest, 2026-08; spec compat-apis §4.2–4.5.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from corral.api.bodies import decode_base64, list_at, text_at
+from corral.api.arguments import kept_arguments, read_arguments
+from corral.api.bodies import decode_base64, decode_data_url, list_at, text_at
+from corral.api.parts import Parts
 from corral.core import Message, Think, Tool, ToolCall, ToolChoice
 from corral.errors import InvalidRequest
 from corral.inference.preparing.sounds import is_sound
 
-_DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?;base64,")
-_BEGUN = re.compile(r'\s*\{\s*"')  # arguments as far as a model may have written them
-_UNREAD = "unreadable_arguments"
 _GO_KINDS = {str: "string", bool: "bool", int: "float64", float: "float64", list: "[]interface {}"}
 _EFFORTS: Mapping[str, Think] = {
     "none": False,
@@ -42,21 +39,21 @@ def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES
         if not isinstance(item, Mapping):
             raise InvalidRequest("invalid message format", field="messages")
         where = f"messages[{number}]"
-        content, images = _content(item, fetched)
         role, name = text_at(item, "role", where).lower(), text_at(item, "name", where)
-        calls = list_at(item, "tool_calls", where)
-        message = Message(
-            role=role,
-            content=content,
+        if role == "function":
+            role = "tool"  # OpenAI's older word; the name says whose result it is
+        message = _content(item, role, fetched).message(
+            role,
             thinking=text_at(item, "reasoning", where) or text_at(item, "reasoning_content", where),
-            images=images,
-            tool_calls=tuple(_tool_call(call, i, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)),
+            tool_calls=_tool_calls(item, where, is_last=number == len(items) - 1),
             tool_name=name if role == "tool" else "",
             tool_call_id=text_at(item, "tool_call_id", where),
         )
         if item.get("content") == [] and message == Message(role) and role != "tool":
             continue  # Ollama makes a turn of each part, so none of none
         messages.append(message)
+    if not messages:
+        raise InvalidRequest("messages have no content", field="messages")
     return name_tool_results(messages)
 
 
@@ -74,19 +71,18 @@ def name_tool_results(messages: Sequence[Message]) -> tuple[Message, ...]:
     )
 
 
-def _content(item: Mapping[str, Any], fetched: Mapping[str, bytes]) -> tuple[str, tuple[bytes, ...]]:
-    content = item.get("content")
+def _content(item: Mapping[str, Any], role: str, fetched: Mapping[str, bytes]) -> Parts:
+    content, parts = item.get("content"), Parts("\n\n")
     if isinstance(content, str):
-        return content, ()
-    if isinstance(content, list):
-        texts: list[str] = []
-        images: list[bytes] = []
+        parts.add_text(content)
+    elif isinstance(content, list):
         for part in content:
-            _read_part(part, texts, images, fetched)
-        return "\n\n".join(texts), tuple(images)
-    if item.get("tool_calls") is not None:
-        return "", ()
-    raise InvalidRequest(f"invalid message content type: {go_kind(content)}", field="messages")
+            _read_part(part, parts, fetched)
+    elif content is not None or not (role in {"assistant", "tool"} or item.get("tool_calls") is not None):
+        raise InvalidRequest(f"invalid message content type: {go_kind(content)}", field="messages")
+    if not parts and isinstance(item.get("refusal"), str):
+        parts.add_text(item["refusal"])
+    return parts
 
 
 def go_kind(value: Any) -> str:
@@ -94,18 +90,19 @@ def go_kind(value: Any) -> str:
     return "<nil>" if value is None else _GO_KINDS.get(type(value), "map[string]interface {}")
 
 
-def _read_part(part: Any, texts: list[str], images: list[bytes], fetched: Mapping[str, bytes]) -> None:
+def _read_part(part: Any, parts: Parts, fetched: Mapping[str, bytes]) -> None:
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        texts.append(part["text"])
+    text = part.get(kind) if kind in ("text", "refusal") else None  # a tuple: clients send types that have no hash
+    if isinstance(text, str):
+        parts.add_text(text)
     elif kind == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, Mapping) else image
         if not isinstance(url, str):
             raise InvalidRequest("invalid message format", field="messages")
-        images.append(read_image_url(url, fetched))
+        parts.add_image(read_image_url(url, fetched))
     elif kind == "input_audio":
-        images.append(_read_audio(part.get("input_audio")))
+        parts.add_image(_read_audio(part.get("input_audio")))
     else:
         raise InvalidRequest("invalid message format", field="messages")
 
@@ -118,8 +115,7 @@ def read_image_url(url: str, fetched: Mapping[str, bytes] = NO_IMAGES) -> bytes:
         raise InvalidRequest(
             "image URLs are not currently supported, please use base64 encoded data instead", field="image_url"
         )
-    match = _DATA_URL.match(url)
-    data = decode_base64(url[match.end() :]) if match else None
+    data = decode_data_url(url)
     if not data:
         raise InvalidRequest("invalid image input", field="image_url")
     return data
@@ -138,30 +134,26 @@ def _read_audio(audio: Any) -> bytes:
     return data
 
 
-def _tool_call(call: Any, index: int, where: str) -> ToolCall:
-    """An earlier call of the assistant; its arguments are JSON text."""
-    function = (call.get("function") or {}) if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping):
-        raise InvalidRequest("invalid message format", field="tool_calls")
-    arguments = read_arguments(function.get("arguments"))
-    if arguments is None:
-        raise InvalidRequest("invalid tool call arguments", field="tool_calls")
-    return ToolCall(text_at(function, "name", f"{where}.function"), arguments, text_at(call, "id", where), index)
+def _tool_calls(item: Mapping[str, Any], where: str, *, is_last: bool) -> tuple[ToolCall, ...]:
+    """Earlier calls of the assistant, OpenAI's older single one among them.
 
-
-def read_arguments(text: Any) -> dict[str, Any] | None:
-    """A JSON object given as text; None when it is none.
-
-    One that broke off, as a call does that was streamed and then cut, is kept as its text: the client tells the model
-    what was wrong with it, and the model should see what it wrote.
+    Arguments that are none are the client's mistake in the very last message; before, they are what a model wrote.
     """
-    if not isinstance(text, str):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {_UNREAD: text} if _BEGUN.match(text) else None
-    return value if isinstance(value, dict) else None
+    calls = list_at(item, "tool_calls", where)
+    if not calls and isinstance(item.get("function_call"), Mapping):
+        calls = [{"function": item["function_call"]}]
+    read: list[ToolCall] = []
+    for call in calls:
+        at = f"{where}.tool_calls[{len(read)}]"
+        function = (call.get("function") or {}) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            raise InvalidRequest("invalid message format", field="tool_calls")
+        sent = function.get("arguments")
+        if is_last and read_arguments(sent) is None:
+            raise InvalidRequest("invalid tool call arguments", field="tool_calls")
+        name, call_id = text_at(function, "name", f"{at}.function"), text_at(call, "id", at)
+        read.append(ToolCall(name, kept_arguments(sent), call_id, len(read)))
+    return tuple(read)
 
 
 def read_tools(items: Sequence[Any]) -> tuple[Tool, ...]:
@@ -182,6 +174,26 @@ def make_tool(name: str, description: Any, parameters: Any, where: str) -> Tool:
     if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidRequest(f"{where}: parameters must be a JSON schema object", field="tools")
     return Tool(name, description if isinstance(description, str) else "", dict(parameters or {}))
+
+
+def allowed_tools(value: Any, tools: Sequence[Tool]) -> tuple[Any, tuple[Tool, ...]]:
+    """(choice, tools): what `tool_choice: {"type": "allowed_tools"}` leaves of the tools, and its mode as the choice.
+
+    Anything else is given back as it is. Raises InvalidRequest naming a tool that is not there.
+    """
+    if not isinstance(value, Mapping) or value.get("type") != "allowed_tools":
+        return value, tuple(tools)
+    inner = value.get("allowed_tools", value)
+    listed = inner.get("tools") if isinstance(inner, Mapping) else None
+    if not isinstance(listed, list):
+        raise InvalidRequest("tool_choice: allowed_tools must list its tools", field="tool_choice")
+    entries = [entry.get("function", entry) if isinstance(entry, Mapping) else None for entry in listed]
+    named = [entry["name"] for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
+    known = {tool.name: tool for tool in tools}
+    for name in named:
+        if name not in known:
+            raise InvalidRequest(f'tool_choice allows "{name}", which is not among the tools', field="tool_choice")
+    return inner.get("mode", "auto"), tuple(known[name] for name in dict.fromkeys(named))
 
 
 def read_tool_choice(value: Any, tools: Sequence[Tool], *, parallel: bool | None = None) -> ToolChoice:

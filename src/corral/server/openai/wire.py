@@ -18,13 +18,14 @@ from starlette.responses import Response
 from corral.api.bodies import convert, parse_object, unknown_notices
 from corral.api.openai import ErrorBody, ErrorReply
 from corral.core import Notice, ToolCall
-from corral.errors import InvalidRequest
+from corral.errors import ContextOverflow, InvalidRequest
 from corral.server.body import decode, read_body
 from corral.server.errors import headers_of, status_of, text_of
 
 S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E")
 
+OVERFLOW_CODE = "context_length_exceeded"
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 _ID_LETTERS = string.ascii_lowercase + string.digits
 encode_json = msgspec.json.Encoder().encode
@@ -56,7 +57,22 @@ def error_event(error: BaseException) -> bytes:
 
 
 def _error_json(error: BaseException, status: int) -> bytes:
-    return encode_json(ErrorReply(ErrorBody(text_of(error), _TYPES.get(status, "api_error"))))
+    body = ErrorBody(openai_text(error), _TYPES.get(status, "api_error"), code=code_of(error))
+    return encode_json(ErrorReply(body))
+
+
+def code_of(error: BaseException) -> str | None:
+    """The code by which clients know an error: of a prompt that is too long, else none."""
+    return OVERFLOW_CODE if isinstance(error, ContextOverflow) else None
+
+
+def openai_text(error: BaseException) -> str:
+    """An error's text; of a prompt that is too long in the words by which clients know to compact."""
+    if not isinstance(error, ContextOverflow):
+        return text_of(error)
+    most = f"This model's maximum context length is {error.context_window} tokens"
+    long = f"prompt is too long: {error.prompt_tokens} tokens > {error.maximum} maximum"
+    return f"{most}, and the {long}; {error.remedy}"
 
 
 def json_reply(value: Any, warnings: int = 0) -> Response:

@@ -15,11 +15,26 @@ from typing import Any, cast
 
 from corral.api.native_replies import logprobs_of, warnings_of
 from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
-from corral.core import CallPiece, Delta, Done, Event, ToolCall
-from corral.server.errors import status_of, text_of
-from corral.server.openai.wire import arguments_text, call_id, encode_json, frame, new_id
+from corral.core import CallPiece, Delta, Done, Event, Notice, ToolCall
+from corral.server.errors import status_of
+from corral.server.openai.wire import (
+    OVERFLOW_CODE,
+    arguments_text,
+    call_id,
+    code_of,
+    encode_json,
+    frame,
+    new_id,
+    openai_text,
+)
 
 _CODES = {401: "authentication_error", 429: "rate_limit_exceeded"}
+
+
+def error_of(error: BaseException) -> dict[str, str]:
+    """The `error` of a failed response."""
+    code = code_of(error) or _CODES.get(status_of(error), "api_error")
+    return {"code": code, "message": openai_text(error)}
 
 
 def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
@@ -28,45 +43,69 @@ def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
     return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": text}
 
 
-def message_item(item_id: str, text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:
-    """A finished message item."""
+def message_item(item_id: str, text: str, logprobs: Sequence[Any] = (), status: str = "completed") -> dict[str, Any]:
+    """A message item that has ended."""
     content = [{"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}]
-    return {"id": item_id, "type": "message", "status": "completed", "role": "assistant", "content": content}
+    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def call_item(item_id: str, call: ToolCall, status: str, arguments: str) -> dict[str, Any]:
-    """A function_call item."""
-    return {
+def call_item(item_id: str, call: ToolCall, status: str, arguments: str, parts: tuple[str, str]) -> dict[str, Any]:
+    """A function_call item; `parts` are (namespace or "", name) of what was called."""
+    namespace, name = parts
+    item = {
         "id": item_id,
         "type": "function_call",
         "status": status,
         "call_id": call_id(call),
-        "name": call.name,
+        "name": name,
         "arguments": arguments,
     }
+    return {**item, "namespace": namespace} if namespace else item
 
 
-def finish(reply: ResponseReply, end: Done | None) -> None:
+def status_at(reply: ResponseReply, end: Done) -> str:
+    """`incomplete` is the client's own limit; a full window is a failure, and a limit of the model's just the end."""
+    made = end.metrics.eval_tokens if end.metrics else 0
+    if end.reason != "length":
+        return "completed"
+    if reply.max_output_tokens is not None and (made >= reply.max_output_tokens or not end.window_full):
+        return "incomplete"
+    return "failed" if end.window_full else "completed"
+
+
+def finish(reply: ResponseReply, end: Done) -> None:
     """Put the end of an answer on its response: status, usage, warnings."""
     reply.completed_at = int(time.time())
-    cut = end is not None and end.reason == "length"
-    reply.status = "incomplete" if cut else "completed"
-    reply.incomplete_details = {"reason": "max_output_tokens"} if cut else None
-    metrics = end.metrics if end else None
+    reply.status = status_at(reply, end)
+    notices = list(end.notices)
+    if reply.status == "incomplete":
+        reply.incomplete_details = {"reason": "max_output_tokens"}
+    elif reply.status == "failed":
+        reply.error = {"code": OVERFLOW_CODE, "message": "prompt and answer have filled the model's context window"}
+    elif end.reason == "length":
+        text = "the answer was ended by the model's own limit (num_predict), not by one of the request"
+        notices.append(Notice("length_limit", text))
+    metrics = end.metrics
     reply.usage = ResponsesUsage()
     if metrics is not None:
         total = metrics.prompt_tokens + metrics.eval_tokens
-        thinking = OutputDetails(end.thinking_tokens if end else 0)
+        thinking = OutputDetails(end.thinking_tokens)
         cached = InputDetails(metrics.cached_tokens)
         reply.usage = ResponsesUsage(metrics.prompt_tokens, metrics.eval_tokens, total, cached, thinking)
-    reply.warnings = warnings_of(end.notices if end else ())
+    reply.warnings = warnings_of(notices)
 
 
 class ResponseEncoder:
-    """Builds the output items; as frames of a stream, or just the finished response."""
+    """Builds the output items; as frames of a stream, or just the finished response.
 
-    def __init__(self, reply: ResponseReply) -> None:
+    parts_of: (namespace or "", name) of a tool by the name that the model knows.
+    """
+
+    def __init__(
+        self, reply: ResponseReply, parts_of: Callable[[str], tuple[str, str]] = lambda name: ("", name)
+    ) -> None:
         self.reply = reply
+        self._parts_of = parts_of
         self.text = ""  # all text of the answer, for the stored conversation
         self.thinking = ""
         self.calls: list[ToolCall] = []
@@ -99,7 +138,7 @@ class ResponseEncoder:
     def failure(self, error: BaseException) -> bytes:
         """An error in the middle of the stream."""
         self.reply.status = "failed"
-        self.reply.error = {"code": _CODES.get(status_of(error), "api_error"), "message": text_of(error)}
+        self.reply.error = error_of(error)
         self.reply.usage = self.reply.usage or ResponsesUsage()
         return self._event("response.failed", response=self.reply)
 
@@ -123,7 +162,8 @@ class ResponseEncoder:
 
     def end(self, end: Done) -> bytes:
         """Frames that close the response."""
-        data = self._close()
+        cut = status_at(self.reply, end) != "completed"
+        data = self._close("incomplete" if cut else "completed")
         finish(self.reply, end)
         return data + self._event(f"response.{self.reply.status}", response=self.reply)
 
@@ -166,7 +206,7 @@ class ResponseEncoder:
             "response.content_part.added", **self._at, content_index=0, part=part
         )
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
         kind, self._open = self._open, ""
         if not kind:
             return b""
@@ -175,7 +215,7 @@ class ResponseEncoder:
             item = reasoning_item(self._item_id, text)
             data = self._event("response.reasoning_summary_text.done", **self._at, summary_index=0, text=text)
         else:
-            item, probs = message_item(self._item_id, text, self._logprobs), self._logprobs
+            item, probs = message_item(self._item_id, text, self._logprobs, status), self._logprobs
             data = self._event("response.output_text.done", **self._at, content_index=0, text=text, logprobs=probs)
             data += self._event("response.content_part.done", **self._at, content_index=0, part=item["content"][0])
         data += self._event("response.output_item.done", output_index=index, item=item)
@@ -209,14 +249,17 @@ class ResponseEncoder:
     def _begin_call(self, call: ToolCall) -> bytes:
         data = self._close()
         self._item_id, self._item_text = new_id("fc_") + f"_{call.index}", ""
-        item = call_item(self._item_id, call, "in_progress", "")
+        item = call_item(self._item_id, call, "in_progress", "", self._parts_of(call.name))
         return data + self._event("response.output_item.added", output_index=len(self.reply.output), item=item)
 
     def _arguments(self, more: str) -> bytes:
         return self._event("response.function_call_arguments.delta", **self._at, delta=more)
 
     def _end_call(self, call: ToolCall, status: str, arguments: str) -> bytes:
-        item, index = call_item(self._item_id, call, status, arguments), len(self.reply.output)
+        item, index = (
+            call_item(self._item_id, call, status, arguments, self._parts_of(call.name)),
+            len(self.reply.output),
+        )
         data = self._event("response.function_call_arguments.done", **self._at, arguments=arguments)
         data += self._event("response.output_item.done", output_index=index, item=item)
         self.reply.output = [*self.reply.output, item]

@@ -19,17 +19,18 @@ from starlette.responses import Response
 from corral.aio import run_blocking
 from corral.api.openai import Reasoning
 from corral.api.responses import ResponseReply, ResponsesRequest
-from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, Message, Notice
+from corral.core import ChatRequest, Delta, Done, Event, GenerationParameters, Message, Notice, Tool
 from corral.server.body import decode
 from corral.server.callers import owner_of
 from corral.server.deps import Deps, deps_of
 from corral.server.formats import read_format
 from corral.server.openai.fields import common_of, stop_notices
 from corral.server.openai.images import fetch_images
-from corral.server.openai.messages import read_effort, read_stop, read_tool_choice
+from corral.server.openai.messages import allowed_tools, read_effort, read_stop, read_tool_choice
 from corral.server.openai.responses.events import ResponseEncoder, message_item
-from corral.server.openai.responses.items import read_input, read_response_tools
+from corral.server.openai.responses.items import InputReader
 from corral.server.openai.responses.store import ResponseStore
+from corral.server.openai.responses.tools import OfferedTools, joined_choice
 from corral.server.openai.wire import encode_json, error_reply, json_reply, new_id, read_request, with_pings
 from corral.server.stream import SSE, EventStream, Reply
 
@@ -44,10 +45,14 @@ async def create_response(request: Request) -> Response:
     earlier: Sequence[Message] = ()
     if body.previous_response_id:
         earlier = (await run_blocking(_store(request).load, body.previous_response_id)).messages
-    fetched = await fetch_images(body.input, enabled=deps.settings.fetch_images)
-    conversation = await decode(request, read_input, body.input, fetched, earlier)
-    chat = _chat_request(request, deps, body, conversation, notices)
-    encoder = ResponseEncoder(_opening(body, asked=body.reasoning, streamed=bool(body.stream)))
+    reader = InputReader(await fetch_images(body.input, enabled=deps.settings.fetch_images))
+    conversation = await decode(request, reader.read, body.input, earlier)
+    offered = OfferedTools()
+    offered.add([*(body.tools or []), *reader.tools])
+    notices += [*reader.notices, *offered.notices()]
+    chat = _chat_request(request, deps, body, conversation, offered.tools, notices)
+    opening = _opening(body, asked=body.reasoning, streamed=bool(body.stream))
+    encoder = ResponseEncoder(opening, offered.parts_of)
     events = _run(deps, chat)
 
     async def keep() -> None:
@@ -76,9 +81,14 @@ def _store(request: Request) -> ResponseStore:
 
 
 def _chat_request(
-    request: Request, deps: Deps, body: ResponsesRequest, conversation: Sequence[Message], notices: list[Notice]
+    request: Request,
+    deps: Deps,
+    body: ResponsesRequest,
+    conversation: Sequence[Message],
+    offered: Sequence[Tool],
+    notices: list[Notice],
 ) -> ChatRequest:
-    tools = read_response_tools(body.tools or [], notices)
+    choice, tools = allowed_tools(joined_choice(body.tool_choice), offered)
     options = {
         "num_predict": body.max_output_tokens,
         "temperature": body.temperature,
@@ -98,8 +108,9 @@ def _chat_request(
         common=common_of(request, body, options, tuple(notices), strict=deps.settings.strict),
         messages=(*system, *conversation),
         tools=tools,
-        tool_choice=read_tool_choice(body.tool_choice, tools, parallel=body.parallel_tool_calls),
+        tool_choice=read_tool_choice(choice, tools, parallel=body.parallel_tool_calls),
         generic_tools=deps.settings.generic_tools if body.generic_tools is None else body.generic_tools,
+        keeps_all=body.truncation != "auto",
         parameters=parameters,
     )
 

@@ -1,0 +1,68 @@
+"""A conversation fitted into its window, or refused where nothing may be dropped. Called by chat.py.
+
+Agents (`ChatRequest.keeps_all`) compact their conversations themselves, when they are told in words that they know;
+a cut behind their backs makes nonsense of their instructions. The server's log tells the owner what would help.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from corral.core import Message
+from corral.errors import ContextOverflow
+from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, window_of
+from corral.inference.ways.conversation import Conversation, Way
+from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages
+from corral.store.models import Model
+
+log = logging.getLogger(__name__)
+
+
+async def fit(conversation: Conversation, way: Way) -> list[Message]:
+    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow."""
+    choices, lease = conversation.prepared.choices, conversation.lease
+    asked = choices.refuses_overflow
+    agent = conversation.keeps_all and "on_overflow" not in choices.explicit
+    if not (conversation.parameters.truncate or asked or agent):
+        return list(conversation.messages)
+    window = window_of(lease)
+    try:
+        fitted = await fit_messages(
+            conversation.messages,
+            way.count,
+            window,
+            room=0 if asked and not agent else answer_room(window, int(choices.values["num_predict"])),
+            image_tokens=image_tokens(conversation.model),
+            on_overflow="error" if asked or agent else "drop",
+        )
+    except ContextOverflow as error:
+        if not (asked or agent or lease.spec.context_shift):
+            raise ContextOverflow(error.prompt_tokens, window, why=TOO_LONG_WITHOUT_SHIFT) from error
+        remedy = remedy_for(conversation.model, window)
+        told = ContextOverflow(error.prompt_tokens, window, error.maximum, remedy=remedy)
+        if agent:
+            log.warning("%s, request of %s: %s", conversation.model.name.short, _who(conversation), told)
+        raise told from error
+    conversation.notices.extend(fitted.notices)
+    return list(fitted.messages)
+
+
+def image_tokens(model: Model) -> int:
+    """What an image counts before the engine has seen it; 0 for a model without eyes."""
+    return IMAGE_TOKENS if model.projector_sources else 0
+
+
+def remedy_for(model: Model, window: int) -> str:
+    """What would make a longer prompt fit."""
+    trained = model.header.get("context_length", 0) if model.header else 0
+    if isinstance(trained, int) and 0 < trained <= window:
+        return f"{window} tokens are all that this model was trained on: shorten the prompt"
+    known = f"this model was trained on {trained}: " if trained else ""
+    return (
+        f"shorten the prompt, or give the model a larger window: {known}set CORRAL_CONTEXT_LENGTH or PARAMETER num_ctx"
+    )
+
+
+def _who(conversation: Conversation) -> str:
+    caller = conversation.prepared.common.caller
+    return " on ".join(part for part in (caller.client, caller.route) if part) or "a client"

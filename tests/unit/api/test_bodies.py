@@ -1,0 +1,84 @@
+"""What all APIs read the same way: base64 as clients write it, arguments of calls, texts and images in order."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api.arguments import kept_arguments, read_arguments
+from corral.api.bodies import decode_base64, decode_data_url
+from corral.api.parts import Parts
+from corral.core import Message
+
+
+@given(st.binary(), st.booleans(), st.booleans())
+def test_base64_is_read_in_either_alphabet_padded_or_not_with_blanks(data: bytes, url_safe: bool, padded: bool) -> None:
+    text = (base64.urlsafe_b64encode if url_safe else base64.b64encode)(data).decode()
+    text = text if padded else text.rstrip("=")
+    assert decode_base64(f" {text[:5]}\r\n\t{text[5:]} ") == data
+
+
+@pytest.mark.parametrize("text", ["@@", "QUJD!", "Q", "QUJDR", "QQ==QQ==", "\udc00"])
+def test_what_is_no_base64_is_none(text: str) -> None:
+    assert decode_base64(text) is None
+
+
+@pytest.mark.parametrize("url", ["", "QUJD", "data:image/png,QUJD", "data:text/plain;base64,QUJD", "http://x/y.png"])
+def test_what_is_no_data_url_of_an_image_is_none(url: str) -> None:
+    assert decode_data_url(url) is None
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), _VALUES, max_size=4), st.booleans(), st.data())
+def test_arguments_are_read_whole_and_what_broke_off_is_kept_as_it_is(
+    values: dict[str, Any], ascii_only: bool, data: st.DataObject
+) -> None:
+    text = json.dumps(values, ensure_ascii=ascii_only)
+    assert read_arguments(text) == kept_arguments(text) == values
+    cut = text[: data.draw(st.integers(1, len(text) - 1))]
+    assert kept_arguments(cut) == {"unreadable_arguments": cut}
+    assert read_arguments(cut) == ({"unreadable_arguments": cut} if '"' in cut else None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (None, {}),
+        ("  ", {}),
+        ("null", {}),
+        ({"a": 1}, {"a": 1}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ('{"a": 12345678901234567890}', {"a": 12345678901234567890}),
+        ('{"text": "two\nlines"}', {"text": "two\nlines"}),
+    ],
+)
+def test_arguments_in_every_form_that_clients_send(sent: Any, read: dict[str, Any]) -> None:
+    assert read_arguments(sent) == kept_arguments(sent) == read
+
+
+@pytest.mark.parametrize("sent", ["words", "[1]", [1], 5, True, "5", '{"a":' * 100_000])
+def test_arguments_that_are_no_object_are_kept_as_one(sent: Any) -> None:
+    assert kept_arguments(sent) == {"unreadable_arguments": sent}
+
+
+def test_parts_are_joined_and_their_images_stand_between() -> None:
+    parts = Parts("\n\n")
+    assert not parts
+    parts.add_image(b"1")
+    parts.add_text("a")
+    parts.add_texts(["b", "c"])
+    parts.add_image(b"2")
+    parts.add_image(b"3")
+    parts.add_text("d")
+    assert parts.message("user") == Message("user", "a\n\nb\n\ncd", images=(b"1", b"2", b"3"), places=(0, 7, 7))
