@@ -75,7 +75,9 @@ class GoPrompts:
             tagged = tag_images(offered).messages
             return await run_computing(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
 
-        return (await Shaping(render, spares_calls=True).shape(messages)).text
+        has_place = {"system", "messages"} & self._template.identifiers
+        spared = frozenset({"tool"} if has_place else {"tool", "system"})
+        return (await Shaping(render, may_leave_out=spared).shape(messages)).text
 
 
 class HarmonyPrompts(GoPrompts):

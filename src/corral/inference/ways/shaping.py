@@ -38,12 +38,13 @@ CALLS_TOLD = Notice(
 class Shaping:
     """The forms of one request's conversation. A form that leaves turns out is not taken either.
 
-    spares_calls: calls and their results may be left out, as Ollama leaves them out of Go templates without tools.
+    may_leave_out: roles that may be missing, as Ollama leaves calls and results ("tool") out of Go templates without
+    tools, and instructions out of those that have no place for any.
     """
 
-    def __init__(self, render: Render, *, spares_calls: bool = False) -> None:
+    def __init__(self, render: Render, *, may_leave_out: frozenset[str] = frozenset()) -> None:
         self._render = render
-        self._spares_calls = spares_calls
+        self._may_leave_out = may_leave_out
         self._form = 0
         self._last: tuple[Sequence[Message], Shaped] | None = None
 
@@ -64,7 +65,7 @@ class Shaping:
             except (EngineError, TemplateError) as error:
                 refusal = refusal or error
                 continue
-            if any(not (self._spares_calls and _is_call(turn)) for turn in left_out(messages, shaped.text)):
+            if any(_kind(turn) not in self._may_leave_out for turn in left_out(messages, shaped.text)):
                 lossy = lossy or shaped
                 continue
             self._form = number
@@ -104,8 +105,9 @@ def left_out(messages: Sequence[Message], text: str) -> list[Message]:
     return [message for message in _delicate(messages) if not all(_shows(text, told) for told in _told(message))]
 
 
-def _is_call(message: Message) -> bool:
-    return message.role == "tool" or bool(message.tool_calls)
+def _kind(message: Message) -> str:
+    """The role; "tool" for calls as for their results."""
+    return "tool" if message.tool_calls else message.role
 
 
 def _delicate(messages: Sequence[Message]) -> list[Message]:

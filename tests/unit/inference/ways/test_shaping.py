@@ -95,7 +95,7 @@ async def test_a_form_that_shows_less_is_left_for_one_that_shows_all() -> None:
     assert "late words" in shaped.text
     assert "value one" in shaped.text
     assert "result words" in shaped.text
-    spared = await Shaping(render, spares_calls=True).shape([USER, CALL, RESULT])
+    spared = await Shaping(render, may_leave_out=frozenset({"tool"})).shape([USER, CALL, RESULT])
     assert spared.messages == [USER, CALL, RESULT]
 
 
@@ -133,3 +133,16 @@ def test_words_are_found_however_they_are_written() -> None:
     assert left_out([USER, spread], "the question: one two / three") == []
     assert left_out([USER, Message("tool", "42")], "the question") == [Message("tool", "42")]
     assert left_out([USER, Message("tool", "the other question")], "the question") != []
+
+
+async def test_instructions_may_be_left_out_where_a_template_has_no_place_for_any() -> None:
+    first, later = Message("system", "ALPHA"), Message("system", "BETA")
+
+    async def render(messages: Sequence[Message]) -> str:
+        return "".join(message.content for message in messages if message.role == "user")
+
+    spared = await Shaping(render, may_leave_out=frozenset({"system"})).shape([first, USER, later, USER])
+    assert spared.text == USER.content * 2
+    whole = await Shaping(render).shape([first, USER, later, USER])
+    assert "ALPHA" in whole.text
+    assert "BETA" in whole.text
