@@ -41,7 +41,9 @@ def test_a_message_answers_with_usage(client: anthropic.Anthropic) -> None:
     assert reply.role == "assistant"
     assert reply.content[0].type == "text"
     assert reply.stop_reason == "max_tokens"
-    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (12, 6)
+    usage = reply.usage
+    assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == 12
+    assert (usage.output_tokens, usage.cache_creation_input_tokens) == (6, 0)
 
 
 def test_a_stream_collects_to_the_same_message(client: anthropic.Anthropic) -> None:
@@ -133,10 +135,11 @@ def test_a_thirty_turn_agent_loop_reads_only_what_is_new(client: anthropic.Anthr
                 reply: Any = stream.get_final_message()
         else:
             reply = client.messages.create(**asked, **greedy(60, generic_tools=True))
-            cached = reply.usage.input_tokens_details["cached_tokens"]
+            cached = reply.usage.cache_read_input_tokens
             # All of the prompt before, give or take the template's last line, comes from the cache.
             assert read - 8 <= cached < counted, (turn, cached, read, counted)
-        assert (reply.stop_reason, reply.usage.input_tokens) == ("tool_use", counted)
+        read_in_all = reply.usage.input_tokens + (reply.usage.cache_read_input_tokens or 0)
+        assert (reply.stop_reason, read_in_all) == ("tool_use", counted)
         assert 0 < reply.usage.output_tokens <= 60
         assert counted > read
         read = counted
@@ -152,9 +155,10 @@ def test_a_thirty_turn_chat_reads_only_what_is_new(client: anthropic.Anthropic) 
     for turn in range(30):
         messages.append({"role": "user", "content": f"Step {turn}: the tool returned {turn * 7} items in {turn} ms."})
         reply: Any = client.messages.create(messages=messages, **greedy(4))
-        cached = reply.usage.input_tokens_details["cached_tokens"]
+        cached = reply.usage.cache_read_input_tokens
+        prompt_tokens = cached + reply.usage.input_tokens
         if turn:
             # All but the new turn's own tokens, give or take the template's last line, come from the cache.
-            assert known - 8 <= cached < reply.usage.input_tokens, (turn, reply.usage, known)
-        known = reply.usage.input_tokens + reply.usage.output_tokens
+            assert known - 8 <= cached < prompt_tokens, (turn, reply.usage, known)
+        known = prompt_tokens + reply.usage.output_tokens
         messages.append({"role": "assistant", "content": reply.content[0].text})
