@@ -107,7 +107,7 @@ def test_schema_in_call_out(caller: ServerProcess) -> None:
     assert call["id"]
     assert reply["message"]["content"].strip() == "Let me see"
     assert reply["done_reason"] == "stop"
-    assert "warnings" not in reply
+    assert reply.get("warnings") is None
 
 
 ODD = [
@@ -182,6 +182,67 @@ def test_tool_choice_and_the_other_apis(caller: ServerProcess) -> None:
     anthropic = caller.post("/v1/messages", {**asked, "tools": [tool]})
     assert anthropic["stop_reason"] == "tool_use"
     assert anthropic["content"][-1]["input"] == {"city": "Paris"}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}], ids=str)
+def test_a_call_that_must_be_comes_at_once_and_is_held_to_its_schema(caller: ServerProcess, choice: Any) -> None:
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "temperature": 0, "max_tokens": 80}
+    reply = caller.post(
+        "/v1/chat/completions", {**asked, "tools": [ADD], "tool_choice": choice, "parallel_tool_calls": False}
+    )
+    message = reply["choices"][0]["message"]
+    (call,) = message["tool_calls"]
+    assert json.loads(call["function"]["arguments"])["b"] == 7
+    assert not message.get("content")
+    assert reply["choices"][0]["finish_reason"] == "tool_calls"
+    assert reply.get("warnings") is None
+
+
+def test_a_call_that_must_be_and_is_cut_short_is_told(caller: ServerProcess) -> None:
+    options = {"temperature": 0, "num_predict": 2}
+    reply = caller.post("/api/chat", body_of(tool_choice="required") | {"options": options})
+    assert "tool_choice_unmet" in [warning["code"] for warning in reply["warnings"]]
+
+
+def test_a_format_beside_tools_holds_on_every_path(caller: ServerProcess) -> None:
+    form = {"type": "object", "properties": {"k": {"const": "v"}}, "required": ["k"]}
+    reply = caller.post("/api/chat", body_of(format=form))
+    assert reply["message"]["content"] == '{"k": "v"}' or reply["message"]["tool_calls"]
+
+
+_TURNS = (
+    "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}"
+    "{% for m in messages %}[{{ m.role }}]{{ m.content or '' }}{% if m.tool_calls %}CALLS{% endif %}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+JINJA_FORMS = {
+    "bare": '{% for c in m.tool_calls %}{"name": "{{ c.function.name }}", '
+    '"parameters": {{ c.function.arguments | tojson }}}{% endfor %}',
+    "list": "[TOOL_CALLS][{% for c in m.tool_calls %}{% if c.id|length != 9 %}{{ raise_exception('9 characters') }}"
+    '{% endif %}{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+    "{% if not loop.last %}, {% endif %}{% endfor %}]",
+    "tags": "{% for c in m.tool_calls %}<call><function={{ c.function.name }}>{% for key, value in c.function.arguments"
+    "|items %}<parameter={{ key }}>{{ value }}</parameter>{% endfor %}</function></call>{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("form", JINJA_FORMS)
+def test_a_call_is_forced_whatever_the_templates_form(
+    server: ServerProcess, tmp_path_factory: pytest.TempPathFactory, form: str
+) -> None:
+    gguf = scripted_llama(
+        tmp_path_factory.mktemp(form) / "form.gguf",
+        [["[assistant]", "Sunny", " it", " was"]],
+        chat_template=_TURNS.replace("CALLS", JINJA_FORMS[form]),
+    )
+    fixed = {"type": "object", "properties": {"a": {"enum": [5]}, "b": {"enum": [7]}}, "required": ["a", "b"]}
+    tool = {"type": "function", "function": {"name": "add", "parameters": fixed}}
+    with made(server, "former", {"form.gguf": gguf}):
+        options = {"temperature": 0, "num_predict": 200}
+        asked = body_of(TURN, tools=[tool], tool_choice="required", options=options) | {"model": "former"}
+        reply = server.post("/api/chat", asked)
+    assert reply["message"]["tool_calls"][0]["function"]["arguments"] == {"a": 5, "b": 7}
+    assert reply.get("warnings") is None
 
 
 GENERIC = {

@@ -15,6 +15,8 @@ from corral.constraint.jsonrules import JsonRules
 from corral.constraint.schema import Schema
 from corral.constraint.shapes import String
 
+# Texts that are control tokens of some models.
+_LIKE_CONTROL = re.compile(r"<(?!\[\d)[^<>\s]{1,60}>|\[/?[A-Z_]{3,40}\]")
 _FIRST_LINE = 3  # of the rules in the text
 _REGEX_SIGNS = re.compile(r"([\\.+*?()|\[\]{}^$#&\-~/])")  # not < and >: escaped they are word boundaries in Rust
 
@@ -127,7 +129,11 @@ class Lark:
         """The finished grammar."""
         if self.ends:
             start = f"{self.rule(start)} (<[{','.join(map(str, self.ends))}]>)?"
-        return "%llguidance {}\nstart: " + start + "\n" + "\n".join(self.rules) + "\n"
+        body = f"start: {start}\n" + "\n".join(self.rules) + "\n"
+        # Text that can be only one thing is forced as tokens, and those of the engine may be control tokens, which are
+        # no text for llguidance: it gives the grammar up then.
+        options = '{"no_forcing": true}' if _LIKE_CONTROL.search(body) else "{}"
+        return f"%llguidance {options}\n{body}"
 
 
 def escape_regex(text: str) -> str:

@@ -92,6 +92,8 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         async for event in watched(shared, run, way.run(messages, run)):
             yield event
         run.check(request.parameters.constraint)
+        if conversation.must_call:
+            run.check_called()
         done = run.done()
     shared.telemetry.finished(prepared.model.name.short, "chat", done.reason, done.metrics, done.notices)
     yield done
@@ -152,10 +154,13 @@ def _way(conversation: Conversation) -> Way:
     """Templated by the engine, unless Corral renders, or something is asked for that only /completion can do.
 
     There, a grammar of ours stands for the whole answer, thinking and calls of tools included. The engine's own chat
-    puts a client's grammar before the thinking, refuses it beside tools, and holds its own schemas less well.
+    puts a client's grammar before the thinking, refuses it beside tools, holds its own schemas less well, and lets text
+    come before a call that must be.
     """
     more_than_text = thinks(conversation.think) or bool(conversation.tools)
-    constrained = conversation.parameters.constraint is not None and conversation.prepared.llguidance
-    by_hand = conversation.generic_tools or (constrained and more_than_text)
+    constrained = conversation.parameters.constraint is not None and more_than_text
+    by_hand = conversation.generic_tools or (
+        conversation.prepared.llguidance and (constrained or conversation.must_call)
+    )
     rendered = is_rendered(conversation.model) or by_hand
     return RenderedChat(conversation) if rendered else TemplatedChat(conversation)

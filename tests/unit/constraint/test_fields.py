@@ -42,7 +42,7 @@ def grammar(fields: EngineFields) -> str:
 
 
 def rules(text: str) -> dict[str, str]:
-    assert text.startswith("%llguidance {}\nstart: ")
+    assert re.match(r'%llguidance (\{\}|\{"no_forcing": true\})\nstart: ', text)
     return dict(line.split(": ", 1) for line in text.splitlines()[1:] if line)
 
 

@@ -35,6 +35,7 @@ class Run:
     failure: CorralError | None = None  # of the answer's parser
     pieces: list[str] = field(default_factory=list)  # raw output
     content: list[str] = field(default_factory=list)  # the answer's text as passed on
+    calls: int = 0  # of tools
     events: int = 0  # pieces the engine sent, which is tokens but for held-back ones
     thinking_tokens: int = 0
     first_token_ns: int = 0
@@ -79,6 +80,12 @@ class Run:
         if constraint is not None and self.reason == "stop" and self.max_tokens:
             notice = check_answer(constraint, "".join(self.content))
             self.notices.extend([notice] if notice else [])
+
+    def check_called(self) -> None:
+        """After an answer that had to call a tool: note when it does not."""
+        if not self.calls and self.max_tokens:
+            why = "no tool was called, although tool_choice asks for a call"
+            self.notices.append(Notice("tool_choice_unmet", why))
 
     def fills(self, window: int) -> bool:
         """After the end: whether prompt and answer reached the context window; noted when that was the end."""
@@ -125,6 +132,7 @@ async def watched(shared: Shared, run: Run, events: AsyncIterator[Event]) -> Asy
                     first = False
                     shared.telemetry.first_token((time.perf_counter_ns() - run.started_ns) / 1e9)
                 run.content.append(event.content)
+                run.calls += len(event.tool_calls)
             yield event
 
 

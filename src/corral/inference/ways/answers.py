@@ -5,7 +5,7 @@
 | TemplateAnswers | with a Go template             | as the template has it | as the template has it               |
 | HarmonyAnswers  | gpt-oss                        | channels            | channels                                |
 | NamedAnswers    | whose config names a parser    | as the parser knows | as the parser knows                     |
-| EngineAnswers   | with a Jinja template, as text | <think>, if it says so | none (generic ones only)             |
+| EngineAnswers   | with a Jinja template, as text | <think>, if it says so | as sample calls show                  |
 | PlainAnswers    | none of these                  | none                | none (generic ones only)                |
 
 Called by rendered.py and generate.py.
@@ -29,6 +29,7 @@ from corral.core import Message, Think, Tool
 from corral.gotemplate import Budget, Template
 from corral.inference.preparing.way import parser_of, renderer_of
 from corral.inference.ways.answerforms import FORMS, AnswerForm, Tags
+from corral.inference.ways.enginecalls import marks_of
 from corral.inference.ways.templates import go_template, model_template
 from corral.parsernames import PARSERS
 from corral.prompt.gorender import render_messages, thinks
@@ -99,10 +100,26 @@ class PlainAnswers:
 
 
 class EngineAnswers(PlainAnswers):
-    """As the Jinja template in the GGUF shows; of its tool calls only the engine knows."""
+    """As the Jinja template in the GGUF shows. calls: how it writes calls, when that was learnt (enginecalls.py)."""
 
     def __init__(self, model: Model) -> None:
         self.tags = _JINJA_TAGS if all(tag in model.traits.jinja for tag in _JINJA_TAGS) else None
+        self.calls: ToolFormat | None = None
+
+    @property
+    def marks(self) -> Sequence[str]:
+        """The thinking tags, and those of calls."""
+        return [*(self.tags or ()), *(marks_of(self.calls) if self.calls else ())]
+
+    def parser(self, thinking: Thinking | None, asked: Asked) -> OutputParser | None:
+        """Tags for thinking, and for calls."""
+        if self.calls is None or asked.generic_tools or not asked.tools:
+            return super().parser(thinking, asked)
+        return tagged(thinking, ToolCallParser(self.calls.tag, asked.tools))
+
+    def tool_format(self) -> ToolFormat | None:
+        """As it was learnt."""
+        return self.calls
 
 
 class TemplateAnswers:

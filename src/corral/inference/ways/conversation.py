@@ -35,6 +35,11 @@ class Conversation:
         """The model that answers."""
         return self.prepared.model
 
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to call a tool."""
+        return bool(self.tools) and self.tool_choice.mode in ("required", "named")
+
 
 class Way(Protocol):
     """A way of running a conversation; `messages` are those that fit."""

@@ -17,8 +17,9 @@ from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import end_tokens, special_tokens, without_bos
 from corral.inference.running.window import fit_prompt, surely_fits, window_of
-from corral.inference.ways.answers import Asked, answers_of, think_after, thinking_of
+from corral.inference.ways.answers import Asked, EngineAnswers, answers_of, think_after, thinking_of
 from corral.inference.ways.conversation import Conversation
+from corral.inference.ways.enginecalls import engine_tool_format, marks_of
 from corral.inference.ways.prompts import prompts_of
 from corral.inference.ways.shaping import left_out_notices
 from corral.prompt.generic_tools import generic_messages
@@ -35,6 +36,7 @@ class RenderedChat:
         rendered = is_rendered(model)
         self._prompts = prompts_of(conversation.lease, model, rendered=rendered)
         self._answers = answers_of(model, rendered=rendered)
+        self._call_marks: list[str] = []
         self._shown = conversation.tools if rendered else convertible(conversation.tools)[0]
         if rendered and not conversation.generic_tools:
             conversation.notices += schema_notices(conversation.tools)
@@ -54,6 +56,8 @@ class RenderedChat:
     async def run(self, messages: Sequence[Message], run: Run) -> AsyncIterator[Event]:
         """The answer, thinking and tool calls taken out of its text."""
         chat = self._chat
+        if isinstance(self._answers, EngineAnswers) and chat.tools and not chat.generic_tools:
+            self._answers.calls = await self._engine_calls()
         text = await self._render(messages)
         llguidance, constraint = chat.prepared.llguidance, chat.parameters.constraint
         text, thinking = reopen(text, thinking_of(self._answers, text, chat.think), constraint, llguidance=llguidance)
@@ -62,7 +66,7 @@ class RenderedChat:
         if fields.body.get("grammar"):
             run.guard = None
         body = completion_fields(chat.prepared.choices, chat.parameters, window_of(chat.lease)) | fields.body
-        body["preserved_tokens"] = [*self._answers.marks, GENERIC_FORMAT.tag]
+        body["preserved_tokens"] = [*self._answers.marks, *self._call_marks, GENERIC_FORMAT.tag]
         parser = self._parser(text, thinking, messages)
         if parser is not None and chat.parameters.call_pieces:
             parser.show_calls()
@@ -70,6 +74,11 @@ class RenderedChat:
         body["prompt"] = await self._prompt(text, messages, run)
         async for event in run_completion(chat.lease, body, run, parser):
             yield event
+
+    async def _engine_calls(self) -> ToolFormat | None:
+        """How calls are written; a call that must be is written in our own form where the model's is not known."""
+        form = await engine_tool_format(self._chat.lease)
+        return form or (GENERIC_FORMAT if self._chat.must_call else None)
 
     async def _prompt(self, text: str, messages: Sequence[Message], run: Run) -> Any:
         chat = self._chat
@@ -93,12 +102,13 @@ class RenderedChat:
         constraint = chat.parameters.constraint
         if constraint is None and tools is None and (thinking is None or thinking.budget is None):
             return EngineFields()
-        marks = [*self._answers.marks, *((tools.format.tag,) if tools else ())]
+        if tools:
+            self._call_marks = [tools.format.tag, *marks_of(tools.format)]
         fields = engine_fields(
             constraint,
             thinking=thinking,
             tools=tools,
-            specials=await special_tokens(chat.lease, marks),
+            specials=await special_tokens(chat.lease, [*self._answers.marks, *self._call_marks]),
             ends=end_tokens(chat.model),
             opening="" if messages[-1].role == "assistant" else self._answers.opening,
             llguidance=chat.prepared.llguidance,
