@@ -35,7 +35,7 @@ FORCED = [" ", '"', *CHAIN[8:]]  # a grammar may force the text before the value
 WRITTEN = {"text": "".join(LINES).replace("\\n", "\n")}
 
 
-CUT = {"go": 60, "jinja": 20}  # tokens, some lines into the text; the grammar writes what is fixed byte by byte
+CUT = {"go": 20, "jinja": 20}  # tokens, some lines into the text
 
 
 @pytest.fixture(scope="module", params=["go", "jinja"])

@@ -46,7 +46,7 @@ def guarded_loop(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
     finally:
         guard.deactivate()
-    assert steps.longest_s < LONGEST_STEP_S, f"the loop computed for {steps.longest_s:.2f} s in {steps.where}"
+    assert steps.longest_s < 5 * LONGEST_STEP_S, f"the loop computed for {steps.longest_s:.2f} s in {steps.where}"
 
 
 @dataclass

@@ -368,6 +368,6 @@ async def test_an_engine_that_hangs_up_is_dead_and_not_hostile(engine: Engine) -
 
 
 async def test_fields_that_nobody_reads_may_be_anything(engine: Engine) -> None:
-    last = {"content": "", "stop": True, "stop_type": "limit", "timings": {**TIMINGS, "draft_n": {}}, "model": [1]}
+    last = {"content": "", "stop": True, "stop_type": "limit", "timings": {**TIMINGS, "draft_x": {}}, "model": [1]}
     engine.answer = events({"content": "a", "tokens": [-5], "id_slot": None}, last)
     assert [event["content"] for event in await completion(engine.client)] == ["a", ""]
