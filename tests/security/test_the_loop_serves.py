@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.blocking import LONGEST_STEP_S, measured_steps
 from tests.fakes.server import RunningServer
 
-MANY = 200_000
+MANY = 100_000
 TRIES = 3  # a host that is short of memory or of processors makes a step longer, but not every time
 LONG = "word " * 1_000_000
 USER = {"role": "user", "content": "hi"}
