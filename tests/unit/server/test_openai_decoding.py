@@ -41,9 +41,9 @@ def error_of(call: Any, *args: Any) -> str:
     return str(caught.value)
 
 
-def test_a_plain_turn_is_taken_as_it_is_whatever_its_role() -> None:
+def test_a_plain_turn_is_taken_as_it_is_and_developer_is_the_system() -> None:
     assert messages({"role": "developer", "content": "Be brief."}, {"role": "User", "content": "hi"}) == (
-        Message("developer", "Be brief."),
+        Message("system", "Be brief."),
         Message("user", "hi"),
     )
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from corral.constraint.trial import Trial
 from corral.core import Event, GenerationParameters, Message, Notice, Rendered, Think, Tool, ToolChoice
 from corral.inference.preparing.leasing import Prepared
+from corral.inference.preparing.way import renderer_of
 from corral.inference.running.run import Run
 from corral.sched.request import Lease
 from corral.store.models import Model
@@ -60,8 +61,13 @@ class Way(Protocol):
 def full_history(model: Model, messages: Sequence[Message]) -> list[Message]:
     """The model's SYSTEM, unless the request brings one first, its MESSAGEs, then the request's messages.
 
-    `developer`, OpenAI's newer word for the system's turn, is that turn: no template knows it.
+    `developer`, OpenAI's newer word for the system's turn, is that turn where a template renders: none knows it.
+    Renderers that a config names treat the role as Ollama's do.
     """
-    asked = [replace(message, role="system") if message.role == "developer" else message for message in messages]
+    named = renderer_of(model) is not None
+    asked = [
+        replace(message, role="system") if message.role == "developer" and not named else message
+        for message in messages
+    ]
     own_system = bool(model.system) and asked[0].role != "system"
     return [*([Message("system", model.system)] if own_system else []), *model.messages, *asked]

@@ -42,6 +42,8 @@ def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES
         role, name = text_at(item, "role", where).lower(), text_at(item, "name", where)
         if role == "function":
             role = "tool"  # OpenAI's older word; the name says whose result it is
+        elif role == "developer":
+            role = "system"  # OpenAI's newer word for it
         message = _content(item, role, fetched).message(
             role,
             thinking=text_at(item, "reasoning", where) or text_at(item, "reasoning_content", where),

@@ -119,6 +119,8 @@ class InputReader:
         parts = Parts()
         read_parts(item.get("content"), f"{where}: content", parts, self._fetched)
         role = text_at(item, "role", where).lower()
+        if role == "developer":
+            role = "system"  # OpenAI's newer word for it
         if role != "assistant":
             self._messages.append(parts.message(role))
             return
