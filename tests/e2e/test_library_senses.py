@@ -89,7 +89,7 @@ def test_openai_and_anthropic_show_the_same_picture(library: ServerProcess) -> N
     for picture in (SQUARE, WIDE):
         url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
         asked = {"model": EYES.name, "temperature": 0, "max_tokens": 1}
-        parts = [{"type": "text", "text": "What is in the picture?"}, url]
+        parts = [url, {"type": "text", "text": "What is in the picture?"}]  # in the order of a native message
         reply = library.post(
             "/v1/chat/completions", {**asked, "messages": [{"role": "user", "content": parts}], "logprobs": True}
         )
