@@ -79,13 +79,11 @@ class TaggedOutput:
         return [Delta(content=text, tool_calls=tuple(calls), call_pieces=pieces)] if calls or text or pieces else []
 
 
-class WithoutLead:
-    """Another parser's answer, without a text that the model was made to write and that parser takes for written."""
+class _Around:
+    """What stands around another parser and thinks and fails as that one does."""
 
-    def __init__(self, parser: OutputParser, lead: str) -> None:
+    def __init__(self, parser: OutputParser) -> None:
         self._parser = parser
-        self._lead = lead
-        self.notices = parser.notices
 
     @property
     def thinking(self) -> bool:
@@ -96,6 +94,15 @@ class WithoutLead:
     def failure(self) -> CorralError | None:
         """The other parser's."""
         return self._parser.failure
+
+
+class WithoutLead(_Around):
+    """Another parser's answer, without a text that the model was made to write and that parser takes for written."""
+
+    def __init__(self, parser: OutputParser, lead: str) -> None:
+        super().__init__(parser)
+        self._lead = lead
+        self.notices = parser.notices
 
     def show_calls(self) -> None:
         """From now on, calls are shown while they are written."""
@@ -114,23 +121,13 @@ class WithoutLead:
         return self._parser.finish()
 
 
-class CallsInContent:
+class CallsInContent(_Around):
     """Another parser's answer, with tool calls of another form taken out of its content."""
 
     def __init__(self, parser: OutputParser, tools: ToolCallParser) -> None:
-        self._parser = parser
+        super().__init__(parser)
         self._content = TaggedOutput(None, tools)
         self.notices: list[Notice] = []
-
-    @property
-    def thinking(self) -> bool:
-        """Whether the text so far ends inside the thinking."""
-        return self._parser.thinking
-
-    @property
-    def failure(self) -> CorralError | None:
-        """The other parser's."""
-        return self._parser.failure
 
     def show_calls(self) -> None:
         """From now on, calls in the content are shown while they are written."""
