@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import gguf
-import libgguf
 import numpy as np
 import numpy.typing as npt
 
@@ -116,6 +114,9 @@ def _encode(tensor: SourceTensor, data: bytes, type_name: str) -> bytes:
     values = _as_float32(tensor, data)
     if not np.isfinite(values).all():
         raise QuantizationError(f"tensor {tensor.info.name} has values that are not finite")
+    import gguf  # with libgguf 8 MB, which a server that never quantizes does without
+    import libgguf
+
     encoded: npt.NDArray[Any] = libgguf.quantize_rows(values, gguf.GGMLQuantizationType[type_name])
     return encoded.tobytes()
 

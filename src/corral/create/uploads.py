@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from corral.convert import Conversion, convert_adapter, plan_conversion
 from corral.core import Notice, TransferStatus
 from corral.create.background import Background
 from corral.create.drafts import LayerDraft, Steps, existing, layer_status
@@ -26,6 +25,9 @@ from corral.store import manifests as media
 from corral.store.files import full_disk_as_error, open_temp
 from corral.store.manifests import Layer
 from corral.store.models import ModelStore
+
+if TYPE_CHECKING:  # imported by those who convert: it costs 7 MB and the gguf library
+    from corral.convert import Conversion
 
 Kind = Literal["gguf", "safetensors"]
 Role = Literal["files", "adapters", "draft_files"]
@@ -69,7 +71,7 @@ class Uploads:
             if kind == "gguf" and is_gguf(path) and "general.architecture" not in self._store.header(path).metadata:
                 raise InvalidGGUF("general.architecture is missing")
         if kind == "safetensors" and role == "files":
-            self._plan = plan_conversion({name: self._path(digest) for name, digest in files.items()})
+            self._plan = self._plan_conversion(files)
 
     def read(self, files: Mapping[str, str], role: Role, base: Sequence[LayerDraft] = ()) -> Steps[list[LayerDraft]]:
         """The layers that `files` are; `base`: the model's own layers, for adapters. Raises InvalidRequest."""
@@ -110,7 +112,7 @@ class Uploads:
 
     def _convert_model(self, files: Mapping[str, str]) -> Steps[list[LayerDraft]]:
         yield TransferStatus("converting model")
-        plan = self._plan or plan_conversion({name: self._path(digest) for name, digest in files.items()})
+        plan = self._plan or self._plan_conversion(files)
         self.notices += plan.notices
         self._store.blobs.check_space(plan.size_bytes)
         with self._temporary(plan.size_bytes) as out, self._temporary(0) as eyes:
@@ -121,10 +123,17 @@ class Uploads:
                 drafts.append((yield from self._keep(eyes, media.PROJECTOR, "converting model")))
             return drafts
 
+    def _plan_conversion(self, files: Mapping[str, str]) -> Conversion:
+        from corral.convert import plan_conversion
+
+        return plan_conversion({name: self._path(digest) for name, digest in files.items()})
+
     def _convert_adapter(self, files: Mapping[str, str], base: GGUFHeader) -> Steps[list[LayerDraft]]:
         yield TransferStatus("converting adapter")
         paths = {name: self._path(digest) for name, digest in files.items()}
         with self._temporary(0) as out:
+            from corral.convert import convert_adapter
+
             convert_adapter(paths, base, out)
             return [(yield from self._keep(out, media.ADAPTER, "converting adapter"))]
 

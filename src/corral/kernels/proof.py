@@ -15,7 +15,6 @@ from pathlib import Path
 
 from corral.config import runner_environment
 from corral.errors import KernelBuildFailed
-from corral.kernels.tinymodel import write_tiny_model
 from corral.runner.kernels import PROVED, REFUSED, Pack
 
 TOLERANCE = 0.1  # of a log probability; measured between AVX2 and AVX-512 kernels: below 0.02
@@ -27,6 +26,8 @@ Step = tuple[int, float, float]  # token, its log probability, the runner-up's
 
 def prove(pack: Pack) -> tuple[str, str]:
     """The pack's state, and why when it is refused. Raises KernelBuildFailed when the engine itself cannot answer."""
+    from corral.kernels.tinymodel import write_tiny_model  # brings the gguf library, which an idle server does without
+
     with tempfile.TemporaryDirectory(prefix="corral-proof-") as place:
         model = Path(place) / "tiny.gguf"
         write_tiny_model(model)
