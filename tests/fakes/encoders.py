@@ -9,6 +9,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from tests.fakes.ggufs import add_value, finish
 from tests.fakes.layouts import pairs
 
 from corral.gguf import GGUFHeader, read_header
@@ -44,7 +45,7 @@ def encoder_file(
     """A file with these keys (below the architecture) and tensors of random values, float32 where `types` is silent."""
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in keys.items():
-        _add(
+        add_value(
             writer, key if "." in key and key.split(".")[0] in {"tokenizer", "clip"} else f"{architecture}.{key}", value
         )
     random = np.random.default_rng(7)
@@ -53,10 +54,7 @@ def encoder_file(
         array = random.normal(size=tuple(shape)).astype(np.float32)
         raw = kind is not gguf.GGMLQuantizationType.F32
         writer.add_tensor(name, gguf.quants.quantize(array, kind) if raw else array, raw_dtype=kind if raw else None)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return read_header(path)
 
 
@@ -130,16 +128,3 @@ def vision_keys(**more: Any) -> dict[str, Any]:
 def in_blocks(shapes: Shapes, prefix: str = "v") -> dict[str, Sequence[int]]:
     """These tensors in every block."""
     return {f"{prefix}.blk.{block}.{name}": shape for block in range(BLOCKS) for name, shape in shapes.items()}
-
-
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)

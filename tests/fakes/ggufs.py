@@ -34,10 +34,10 @@ def make_gguf(
     """
     writer = gguf.GGUFWriter(path, arch)
     for key, value in (metadata or {}).items():
-        _add_value(writer, key, value)
+        add_value(writer, key, value)
     for name, shape in (tensors or {}).items():
         writer.add_tensor(name, np.zeros(tuple(shape), dtype=np.float32))
-    _finish(writer)
+    finish(writer)
     return path
 
 
@@ -79,10 +79,10 @@ def tiny_llama(
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     for key, value in (metadata or {}).items():
-        _add_value(writer, key, value)
+        add_value(writer, key, value)
     for name, weights in _llama_weights(seed, len(tokens), layers, width).items():
         writer.add_tensor(name, weights)
-    _finish(writer)
+    finish(writer)
     return path
 
 
@@ -123,7 +123,8 @@ def _llama_weights(seed: int, vocabulary: int, layers: int, width: int) -> dict[
     return weights
 
 
-def _add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """A key with its value, in the type that the value shows; bytes are an array of them."""
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):
@@ -132,11 +133,14 @@ def _add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_float32(key, value)
     elif isinstance(value, str):
         writer.add_string(key, value)
+    elif isinstance(value, bytes):
+        writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY, sub_type=gguf.GGUFValueType.UINT8)
     else:
         writer.add_array(key, value)
 
 
-def _finish(writer: gguf.GGUFWriter) -> None:
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write all parts and close."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -15,7 +15,7 @@ from typing import Any
 
 import gguf
 import numpy as np
-from tests.fakes.ggufs import SPECIAL_TOKENS, byte_level_vocabulary
+from tests.fakes.ggufs import SPECIAL_TOKENS, add_value, byte_level_vocabulary, finish
 
 Arrays = dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]
 Keys = dict[str, Any]
@@ -60,24 +60,10 @@ def pairs() -> dict[str, Pair]:
 def _write(path: Path, arch: str, keys: Keys, weights: Mapping[str, Any]) -> Path:
     writer = gguf.GGUFWriter(path, arch)
     for key, value in keys.items():
-        if isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif isinstance(value, str):
-            writer.add_string(key, value)
-        elif isinstance(value, bytes):
-            writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY, sub_type=gguf.GGUFValueType.UINT8)
-        else:
-            writer.add_array(key, value)
+        add_value(writer, key, value)
     for name, array in weights.items():
         writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

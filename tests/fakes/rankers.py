@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from tests.fakes.ggufs import finish
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NORMAL, _CONTROL = 1, 3
@@ -44,10 +45,7 @@ def tiny_ranker(path: Path, *, seed: int = 3, context_length: int = 256) -> Path
     writer.add_mask_token_id(tokens.index("[MASK]"))
     for name, weights in _weights(seed, context_length).items():
         writer.add_tensor(name, weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import gguf
 import numpy as np
-from tests.fakes.ggufs import byte_level_vocabulary
+from tests.fakes.ggufs import byte_level_vocabulary, finish
 
 END = "<|im_end|>"
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
@@ -66,10 +66,7 @@ def scripted_llama(
         writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
     for name, weights in _weights(len(tokens), pairs).items():
         writer.add_tensor(name, weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

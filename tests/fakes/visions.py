@@ -14,6 +14,7 @@ from typing import Any
 import gguf
 import numpy as np
 from PIL import Image
+from tests.fakes.ggufs import finish
 
 IMAGE_SIDE = 28  # pixels; every image is scaled to this square
 PATCH_SIDE = 14
@@ -48,10 +49,7 @@ def tiny_projector(path: Path, *, width: int = 64, seed: int = 1, kind: str = "m
     writer.add_file_type(0)
     for name, weights in _weights(seed, width).items():
         writer.add_tensor(name, weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 
