@@ -63,7 +63,7 @@ def test_a_sound_too_long_for_the_window_is_refused(hearing: ServerProcess) -> N
     file = base64.b64encode(wav(120.0)).decode()
     status, text = refused(hearing, PATH, {"model": MODEL, "file": file, "num_ctx": 1024})
     assert status == 400
-    assert "exceeds the available context size" in text
+    assert "maximum context length is 2048 tokens" in text
 
 
 def test_a_sound_in_a_chat_is_heard(hearing: ServerProcess) -> None:

@@ -74,7 +74,10 @@ def counts(path: str, answer: dict[str, Any]) -> tuple[int, int]:
     if path.startswith("/api"):
         return answer.get("prompt_eval_cached_count", 0), answer["prompt_eval_count"]
     usage = answer["usage"]
-    if path in {"/v1/responses", "/v1/messages"}:
+    if path == "/v1/messages":  # its input_tokens are those that were read
+        found = usage.get("cache_read_input_tokens", 0)
+        return found, found + usage["input_tokens"]
+    if path == "/v1/responses":
         return usage["input_tokens_details"]["cached_tokens"], usage["input_tokens"]
     return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
