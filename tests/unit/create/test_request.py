@@ -100,7 +100,7 @@ def test_a_modelfile_may_name_uploaded_blobs_but_no_files() -> None:
     [
         ("SYSTEM x", "no FROM line"),
         ("FROM m\nBOGUS x", "(line 2): command must be one of"),
-        ('FROM m\nSYSTEM "x', "unexpected EOF"),
+        ('FROM m\nSYSTEM "x', "(line 2): unexpected EOF"),
     ],
 )
 def test_a_broken_modelfile_is_told_by_line(text: str, message: str) -> None:

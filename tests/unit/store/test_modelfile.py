@@ -49,7 +49,7 @@ def test_commands_are_read_in_order_and_in_any_case() -> None:
         ("", ""),
         ("'single'", "'single'"),
         ("a\tb", "a\tb"),
-        ("a\u00a0b\u200dc\x1bd", "abcd"),
+        ("a\u00a0b\u200dc\x1bd", "a\u00a0b\u200dc\x1bd"),
         ("日本 é 🦙", "日本 é 🦙"),
         ('x "y"', 'x "y"'),
     ],
@@ -80,26 +80,41 @@ def test_broken_utf8_becomes_replacement_characters() -> None:
         ("", "no FROM line"),
         ("# only\n", "no FROM line"),
         ("SYSTEM x\n", "no FROM line"),
-        ("FROM", "unexpected EOF"),
-        ("FROM x\nSYSTEM", "unexpected EOF"),
-        ('FROM x\nSYSTEM "open\n', "unexpected EOF"),
-        ('FROM x\nSYSTEM """open"', "unexpected EOF"),
-        ("FROM x\nPARAMETER top-k 3", "unexpected EOF: top"),
-        ("FROM x\nPARAMETER top_k", "unexpected EOF"),
-        ("FROM x\nMESSAGE user\nhi", "unexpected EOF: user"),
-        ("FROM x\nPARAMETER\n", '(line 3): command must be one of "from", "license"'),
-        ("FROM x\nBOGUS y\n", '(line 2): command must be one of "from", "license"'),
-        ("\r\nBOGUS y\n", '(line 3): command must be one of "from", "license"'),
-        ("1FROM x", '(line 1): command must be one of "from", "license"'),
-        ("FROM x\nMESSAGE robot hi\n", '(line 2): message role must be one of "system", "user", or "assistant"'),
-        ("FROM x\nMESSAGE User hi\n", "(line 2): message role must be"),
-        ("FROM x\nMESSAGE  user hi\n", "(line 2): message role must be"),
+        ("FROM", '(line 1): unexpected EOF after "FROM"'),
+        ("FROM x\nSYSTEM", '(line 2): unexpected EOF after "SYSTEM"'),
+        ('FROM x\nSYSTEM "open\n', "(line 2): unexpected EOF: the quote that SYSTEM opens is never closed"),
+        ('FROM x\nSYSTEM """open"', "(line 2): unexpected EOF: the quote that SYSTEM opens is never closed"),
+        ('FROM x\n\nMESSAGE user "a\n', "(line 3): unexpected EOF: the quote that MESSAGE user opens is never closed"),
+        (
+            'FROM x\nPARAMETER stop "a\n',
+            "(line 2): unexpected EOF: the quote that PARAMETER stop opens is never",
+        ),
+        ('FROM "x', "(line 1): unexpected EOF: the quote that FROM opens is never closed"),
+        ("FROM x\nPARAMETER top-k 3", "(line 2): unexpected EOF: top-k"),
+        ("FROM x\nPARAMETER top_k", "(line 2): unexpected EOF: top_k"),
+        ("FROM x\nMESSAGE user\nhi", "(line 2): unexpected EOF: user"),
+        ("FROM x\nPARAMETER\n", '(line 3): command must be one of "from", … found "PARAMETER"'),
+        ("FROM x\nBOGUS y\n", '(line 2): command must be one of "from", … found "BOGUS"'),
+        ("FROM x\nSYS-TEM y\n", '(line 2): command must be one of "from", … found "SYS-TEM"'),
+        ("\r\nBOGUS y\n", '(line 3): command must be one of "from", … found "BOGUS"'),
+        ("1FROM x", '(line 1): command must be one of "from", … found "1FROM"'),
+        (f"{'X' * 90} y", f'(line 1): command must be one of "from", … found "{"X" * 40}"'),
+        ("FROM x\nMESSAGE robot hi\n", '(line 2): message role must be one of "system", … found "robot"'),
+        ("FROM x\nMESSAGE User hi\n", '(line 2): message role must be one of "system", … found "User"'),
+        ("FROM x\nMESSAGE  user hi\n", '(line 2): message role must be one of "system", … found ""'),
+        (
+            "FROM x\n# corral:json\nSYSTEM y\n",
+            '(line 3): what follows the comment "# corral:json" must be a JSON',
+        ),
+        ("FROM x\n#corral:json \n\nSYSTEM [1]", '(line 4): what follows the comment "# corral:json" must be a JSON'),
     ],
 )
 def test_errors_say_what_and_where(text: str, message: str) -> None:
     with pytest.raises(ModelfileError) as caught:
         parse_modelfile(text)
-    assert str(caught.value).startswith(message)
+    start, _, end = message.partition(" … ")
+    assert str(caught.value).startswith(start)
+    assert end in str(caught.value)
 
 
 def test_a_long_open_value_is_read_in_linear_time() -> None:
@@ -147,15 +162,15 @@ PARAMETER mirostat 1
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("PARAMETER temperature abc", "invalid float value [abc]"),
-        ("PARAMETER num_ctx 1.5", "invalid int value [1.5]"),
-        ("PARAMETER use_mmap maybe", "invalid bool value [maybe]"),
-        ("PARAMETER num_gqa 1", "unknown parameter 'num_gqa'"),
-        ("PARAMETER  temperature 1", "unknown parameter ''"),
-        ("PARAMETER Temperature 1", "unknown parameter 'Temperature'"),
-        ("REQUIRES latest", "requires must be a valid semver (e.g. 0.14.0)"),
-        ("REQUIRES latest\nREQUIRES 1.2", "requires must be a valid semver (e.g. 0.14.0)"),
-        ("REQUIRES 01.2", "requires must be a valid semver (e.g. 0.14.0)"),
+        ("PARAMETER temperature abc", "(line 2): PARAMETER temperature: invalid float value [abc]"),
+        ("PARAMETER num_ctx 1.5", "(line 2): PARAMETER num_ctx: invalid int value [1.5]"),
+        ("PARAMETER use_mmap maybe", "(line 2): PARAMETER use_mmap: invalid bool value [maybe]"),
+        ("PARAMETER num_gqa 1", "(line 2): PARAMETER num_gqa: unknown parameter 'num_gqa'"),
+        ("PARAMETER  temperature 1", "(line 2): PARAMETER : unknown parameter ''"),
+        ("PARAMETER Temperature 1", "(line 2): PARAMETER Temperature: unknown parameter 'Temperature'"),
+        ("REQUIRES latest", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "latest"'),
+        ("REQUIRES latest\nREQUIRES 1.2", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "latest"'),
+        ("REQUIRES 01.2", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "01.2"'),
     ],
 )
 def test_wrong_parameters_and_versions_are_refused(line: str, message: str) -> None:
@@ -217,18 +232,16 @@ def test_parameters_are_sorted_padded_and_quoted_as_go_does() -> None:
     ]
 
 
-# Texts that survive: printable, no carriage return (it ends a value), no quote at either end, not blank at an end
-# unless the printer quotes for it.
-texts = (
-    st.text(st.characters(categories=("L", "M", "N", "P", "S"), include_characters=" \n\t"), min_size=1)
-    .map(lambda text: "".join(char for char in text if char in "\n\t" or char.isprintable()))
-    .filter(lambda text: text and '"' not in (text[0], text[-1]) and text.strip("\t") == text)
+texts = st.one_of(
+    st.text(),
+    st.text(alphabet=' \t\r\n"x#\u3000\u200d\x00{}'),  # quotes and blanks of all kinds, crowded
+    st.lists(st.sampled_from(['"""', '"', "\n", "\r\n", " ", "\t", "a", "# corral:json", "SYSTEM x"])).map("".join),
 )
 
 
-@given(texts, texts, st.lists(texts, max_size=3), st.floats(0, 2, width=32), st.integers(0, 2**31))
+@given(texts, texts, texts, texts, st.lists(texts, max_size=3), st.floats(0, 2, width=32), st.integers(0, 2**31))
 def test_what_is_printed_is_read_back(
-    template: str, system: str, stops: list[str], temperature: float, num_ctx: int
+    template: str, system: str, terms: str, said: str, stops: list[str], temperature: float, num_ctx: int
 ) -> None:
     parameters: dict[str, Any] = {"num_ctx": num_ctx, "temperature": temperature}
     if stops:
@@ -240,16 +253,43 @@ def test_what_is_printed_is_read_back(
             template=template,
             system=system,
             parameters=parameters,
-            licenses=[system],
-            messages=[Message("user", template)],
+            licenses=[terms, said],
+            messages=[Message("user", said), Message("assistant", template)],
         ),
     )
-    fields = parse_modelfile(printed).to_create_fields()
-    assert (fields.template, fields.system, fields.licenses) == (template, system, (system,))
-    assert fields.messages == (Message("user", template),)
-    assert fields.parameters.get("stop", []) == stops
-    assert fields.parameters["num_ctx"] == num_ctx
-    assert fields.parameters["temperature"] == pytest.approx(temperature, rel=1e-6, abs=1e-40)
+    for text in (printed, printed.encode()):
+        fields = parse_modelfile(text).to_create_fields()
+        assert (fields.template, fields.system, fields.licenses) == (template, system, (terms, said))
+        assert fields.messages == (Message("user", said), Message("assistant", template))
+        assert fields.parameters.get("stop", []) == stops
+        assert fields.parameters["num_ctx"] == num_ctx
+        assert fields.parameters["temperature"] == pytest.approx(temperature, rel=1e-6, abs=1e-40)
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ('"Hi" is what you say', '""""Hi" is what you say"""'),
+        ('"', '"""""""'),
+        ("ends in a tab\t", '"ends in a tab\t"'),
+        ("one\rtwo", '"one\rtwo"'),
+        ("全角\u3000空白", "全角\u3000空白"),
+        ('code: """\nend', '# corral:json\nSYSTEM "code: \\"\\"\\"\\nend"'),
+        ('q"uote', 'q"uote'),
+    ],
+)
+def test_a_text_is_quoted_where_its_letters_would_not_come_back(text: str, printed: str) -> None:
+    expected = printed if printed.startswith("#") else f"SYSTEM {printed}"
+    assert str(Command("system", text)) == expected
+
+
+def test_what_show_prints_for_no_template_is_none_and_a_template_of_those_letters_is_one() -> None:
+    shown = format_modelfile("m", model_commands(weights="/w"))
+    assert "TEMPLATE {{ .Prompt }}\n" in shown
+    assert parse_modelfile(shown).to_create_fields().template == ""
+    own = format_modelfile("m", model_commands(weights="/w", template="{{ .Prompt }}"))
+    assert parse_modelfile(own).to_create_fields().template == "{{ .Prompt }}"
+    assert parse_modelfile("FROM x\nTEMPLATE {{ .Prompt }}").to_create_fields().template == "{{ .Prompt }}"
 
 
 @given(st.text())
