@@ -39,6 +39,7 @@ class Address:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     base_path: str = ""
+    bad_port: str = field(default="", compare=False)  # as it was written, when it is none and the default is used
 
     @property
     def url(self) -> str:
@@ -48,12 +49,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read OLLAMA_HOST; a bad port means the default one. Source: ollama envconfig/config.go Host, 2026-08."""
-    return _address_and_bad_port(text)[0]
-
-
-def _address_and_bad_port(text: str) -> tuple[Address, str]:
-    """The address, and the port as it was written when it is none."""
+    """Read an address; a bad port means the default one. Source: ollama envconfig/config.go Host, 2026-08."""
     text = text.strip().strip("\"'").strip()
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -70,7 +66,14 @@ def _address_and_bad_port(text: str) -> tuple[Address, str]:
     if not rest:
         host = "127.0.0.1"
     base = f"/{path.strip('/')}" if path.strip("/") else ""
-    return Address(scheme, host, int(port) if is_port else default_port, base), "" if is_port else port
+    return Address(scheme, host, int(port) if is_port else default_port, base, "" if is_port else port)
+
+
+def _read_host(text: str) -> Address:
+    address = parse_address(text)
+    if address.bad_port:
+        raise ValueError(address.bad_port)
+    return address
 
 
 def _read_bool(text: str) -> bool:
@@ -138,6 +141,7 @@ def _choice(*values: str) -> Callable[[str], str]:
 
 
 _ACCEPTED: dict[Any, str] = {
+    _read_host: "an address such as 127.0.0.1:11434, its port at most 65535",
     _read_bool: "true or false",
     _read_uint: "a whole number, 0 or more",
     _read_seconds: "seconds or a duration such as 5m; negative = for ever",
@@ -146,6 +150,9 @@ _ACCEPTED: dict[Any, str] = {
     _read_keys: "one key or several, separated by commas; unset it to ask for none",
     _read_bytes: "bytes, or a number with KiB, MiB or GiB",
 }
+
+
+_AS_OLLAMA: dict[Any, Callable[[str], Any]] = {_read_bool: _read_ollama_bool, _read_host: parse_address}
 
 
 def setting(
@@ -177,7 +184,7 @@ def without_effect(default: Any, env: str, read: Callable[[str], Any], why: str)
 class Settings:
     """All settings; units stand in the names. `docs/configuration.md` and `serve --help` are made from these fields."""
 
-    host: Address = setting(Address(), "HOST", parse_address, "address to listen on, or to connect to", guarded=True)
+    host: Address = setting(Address(), "HOST", _read_host, "address to listen on, or to connect to", guarded=True)
     models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)", guarded=True)
     keep_alive_s: float = setting(300.0, "KEEP_ALIVE", _read_seconds, "how long an idle model stays loaded")
     keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", _read_seconds, "shortest keep_alive a request may ask for")
@@ -296,6 +303,8 @@ class Settings:
             if value is MISSING:
                 continue
             values[item.name] = value
+            if item.name == "host" and value.bad_port:
+                notices.append(f"{item.metadata['env']}: {value.bad_port} is no port, {value.port} is used")
             if value != item.default and not item.metadata["effect"]:
                 notices.append(f"{item.metadata['env']} is set and has {item.metadata['doc']}")
         values |= flags or {}
@@ -322,10 +331,8 @@ def _find(
         text = environ.get(variable, "").strip().strip("\"'").strip()
         if not text and not (read is _read_keys and variable in environ):
             continue
-        if read is parse_address and (port := _address_and_bad_port(text)[1]):
-            notices.append(f"{variable}={text!r}: {port} is no port, {parse_address(text).port} is used")
         try:
-            return (_read_ollama_bool if read is _read_bool and prefix == "OLLAMA_" else read)(text)
+            return (_AS_OLLAMA.get(read, read) if prefix == "OLLAMA_" else read)(text)
         except _UNREADABLE as error:
             if prefix == "CORRAL_":
                 raise SettingsError(variable, text, accepted) from error

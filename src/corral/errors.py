@@ -20,6 +20,7 @@ CorralError
 ├── QuantizationError
 ├── KernelBuildFailed         kernels for this processor could not be made
 ├── NotEnoughSpace / NotEnoughMemory
+├── StoreNotWritable
 ├── QueueFull
 ├── RequestCanceled
 ├── RequestNotFound
@@ -227,6 +228,14 @@ class NotEnoughSpace(CorralError):
         super().__init__(f"not enough space: need {need_bytes} bytes, free {free_bytes} bytes")
         self.need_bytes = need_bytes
         self.free_bytes = free_bytes
+
+
+class StoreNotWritable(CorralError):
+    """The models folder is another user's, or on a file system that is mounted read-only; `why`: the system's words."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the models folder cannot be written: {why}")
+        self.why = why
 
 
 class NotEnoughMemory(CorralError):

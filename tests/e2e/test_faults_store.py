@@ -223,3 +223,32 @@ def check_error(server: ServerProcess, error: urllib.error.HTTPError, statuses: 
     assert text
     assert "internal" not in text
     assert str(server.models) not in text
+
+
+async def test_a_store_that_cannot_be_written_says_so_and_goes_on_serving(on_small_disk: ServerProcess) -> None:
+    disk = str(on_small_disk.models.parent)
+    words = "the models folder cannot be written: read-only file system"
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        async with FakeRegistry().serve() as registry:
+            registry.add_model("library/big", "latest", {media.MODEL: b"GGUF"})
+            pull = {"model": f"{registry.host}/library/big", "insecure": True, "stream": False}
+            writes: list[Callable[[], Any]] = [
+                lambda: on_small_disk.post("/api/pull", pull),
+                lambda: on_small_disk.post("/api/create", {"model": "b", "from": "tiny", "system": "x"}),
+                lambda: on_small_disk.post("/api/copy", {"source": "tiny", "destination": "b"}),
+                lambda: on_small_disk.request("DELETE", "/api/delete", {"model": "tiny"}),
+                lambda: upload(on_small_disk, b"bytes"),
+            ]
+            for write in writes:
+                assert await asyncio.to_thread(refused, write) == (500, words)
+        assert (await asyncio.to_thread(on_small_disk.post, "/api/generate", TINY))["eval_count"] == 4
+        other = start_server(on_small_disk.models.parents[1] / "other", models=on_small_disk.models)
+        try:
+            assert any(f"{words}; its models can be used" in line for line in other.log)
+            assert other.post("/api/generate", TINY)["eval_count"] == 4
+        finally:
+            other.stop(9)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert_intact(on_small_disk)

@@ -243,8 +243,8 @@ def test_an_unspecified_host_is_reached_at_the_loopback_address(address: Address
 @pytest.mark.parametrize(
     ("text", "port", "notices"),
     [
-        ("127.0.0.1:99999", 11434, ("OLLAMA_HOST='127.0.0.1:99999': 99999 is no port, 11434 is used",)),
-        ("https://h:x", 443, ("OLLAMA_HOST='https://h:x': x is no port, 443 is used",)),
+        ("127.0.0.1:99999", 11434, ("HOST: 99999 is no port, 11434 is used",)),
+        ("https://h:x", 443, ("HOST: x is no port, 443 is used",)),
         ("127.0.0.1:1234", 1234, ()),
         ("127.0.0.1", 11434, ()),
     ],
@@ -252,3 +252,15 @@ def test_an_unspecified_host_is_reached_at_the_loopback_address(address: Address
 def test_a_bad_port_is_told(text: str, port: int, notices: tuple[str, ...]) -> None:
     settings = read({"OLLAMA_HOST": text})
     assert (settings.host.port, settings.notices) == (port, notices)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:abc", ":99999", "https://h:x", "[::1]:-1"])
+def test_a_bad_port_of_ours_is_an_error_that_names_the_form(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({"CORRAL_HOST": text})
+    form = "expected an address such as 127.0.0.1:11434, its port at most 65535"
+    assert str(caught.value) == f"CORRAL_HOST={text!r}: {form}"
+    (tmp_path / "own.toml").write_text(f'host = "{text}"\n')
+    with pytest.raises(SettingsError) as caught:
+        read({"CORRAL_CONFIG": str(tmp_path / "own.toml")})
+    assert str(caught.value) == f"corral.toml: host={text!r}: {form}"

@@ -144,10 +144,13 @@ def _complete(words: Sequence[str], console: Console, environ: Mapping[str, str]
 def _reach_server(command: Command, context: Context) -> None:
     from corral.cli.api import ServerNotRunning, is_loopback
 
+    host = context.settings.host
+    if host.bad_port:
+        context.console.note(f"Warning: {host.bad_port} is no port, {host.url} is asked")
     try:
         context.api.heartbeat()
     except ServerNotRunning:
-        if not (command.starts_server and is_loopback(context.settings.host)):
+        if not (command.starts_server and is_loopback(host)):
             raise
         from corral.cli.background import start_server
 

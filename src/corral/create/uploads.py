@@ -22,7 +22,7 @@ from corral.gguf import GGUFHeader
 from corral.gguf.reader import is_gguf
 from corral.names import Digest
 from corral.store import manifests as media
-from corral.store.files import full_disk_as_error, open_temp
+from corral.store.files import open_temp, writing_to_store
 from corral.store.manifests import Layer
 from corral.store.models import ModelStore
 
@@ -140,7 +140,7 @@ class Uploads:
     @contextmanager
     def _temporary(self, need_bytes: int) -> Iterator[Path]:
         """A file in the store's blobs directory that is gone afterwards, unless it was given a blob's name."""
-        with full_disk_as_error(self._store.root, need_bytes):
+        with writing_to_store(self._store.root, need_bytes):
             path, file = open_temp(self._store.blobs.directory)
             try:
                 yield path

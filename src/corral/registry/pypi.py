@@ -27,7 +27,7 @@ from corral.registry.catalog import CatalogModel
 from corral.registry.pull import reserved
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
-from corral.store.files import make_directory
+from corral.store.files import make_directory, writing_to_store
 from corral.store.models import ModelStore
 
 _log = logging.getLogger(__name__)
@@ -219,11 +219,13 @@ class IndexPuller:
             await run_settled(shutil.rmtree, folder, ignore_errors=True)
 
     def _make_scratch(self) -> Path:
-        make_directory(self._store.root)
+        with writing_to_store(self._store.root):
+            make_directory(self._store.root)
         for left in self._store.root.glob(f"{_SCRATCH_PREFIX}*"):
             if time.time() - left.stat().st_mtime > _SCRATCH_GRACE_S:
                 shutil.rmtree(left, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=self._store.root))
+        with writing_to_store(self._store.root):
+            return Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=self._store.root))
 
 
 def _find_model(folder: Path, blobs: BlobStore) -> list[wheel.ModelFile]:

@@ -39,7 +39,7 @@ from corral.registry.client import RegistryClient, Repository, Unreachable
 from corral.registry.parts import Part
 from corral.registry.rate import RateLimit
 from corral.store.blobs import BlobStore
-from corral.store.files import full_disk_as_error
+from corral.store.files import writing_to_store
 
 _log = logging.getLogger(__name__)
 
@@ -126,12 +126,12 @@ class BlobDownload:
     def _prepare(self, file: IO[bytes]) -> None:
         self._parts = part_files.load(self._partial, self.size, streams=self._streams)
         self._shared.blobs.check_space(self.size - self.completed)
-        with full_disk_as_error(self._shared.blobs.root, self.size):
+        with writing_to_store(self._shared.blobs.root, self.size):
             os.ftruncate(file.fileno(), self.size)
             part_files.save_all(self._partial, self._parts)
 
     def _adopt(self) -> None:
-        with full_disk_as_error(self._shared.blobs.root, self.size):
+        with writing_to_store(self._shared.blobs.root, self.size):
             self._shared.blobs.adopt(self._partial, self.digest)
         part_files.forget(self._partial)
 
@@ -186,7 +186,7 @@ class BlobDownload:
 
     def _start_over(self, file: IO[bytes], streams: int) -> None:
         part_files.forget(self._partial)
-        with full_disk_as_error(self._shared.blobs.root, self.size):
+        with writing_to_store(self._shared.blobs.root, self.size):
             os.ftruncate(file.fileno(), 0)
             os.ftruncate(file.fileno(), self.size)
         self._parts = part_files.plan(self.size, streams=streams)
@@ -294,7 +294,7 @@ class BlobDownload:
 
     def _write_now(self, file: IO[bytes], part: Part, chunks: list[bytes]) -> None:
         position = part.start
-        with full_disk_as_error(self._shared.blobs.root, self.size - position):
+        with writing_to_store(self._shared.blobs.root, self.size - position):
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:

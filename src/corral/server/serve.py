@@ -25,7 +25,7 @@ from corral.config import Settings
 from corral.core import Common, TransferStatus
 from corral.create.flow import Creator
 from corral.create.request import CreateRequest
-from corral.errors import CorralError
+from corral.errors import CorralError, StoreNotWritable
 from corral.inference import Inference
 from corral.names import Digest, ModelName
 from corral.registry.service import Registry
@@ -210,9 +210,11 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
 
 
 def _clean_store(store: ModelStore) -> None:
-    make_directory(store.root)
     try:
+        store.check_writable()
         prune_at_start(store)
+    except StoreNotWritable as error:
+        log.warning("%s; its models can be used, but none pulled, created, copied or deleted", error)
     except (CorralError, OSError) as error:
         log.warning("the store could not be cleaned: %s", error)
 

@@ -28,7 +28,6 @@ from corral.regular import open_regular
 from corral.store.files import (
     FILE_MODE,
     free_bytes,
-    full_disk_as_error,
     has_name,
     is_live,
     locked_directory,
@@ -37,6 +36,7 @@ from corral.store.files import (
     sync_directory,
     try_lock,
     write_all,
+    writing_to_store,
 )
 
 RESERVATION_PREFIX = "corral-reserve-"
@@ -116,7 +116,8 @@ class BlobStore:
 
     def remove(self, digest: Digest) -> None:
         """Delete the blob; a missing one is fine."""
-        self.path(digest).unlink(missing_ok=True)
+        with writing_to_store(self.root):
+            self.path(digest).unlink(missing_ok=True)
 
     def partial_path(self, digest: Digest) -> Path:
         """Where a download of the blob grows."""
@@ -128,10 +129,11 @@ class BlobStore:
 
         Nothing cleans it up while it is open here. It stays on disk afterwards, to be resumed or adopted.
         """
-        make_directory(self.directory)
         path = self.partial_path(digest)
         while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            with writing_to_store(self.root):
+                make_directory(self.directory)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
             with os.fdopen(fd, "r+b", buffering=0) as file:
                 if not try_lock(file):
                     yield None
@@ -145,10 +147,11 @@ class BlobStore:
     def adopt(self, path: Path, digest: Digest) -> None:
         """Give a file in the blobs directory its digest's name. The caller has verified the bytes."""
         assert path.parent == self.directory, path
-        with path.open("rb") as file:
-            os.fchmod(file.fileno(), FILE_MODE)
-            os.fsync(file.fileno())
-        path.replace(self.path(digest))
+        with writing_to_store(self.root):
+            with path.open("rb") as file:
+                os.fchmod(file.fileno(), FILE_MODE)
+                os.fsync(file.fileno())
+            path.replace(self.path(digest))
         sync_directory(self.directory)
         self.touch(digest)
 
@@ -171,6 +174,8 @@ class BlobStore:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process and thread from removing blobs or reserving them; for milliseconds."""
+        with writing_to_store(self.root):
+            make_directory(self.directory)
         with locked_directory(self.directory):
             yield
 
@@ -181,10 +186,10 @@ class BlobStore:
         Hold it from before the first look at the blobs until the manifest is written.
         """
         text = "".join(f"{digest.hex}\n" for digest in digests).encode()
-        with full_disk_as_error(self.root, len(text)):
+        with writing_to_store(self.root, len(text)):
             path, file = open_temp(self.directory, RESERVATION_PREFIX)
         try:
-            with self.locked(), full_disk_as_error(self.root, len(text)):
+            with self.locked(), writing_to_store(self.root, len(text)):
                 write_all(file, text)
             yield
         finally:
@@ -205,7 +210,7 @@ class BlobWriter:
     """Takes a blob's bytes, hashing as they come; the blob has its name only after `commit`.
 
     Leaving the block without a commit, by an error or a cancellation, deletes what was written.
-    Raises NotEnoughSpace up front when `size_bytes` is known, and on the way when the disk fills up.
+    Raises StoreNotWritable, and NotEnoughSpace up front when `size_bytes` is known, on the way when the disk fills up.
     """
 
     def __init__(self, store: BlobStore, expect: Digest | None, size_bytes: int | None) -> None:
@@ -220,7 +225,7 @@ class BlobWriter:
     def __enter__(self) -> BlobWriter:
         if self._size_bytes is not None:
             self._store.check_space(self._size_bytes)
-        with full_disk_as_error(self._store.root, self._size_bytes or 0):
+        with writing_to_store(self._store.root, self._size_bytes or 0):
             self._path, self._file = open_temp(self._store.directory)
         return self
 
@@ -228,7 +233,7 @@ class BlobWriter:
         """Append bytes."""
         assert self._file is not None, "write outside the with block"
         self._hash.update(data)
-        with full_disk_as_error(self._store.root, max(self._size_bytes or 0, self.written_bytes + len(data))):
+        with writing_to_store(self._store.root, max(self._size_bytes or 0, self.written_bytes + len(data))):
             write_all(self._file, data)
         self.written_bytes += len(data)
 
@@ -240,10 +245,10 @@ class BlobWriter:
         if self._expect is not None and digest != self._expect:
             self._discard()
             raise DigestMismatch(str(self._expect), str(digest))
-        with full_disk_as_error(self._store.root, self.written_bytes):
+        with writing_to_store(self._store.root, self.written_bytes):
             os.fsync(self._file.fileno())
-        # Replacing a blob by the same bytes is harmless, and heals one that was damaged on disk.
-        self._path.replace(self._store.path(digest))
+            # Replacing a blob by the same bytes is harmless, and heals one that was damaged on disk.
+            self._path.replace(self._store.path(digest))
         self._path = None
         sync_directory(self._store.directory)
         self._discard()

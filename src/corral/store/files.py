@@ -1,4 +1,4 @@
-"""Durable files: directories and files with fixed modes, locked temp files, full-disk errors as NotEnoughSpace.
+"""Durable files: directories and files with fixed modes, locked temp files, what stops a write as errors of ours.
 
 Used by blobs, manifests and care. Modes are 0644 and 0755 whatever the umask, so that a store can be shared.
 
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from corral.errors import NotEnoughSpace
+from corral.errors import NotEnoughSpace, StoreNotWritable
 from corral.regular import NotRegularFile, open_regular
 
 FILE_MODE = 0o644
@@ -29,6 +29,7 @@ DIRECTORY_MODE = 0o755
 TEMP_PREFIX = "corral-tmp-"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LOCKED = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 _TRIES = 8
 
@@ -69,6 +70,18 @@ def full_disk_as_error(path: Path, need_bytes: int = 0) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise NotEnoughSpace(need_bytes, free_bytes(path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def writing_to_store(path: Path, need_bytes: int = 0) -> Iterator[None]:
+    """Turn what stops a write to the store into NotEnoughSpace or StoreNotWritable, which name no path."""
+    try:
+        with full_disk_as_error(path, need_bytes):
+            yield
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise StoreNotWritable(os.strerror(error.errno or 0).lower()) from error
         raise
 
 
@@ -165,9 +178,10 @@ def write_all(file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
 def write_atomically(path: Path, data: bytes, temp_directory: Path) -> None:
     """Replace `path` by `data`: readers see the old bytes or the new ones, also after a power cut.
 
-    `temp_directory` lies on the same file system. Raises NotEnoughSpace, leaving the old file as it was.
+    `temp_directory` lies on the same file system. Raises NotEnoughSpace, StoreNotWritable, leaving the old file as it
+    was.
     """
-    with full_disk_as_error(temp_directory, len(data)):
+    with writing_to_store(temp_directory, len(data)):
         temp, file = open_temp(temp_directory)
         try:
             with file:

@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from corral.errors import InvalidRequest, ModelDamaged, ModelNotFound
+from corral.errors import InvalidRequest, ModelDamaged, ModelNotFound, StoreNotWritable
 from corral.gojson import encode_blob
 from corral.names import Digest, ModelName
 from corral.regular import NotRegularFile, open_regular
-from corral.store.files import write_atomically
+from corral.store.files import write_atomically, writing_to_store
 
 MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -185,7 +185,8 @@ class ManifestStore:
             raise ModelDamaged(name.short, error.why) from error
 
     def write(self, name: ModelName, raw: bytes) -> None:
-        """Store a manifest's bytes under a name, atomically and durably; raises NotEnoughSpace.
+        """Store a manifest's bytes under a name, atomically and durably; raises NotEnoughSpace,
+        StoreNotWritable.
 
         The temp file lies directly in `manifests/`, where neither Ollama nor we look for manifests.
         """
@@ -193,12 +194,13 @@ class ManifestStore:
         write_atomically(self.path(name), raw, self.directory)
 
     def delete(self, name: ModelName) -> None:
-        """Remove a name and the directories it leaves empty; raises ModelNotFound."""
+        """Remove a name and the directories it leaves empty; raises ModelNotFound, StoreNotWritable."""
         path = self.path(name)
         try:
-            path.unlink()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            if isinstance(error, PermissionError) and not path.is_dir():
+            with writing_to_store(self.root):
+                path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, StoreNotWritable) as error:
+            if isinstance(error, StoreNotWritable) and not path.is_dir():
                 raise  # macOS says EPERM when asked to unlink a directory
             raise ModelNotFound(name.short) from None
         for parent in path.parents[:3]:

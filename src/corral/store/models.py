@@ -33,6 +33,7 @@ from corral.names import Digest, ModelName, split_source
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
 from corral.store.derived import DerivedStore
+from corral.store.files import open_temp, writing_to_store
 from corral.store.layers import MAX_TEXT_LAYER_BYTES, decode_text, parse_messages, parse_params
 from corral.store.manifests import Layer, Manifest, ManifestStore
 from corral.store.model import Model
@@ -109,6 +110,17 @@ class ModelStore:
             spare=settings.home,
             engine_is_ours=not settings.llama_server,
         )
+
+    def check_writable(self) -> None:
+        """Make the folder if it is not there, and write to it what is gone at once.
+
+        Raises StoreNotWritable, NotEnoughSpace.
+        """
+        with writing_to_store(self.root):
+            for directory in (self.manifests.directory, self.blobs.directory):
+                path, file = open_temp(directory if directory.is_dir() else self.root)
+                file.close()
+                path.unlink()
 
     def resolve(self, text: str) -> ModelName:
         """The stored spelling of a name as a caller wrote it; the model need not exist.

@@ -399,3 +399,11 @@ def test_flags_before_the_command_are_the_commands(cli: Cli, api: FakeApi) -> No
     outcome = cli("--license", "show")
     assert (outcome.status, outcome.err) == (1, "Error: unknown flag: --license\n")
     assert cli("-").out == cli("--", "ps").out == cli().out
+
+
+def test_a_port_that_is_none_is_told_before_anything_is_asked(cli: Cli) -> None:
+    done = cli("ps", environ={"CORRAL_HOST": "", "OLLAMA_HOST": "127.0.0.77:99999"})
+    assert done.err.startswith("Warning: 99999 is no port, http://127.0.0.77:11434 is asked\n")
+    done = cli("ps", environ={"CORRAL_HOST": "127.0.0.77:abc"})
+    assert done.err.startswith("Error: CORRAL_HOST='127.0.0.77:abc': expected an address such as 127.0.0.1:11434")
+    assert done.status == 1
