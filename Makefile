@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test fuzz e2e peers soak bench clean
+.PHONY: setup check format test fuzz e2e peers browser pictures soak bench clean
 
 setup:
 	@scripts/setup dev
@@ -17,7 +17,8 @@ format: setup
 	$(PY) -m ruff check --fix src tests
 
 test: setup
-	@scripts/system-packages docker-registry
+	@scripts/system-packages docker-registry chromium
+	@! command -v npm >/dev/null || $(MAKE) -s build/axe/axe.min.js || echo "axe-core is not here: its tests are skipped" >&2
 	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz"
 
 # Searches for broken promises, minutes long; under a limit of memory, since what they try may take all of it.
@@ -33,6 +34,19 @@ peers: setup
 	@scripts/system-packages nodejs npm
 	@scripts/peers-setup
 	$(PY) -m pytest -m peers
+
+browser: setup build/axe/axe.min.js
+	@scripts/system-packages chromium
+	$(PY) -m pytest -m browser
+
+pictures: setup
+	@scripts/system-packages chromium
+	CORRAL_PICTURES=1 $(PY) -m pytest tests/browser/test_pictures.py
+
+build/axe/axe.min.js:
+	@scripts/system-packages nodejs npm
+	scripts/page-libraries axe-core@4.14.1 \
+	  sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ== build/axe axe.min.js
 
 soak: setup
 	$(PY) -m pytest -m soak --timeout 3600 -s

@@ -3,7 +3,7 @@
 import "../lib/markdown.js";
 import { ask, confirm } from "../lib/dialogs.js";
 import { count } from "../lib/format.js";
-import { drawer, html, nothing, render, repeat } from "../lib/html.js";
+import { drawer, html, keyed, nothing, render, repeat } from "../lib/html.js";
 import { composer } from "./composer.js";
 import { messageView } from "./message.js";
 import { prepare, settings } from "./settings.js";
@@ -90,7 +90,7 @@ function view() {
     <section class="conversation" aria-label="Conversation">
       ${current ? html`${head(current)} ${messages()} ${composer(draw)}` : nothing}
     </section>
-    ${current && chat.state.panel ? settings(draw) : nothing}`;
+    ${current && chat.state.panel ? keyed(current.id, settings(draw)) : nothing}`;
 }
 
 function isNarrow() {

@@ -2,7 +2,7 @@
 // meanings and defaults, as the server tells them.
 
 import { call } from "../lib/api.js";
-import { html, live, nothing } from "../lib/html.js";
+import { html, nothing } from "../lib/html.js";
 import * as chat from "./state.js";
 
 const USUAL = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "num_predict", "num_ctx", "seed", "stop"];
@@ -44,8 +44,8 @@ export function settings(draw) {
   return html`<aside class="settings" aria-label="Settings of this chat">
     <h2>Settings <button type="button" class="plain" @click=${() => close(draw)}>Close</button></h2>
     <label>System prompt
-      <textarea rows="4" .value=${live(current.system ?? "")} placeholder=${ofModel.system || "None"}
-        @change=${(event) => set({ system: event.target.value })}></textarea></label>
+      <textarea rows="4" .value=${current.system ?? ""} placeholder=${ofModel.system || "None"}
+        @input=${(event) => set({ system: event.target.value })}></textarea></label>
     ${chat.can("thinking") ? thinking(current, set) : nothing} ${form(current, set)} ${tools(current, set)}
     <h3>Options</h3>
     <p class="hint">Empty: the model's or the server's own value, shown in grey.</p>
@@ -95,7 +95,7 @@ function jsonField(label, value, take) {
     area.setCustomValidity(area.value.trim() ? wrongJson(area.value) : "");
     if (area.reportValidity()) take(area.value.trim());
   };
-  return html`<label>${label}<textarea class="code" rows="5" spellcheck="false" .value=${live(value)} @change=${check}></textarea></label>`;
+  return html`<label>${label}<textarea class="code" rows="5" spellcheck="false" .value=${value} @change=${check}></textarea></label>`;
 }
 
 function wrongJson(text) {
@@ -140,7 +140,7 @@ function input(option, id, value, unset, change) {
   const isNumber = option.type === "int" || option.type === "float";
   return html`<input id=${id} aria-describedby=${hint} type=${isNumber ? "number" : "text"} step=${option.type === "float" ? "any" : "1"}
     min=${isNumber && option.low !== undefined ? option.low : nothing} max=${isNumber && option.high !== undefined ? option.high : nothing}
-    .value=${live(String(shown))} placeholder=${unset} @change=${change}>`;
+    .value=${String(shown)} placeholder=${unset} @change=${change}>`;
 }
 
 function typed(option, text) {

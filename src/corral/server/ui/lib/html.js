@@ -2,7 +2,6 @@
 
 export { html, nothing, render } from "../vendor/lit-html/lit-html.js";
 export { repeat } from "../vendor/lit-html/directives/repeat.js";
-export { live } from "../vendor/lit-html/directives/live.js";
 export { keyed } from "../vendor/lit-html/directives/keyed.js";
 
 /** A function that has `draw` called once before the next frame, however often it is called itself. */

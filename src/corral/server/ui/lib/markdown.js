@@ -138,9 +138,11 @@ class CorralText extends HTMLElement {
 
   #keep(settled, found) {
     const drawn = this.#drawn;
+    const references = Object.entries(settled.env.references ?? {}).map(([name, { href }]) => `${name} ${href}`);
     found.forEach((block, index) => {
       const place = settled.count + index;
-      const key = `${block.source}\u0000${block.stack}`;
+      // a link may be explained further down, so that a block changes with what comes behind it
+      const key = [block.source, block.stack, ...references].join("\u0000");
       if (drawn[place]?.key === key) return;
       const nodes = elementsOf(block, settled.env);
       const before = drawn.slice(place).flatMap((entry) => entry.nodes)[0] ?? null;

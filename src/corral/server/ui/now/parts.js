@@ -40,7 +40,7 @@ function requestRow(request, stop) {
     <th scope="row">${request.model}</th>
     <td data-label="From">${request.client || "–"} <span class="hint">${request.route}${request.priority === "background" ? ", background" : ""}</span></td>
     <td data-label="State">${word}</td>
-    <td data-label="Prompt">${isRunning ? count(request.prompt_tokens) : "–"}</td>
+    <td data-label="Prompt">${request.prompt_tokens ? count(request.prompt_tokens) : "–"}</td>
     <td data-label="Made">${isRunning ? `${count(request.eval_tokens)}${speed}` : "–"}</td>
     <td data-label="Time">${seconds(isRunning ? request.running_s : request.waited_s)}</td>
     <td data-label="Do"><button type="button" aria-label="Stop the request for ${request.model}" @click=${() => stop(request)}>Stop</button></td>
