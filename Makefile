@@ -17,7 +17,7 @@ format: setup
 	$(PY) -m ruff check --fix src tests
 
 test: setup
-	@scripts/system-packages docker-registry chromium
+	@scripts/system-packages docker-registry chromium tmux
 	@! command -v npm >/dev/null || $(MAKE) -s build/axe/axe.min.js || echo "axe-core is not here: its tests are skipped" >&2
 	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz"
 

@@ -66,9 +66,16 @@ class Api:
         """What the server says its version is."""
         return str(self._call("GET", "/api/version", timeout_s=timeout_s).get("version", ""))
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, timeout_s: float | None = None) -> dict[str, Any]:
         """The object at a path."""
-        return self._call("GET", path)
+        return self._call("GET", path, timeout_s=timeout_s)
+
+    def text(self, path: str, timeout_s: float | None = None) -> str:
+        """What is at a path, where that is no JSON."""
+        with self._exchange("GET", path, None, {}, timeout_s) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=False)
+            return response.read().decode("utf-8", errors="replace")
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """One call, one answer."""

@@ -106,6 +106,13 @@ COMMANDS = (
         "models:list_running",
         flags=(_JSON, Flag("watch", "bool", "Show it anew every second until Ctrl+C", short="w")),
     ),
+    Command(
+        "top",
+        "Watch models, slots, queue, speed and memory live",
+        "top:top",
+        Count(0, 0),
+        detail="k stops the request under the cursor, p pauses, q quits.",
+    ),
     Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
     Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
     Command(

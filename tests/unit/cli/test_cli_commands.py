@@ -301,7 +301,7 @@ def test_nothing_and_help_print_the_same_and_succeed(cli: Cli) -> None:
     names = [line.split()[0] for line in bare.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
     assert (
         " ".join(names)
-        == "serve create show run ui stop pull push list ps cp rm tune import fsck prune doctor engine completion help"
+        == "serve create show run ui stop pull push list ps top cp rm tune import fsck prune doctor engine completion help"
     )
 
 
