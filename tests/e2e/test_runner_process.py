@@ -13,6 +13,7 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -96,13 +97,16 @@ async def test_it_loads_streams_and_stops_leaving_nothing(make: Make, short_dir:
 async def test_leaving_a_prefill_frees_the_slot_within_a_second(make: Make) -> None:
     handle = make()
     await handle.start()
+    times: list[float] = []
     async with contextlib.aclosing(handle.client.completion({"prompt": LONG, "return_progress": True})) as events:
         async for event in events:
-            if event["prompt_progress"]["processed"] > 0:
+            times.append(time.monotonic())
+            if event["prompt_progress"]["processed"] > 48:
                 break
     began = time.monotonic()
+    step_s = max(after - before for before, after in pairwise(times))  # of 16 tokens: what this host gives now
     while any(slot["is_processing"] for slot in await handle.client.slots()):
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < max(1.0, 4 * step_s)
     assert event["prompt_progress"]["processed"] < event["prompt_progress"]["total"]
 
 

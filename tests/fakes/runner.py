@@ -29,7 +29,7 @@ from aiohttp import web
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
 from corral.runner.handle import State
-from corral.runner.spec import RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
+from corral.runner.spec import Planned, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 
 WIDTH = 8  # n_embd of the fake's vectors
 _WORD = re.compile(r"\s*\S+|\s+$")
@@ -346,7 +346,7 @@ class FakeLauncher:
         self.runners: list[FakeRunner] = []
         self.closed = False
 
-    def create(self, spec: RunnerSpec) -> FakeRunner:
+    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> FakeRunner:  # noqa: B008  frozen
         """A runner that is not started yet."""
         runner = FakeRunner(spec, self.engine)
         self.runners.append(runner)

@@ -42,7 +42,7 @@ class Measuring(FakeLauncher):
     def is_tuned(self, spec: RunnerSpec) -> bool:
         return self.ended.is_set() and spec in self.measured
 
-    async def measure(self, spec: RunnerSpec, budget_s: float = 0.0) -> AsyncIterator[Trial]:
+    async def measure(self, spec: RunnerSpec, budget_s: float = 0.0, host_bytes: int = 0) -> AsyncIterator[Trial]:
         self.measured.append(spec)
         yield Trial(Tuning(2))
         self.began.set()

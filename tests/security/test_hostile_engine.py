@@ -112,7 +112,7 @@ async def refused(engine: Engine, call: Call) -> RunnerMisbehaved:
         with pytest.raises(RunnerMisbehaved) as caught:
             await call(engine.client)
     assert engine.told == [caught.value]
-    assert engine.client.in_flight == 0
+    assert len(engine.client.calls) == 0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < GROWTH_BYTES
     assert time.monotonic() - began < PATIENCE_S
     return caught.value

@@ -79,7 +79,7 @@ async def test_others_on_that_runner_get_the_same_error_at_once(make: Make) -> N
     handle = make("stall")
     await handle.start()
     other = asyncio.ensure_future(ended_with(handle))
-    while not handle.client.in_flight:
+    while not handle.client.calls:
         await asyncio.sleep(0)
     with pytest.raises(RunnerMisbehaved) as caught:
         await handle.client.tokenize("a")

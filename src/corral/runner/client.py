@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from corral.aio import run_blocking
 from corral.errors import CorralError, EngineError, GrammarLost, RunnerDied, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
+from corral.runner.calls import Call, Calls
 from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
@@ -54,10 +55,8 @@ class RunnerClient:
 
     def __init__(self, socket_path: Path, explain: Explain | None = None) -> None:
         self.socket_path = socket_path
-        self.in_flight = 0
+        self.calls = Calls()  # in flight; comments in an answer (`: ping`) do not move it
         self.sharing = Sharing()
-        self.last_progress = time.monotonic()  # when an answer last moved; comments (`: ping`) do not count
-        self.on_busy: Callable[[], None] | None = None  # called when in_flight leaves 0
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self._grammars_lost = 0
         self._lost_why = ""
@@ -71,7 +70,7 @@ class RunnerClient:
         self._lost_why = why
 
     def __repr__(self) -> str:
-        return f"<RunnerClient {self.socket_path} in_flight={self.in_flight}>"
+        return f"<RunnerClient {self.socket_path} in_flight={len(self.calls)}>"
 
     async def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Events of /completion as the engine words them; the last has `"stop": true`.
@@ -172,7 +171,7 @@ class RunnerClient:
 
     async def probe(self, timeout_s: float) -> list[dict[str, Any]]:
         """The watchdog's look at the slots: no call in flight, no progress. TimeoutError when no answer comes."""
-        async with self._request("GET", "/slots", None, timeout_s, counted=False) as response:
+        async with self._request("GET", "/slots", None, None, timeout_s) as response:
             answer: list[dict[str, Any]] = answers.slots(await _read(response, answers.MAX_SLOTS_BYTES))
             return answer
 
@@ -226,11 +225,12 @@ class RunnerClient:
         data = await _encoded({**body, "stream": True, "return_progress": True})
         budget = StreamBudget(body, len(data))
         lost = self._grammars_lost if "grammar" in body else None
-        async with self._request("POST", path, data) as response:
+        call = Call(time.monotonic(), len(data))
+        async with self._request("POST", path, data, call) as response:
             async for chunk in response.content.iter_any():
                 budget.take(len(chunk))
                 for place, payload in enumerate(parser.feed(chunk), 1):
-                    self.last_progress = time.monotonic()
+                    self.calls.move(call)
                     event = decode(payload)
                     if "error" in event:
                         raise EngineError(*answers.error_of(500, event["error"]))
@@ -259,20 +259,21 @@ class RunnerClient:
         *,
         timeout_s: float | None = None,
     ) -> Any:
-        async with self._request(method, path, data, timeout_s) as response:
+        call = Call(time.monotonic(), len(data or b""), on_slot=path.startswith("/slots/"))
+        async with self._request(method, path, data, call, timeout_s) as response:
             answer = decode(await _read(response, max_bytes))
-            self.last_progress = time.monotonic()
+            self.calls.move(call)
             return answer
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, method: str, path: str, data: bytes | None, timeout_s: float | None = None, *, counted: bool = True
+        self, method: str, path: str, data: bytes | None, call: Call | None, timeout_s: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10.0) if timeout_s else _NO_TIMEOUT
         if self._closed:
             raise await self._lost(mid_stream=False)
         sent = io.BytesIO(data) if data is not None and len(data) > _INLINE_WEIGHT else data  # large ones in pieces
-        with self._counted() if counted else contextlib.nullcontext():
+        with self.calls.add(call) if call is not None else contextlib.nullcontext():
             response: aiohttp.ClientResponse | None = None
             try:
                 session = self._open_session()
@@ -280,6 +281,8 @@ class RunnerClient:
                 response = await session.request(
                     method, f"http://runner{path}", data=sent, headers=headers, timeout=timeout, allow_redirects=False
                 )
+                if call is not None:
+                    self.calls.move(call)
                 if response.status != 200:
                     raise await _refusal(response)
                 yield response
@@ -297,18 +300,6 @@ class RunnerClient:
         if self.on_misbehaviour is not None:
             self.on_misbehaviour(error)
         return error
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.in_flight += 1
-        if self.in_flight == 1:
-            self.last_progress = time.monotonic()
-            if self.on_busy is not None:
-                self.on_busy()
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -68,6 +68,7 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         # idle slots keep their cells: the pool holds all of them, so clearing would only force copies
         Flag("cache_idle_slots", False),
         _flag("cache_ram_mib", options.prompt_cache_mib, "--cache-ram"),
+        _flag("n_ctx_checkpoints", options.checkpoints, "--ctx-checkpoints"),
     ]
     if spec.n_gpu_layers >= 0:
         flags.append(_flag("n_gpu_layers", spec.n_gpu_layers, "--gpu-layers"))

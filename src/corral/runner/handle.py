@@ -39,6 +39,7 @@ from corral.errors import (
     RunnerHung,
     RunnerKilled,
     RunnerMisbehaved,
+    RunnerOutgrown,
 )
 from corral.runner.client import RunnerClient
 from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
@@ -47,6 +48,7 @@ from corral.runner.kvfile import make_part
 from corral.runner.logs import EngineLog
 from corral.runner.output import ChildOutput
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
+from corral.runner.usage import UsageWatch, resident_bytes
 from corral.runner.watch import Watchdog
 
 _LOG = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class RunnerHandle:
         self._process: asyncio.subprocess.Process | None = None
         self._tending: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
+        self._usage: UsageWatch | None = None
         self._ended_at = 0.0
 
     def __repr__(self) -> str:
@@ -108,18 +111,11 @@ class RunnerHandle:
         """The end of the engine's log, without server paths; once it has served, only what says why it ended."""
         if self._log.is_loading:
             return self._log.tail()
-        return self._log.last_words(self._ended_at or time.monotonic(), self.client.last_progress - _LOG_LAG_S)
+        return self._log.last_words(self._ended_at or time.monotonic(), self.client.calls.last_progress - _LOG_LAG_S)
 
     def memory(self) -> RunnerMemory:
         """What the process holds now. Reads /proc: call it through run_blocking."""
-        rss = anonymous = 0
-        with contextlib.suppress(OSError, ValueError):
-            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    rss = int(line.split()[1]) * 1024
-                elif line.startswith("RssAnon:"):
-                    anonymous = int(line.split()[1]) * 1024
-        return self._log.memory(rss, anonymous)
+        return self._log.memory(*resident_bytes(self.pid))
 
     async def start(self, on_progress: OnProgress | None = None) -> None:
         """Spawn the process and wait until it serves; `on_progress` hears of files that are made for it first.
@@ -136,13 +132,20 @@ class RunnerHandle:
             await self._spawn(opened)
             report = await self._wait_ready()
             await self._describe(report, time.monotonic() - began)
+            await run_blocking(self._settle)
             if self.state is not State.STARTING:  # stop() came in between
                 raise self._failed_load()
         except BaseException:
             await asyncio.shield(self._kill())
             raise
         self.state = State.READY
-        self._watchdog = Watchdog(self.client, self.pid or 0, self.options.hang_timeout_s, self._hung)
+        self._watchdog = Watchdog(
+            self.client,
+            self.pid or 0,
+            self.options.hang_timeout_s,
+            self._hung,
+            answers_in_steps=not self.options.llama_server,
+        )
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """End the process: close its stdin, then SIGTERM, then SIGKILL. Returns when it is reaped, never raises.
@@ -222,6 +225,7 @@ class RunnerHandle:
         if self.state is not State.STARTING:
             self._signal(signal.SIGKILL)
         self._output.follow()
+        self._usage = UsageWatch(self._process.pid, self.options, self._is_busy, self._outgrown)
         self._tending = asyncio.create_task(self._tend(self._process), name=f"runner {self._process.pid}")
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it died at once; _tend knows
@@ -233,8 +237,6 @@ class RunnerHandle:
         if self.options.kv_part is None:
             return
         try:
-            self.options.kv_part.parent.parent.mkdir(0o700, parents=True, exist_ok=True)
-            self.options.kv_part.parent.mkdir(0o700, exist_ok=True)
             make_part(self.options.kv_part)
         except OSError as error:
             _LOG.warning("this runner's conversations cannot be saved: %s", error.strerror)
@@ -245,8 +247,11 @@ class RunnerHandle:
         exit_code = await process.wait()
         self._ended_at = time.monotonic()
         await self._output.finish()
-        if self._watchdog is not None:
-            self._watchdog.close()
+        for watch in (self._watchdog, self._usage):
+            if watch is not None:
+                watch.close()
+        if exit_code and self._usage is not None and self._usage.at_limit and self.state is not State.STOPPING:
+            self._failure = self._failure or RunnerOutgrown("memory", self._usage.limit_bytes, self.last_lines)
         await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
         self._finish(exit_code)
         await self.client.close()
@@ -316,6 +321,9 @@ class RunnerHandle:
 
     def _failed_load(self) -> RunnerFailedToStart:
         """Source of the words: ollama llm/llama_server.go (spec native-api 2.3)."""
+        if self._failure is not None:
+            starved = isinstance(self._failure, RunnerOutgrown) and self._failure.what == "memory"
+            return RunnerFailedToStart(str(self._failure), out_of_memory=starved)
         code = self.exit_code
         how = "" if code is None else f": signal {-code}" if code < 0 else f": exit status {code}"
         lines = self.last_lines
@@ -354,9 +362,20 @@ class RunnerHandle:
             self._end_alive(RunnerMisbehaved("it hung up in the middle of it"))
         return self._failure or RunnerDied(self.exit_code, self.last_lines)
 
-    def _hung(self) -> None:
+    def _is_busy(self) -> bool:
+        return self.state is State.STARTING or len(self.client.calls) > 0
+
+    def _settle(self) -> None:
+        """Hold the runner to what it has taken for its load, and some room."""
+        if self._usage is not None:
+            self._usage.settle(self.options.memory_room_bytes)
+
+    def _outgrown(self, what: str, limit: int) -> None:
+        self._end_alive(RunnerOutgrown(what, limit, self.last_lines))
+
+    def _hung(self, allowed_s: float) -> None:
         """The watchdog's verdict; SIGKILL ends a stopped process too."""
-        self._end_alive(RunnerHung(self.options.hang_timeout_s, self.last_lines))
+        self._end_alive(RunnerHung(round(allowed_s, 1), self.last_lines))
 
     def _end_alive(self, error: RunnerKilled) -> None:
         """Kill a runner that cannot be left alive; its calls end with this error."""

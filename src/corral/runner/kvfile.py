@@ -100,7 +100,9 @@ def server_key(path: Path) -> bytes:
 
 
 def make_part(part: Path) -> None:
-    """The file that a runner may write to; empty, unless another server is at it. Raises OSError."""
+    """The file that a runner may write to, with its folders; empty, unless another server is at it. Raises OSError."""
+    part.parent.parent.mkdir(0o700, parents=True, exist_ok=True)
+    part.parent.mkdir(0o700, exist_ok=True)
     with open(_open(part, os.O_RDWR | os.O_CREAT), "r+b") as file, _whole(file):
         pass
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from corral.config import Settings, runner_environment
+from corral.runner.allowance import allow
 from corral.runner.devices import DeviceProbe
 from corral.runner.enginefiles import EngineFiles
 from corral.runner.handle import RunnerHandle
@@ -20,7 +21,7 @@ from corral.runner.hugepages import HUGE_PAGES, huge_pages_offered
 from corral.runner.kernels import Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
 from corral.runner.rundir import RuntimeDir
-from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, RunnerSpec
+from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, Planned, RunnerSpec
 from corral.runner.tune import Trial, Tuner, Tuning
 
 # with `n_gpu_layers` 0 the engine would still compute large batches on a GPU, and take some hundred MiB of it
@@ -61,11 +62,14 @@ class LocalLauncher:
             verbose=settings.debug > 1,
         )
 
-    def create(self, spec: RunnerSpec) -> RunnerHandle:
-        """A runner that is not started yet: the spec's open settings filled in to suit the host."""
+    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> RunnerHandle:  # noqa: B008  frozen
+        """A runner that is not started yet: the spec's open settings filled in to suit the host.
+
+        `planned` is what the runner may take of its memory, with room; unknown = as much as it wants.
+        """
         tuning = self._tuner.choose(spec)
         spec = tuning.apply(spec)
-        return self._make(spec, tuning, self.conversations.folder(spec))
+        return self._make(spec, tuning, self.conversations.folder(spec), planned)
 
     def is_tuned(self, spec: RunnerSpec) -> bool:
         """Whether this model's launch settings have been measured on this host."""
@@ -75,11 +79,15 @@ class LocalLauncher:
         """Whether `create(spec)` would now launch clearly otherwise than `launched`, a runner's own spec."""
         return self._tuner.outdated(spec, launched)
 
-    def measure(self, spec: RunnerSpec, budget_s: float = math.inf) -> AsyncIterator[Trial]:
+    def measure(self, spec: RunnerSpec, budget_s: float = math.inf, host_bytes: int = 0) -> AsyncIterator[Trial]:
         """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""
-        return self._tuner.measure(spec, lambda candidate, tuning: self._make(candidate, tuning, None), budget_s)
 
-    def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None) -> RunnerHandle:
+        def make(candidate: RunnerSpec, tuning: Tuning) -> RunnerHandle:
+            return self._make(candidate, tuning, None, Planned(host_bytes))
+
+        return self._tuner.measure(spec, make, budget_s)
+
+    def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None, planned: Planned) -> RunnerHandle:
         environ = {**self._options.environ, **tuning.environment()}
         if spec.n_gpu_layers == 0:
             environ |= _NO_GPU
@@ -93,6 +101,7 @@ class LocalLauncher:
             gpus=spec.n_gpu_layers != 0 and self.devices.may_exist,
             kernels=str(self._pack.folder) if self._pack else "",
         )
+        options = allow(options, spec, planned)
         return RunnerHandle(spec, options, self._files)
 
     def look_for_kernels(self) -> None:

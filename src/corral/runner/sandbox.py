@@ -30,6 +30,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_DAC_READ_SEARCH = 2  # root reads a user's model store; nothing else of root's power is needed
 _LAST_CAPABILITY = 63
 _MAX_OPEN_FILES = 1024  # also a bound on what the kernel keeps for it in pipes and sockets
+_RESERVED_BYTES, _RESERVED_BYTES_A_CORE = 128 * 2**20, 24 * 2**20  # what is asked for and not used
 _OOM_SCORE = 500  # of 1000: when the host runs out of memory, a runner goes before the server and the user's programs
 
 # what the C library, the dynamic linker, Python and the engine look at while they run
@@ -80,8 +81,14 @@ def plan(job: Job, *, external: bool = False) -> Plan:
         is_script = _is_script(binary)
         rules |= dict.fromkeys([binary.parent, *map(Path, _SCRIPTS if is_script else _LOADERS)], READ | Access.EXECUTE)
     needs = Needs(execs=external, forks=is_script, driver=bool(gpu_rules))
-    data_bytes = 0 if needs.driver else job.options.memory_limit_bytes  # drivers reserve what they do not use
-    return Plan(rules, needs, job.options.kv_max_bytes, data_bytes)
+    return Plan(rules, needs, job.options.kv_max_bytes, _data_limit(job, needs))
+
+
+def _data_limit(job: Job, needs: Needs) -> int:
+    """For RLIMIT_DATA, which counts what is reserved too: stacks, arenas. Drivers reserve without measure."""
+    if needs.driver or not job.options.memory_limit_bytes:
+        return 0
+    return job.options.memory_limit_bytes + _RESERVED_BYTES + (os.cpu_count() or 1) * _RESERVED_BYTES_A_CORE
 
 
 def _is_script(program: Path) -> bool:
@@ -180,6 +187,8 @@ def _restrict_files(confinement: Plan) -> None:
 def _limit(confinement: Plan) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold conversations
     _lower(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
+    if sys.platform == "linux":
+        _lower(resource.RLIMIT_MSGQUEUE, 0)
     if confinement.max_file_bytes:
         _lower(resource.RLIMIT_FSIZE, confinement.max_file_bytes)
     if confinement.max_data_bytes and sys.platform == "linux":  # private writable memory; mapped weights are neither

@@ -76,6 +76,19 @@ class RunnerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What was reckoned with before a load; 0 = unknown.
+
+    host_bytes: memory of the runner's own, on the host. checkpoint_bytes: of one state that a slot can go back to;
+    least_checkpoints: how many of them for each slot are among host_bytes.
+    """
+
+    host_bytes: int = 0
+    checkpoint_bytes: int = 0
+    least_checkpoints: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchOptions:
     """How the server keeps its runners; the same for all of them.
 
@@ -92,8 +105,10 @@ class LaunchOptions:
     kv_dir: Path | None = None  # where slots may be saved; None = nowhere
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
     memory_limit_bytes: int = 0  # of memory that is the runner's own; 0 = none
+    memory_room_bytes: int = 0  # of these, what was not planned for
     gpus: bool = True  # whether this runner may reach GPUs
     prompt_cache_mib: int = PROMPT_CACHE_MIB  # the engine's own store of conversations that lost their slot, in RAM
+    checkpoints: int = 32  # states of a slot that the engine can go back to, where tokens cannot be cut off
     verbose: bool = False  # the engine's debug log; it contains prompts
     kernels: str = ""  # folder of the pack that stands for the engine's own CPU backend; "" = none
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from corral.core import Notice, Progress
 from corral.errors import CorralError
 from corral.runner.spec import RunnerSpec
-from corral.sched.memory import HostFigures
+from corral.sched.memory import HostFigures, MemoryEstimate
 from corral.sched.request import LeaseRequest
 
 
@@ -162,11 +162,12 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Start a runner with this spec."""
+    """Start a runner with this spec; `need` is what was reckoned with for it."""
 
     runner_id: int
     key: str
     spec: RunnerSpec
+    need: MemoryEstimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Fleet:
         )
         self._displacing.discard(want.key)
         self.by_id[runner.id] = runner
-        self._act(Load(runner.id, runner.key, runner.spec))
+        self._act(Load(runner.id, runner.key, runner.spec, runner.need))
 
     def begin_renewal(self, runner_id: int) -> None:
         """Stop this runner to load it anew, unless it is in use or about to go anyway."""
@@ -84,7 +84,7 @@ class Fleet:
         self._last_id += 1
         runner = replace(gone, id=self._last_id, state="loading", load_started=now, measured_bytes=0, leases={})
         self.by_id[runner.id] = runner
-        self._act(Load(runner.id, runner.key, runner.spec))
+        self._act(Load(runner.id, runner.key, runner.spec, runner.need))
 
     def became_ready(self, event: Loaded, now: float) -> Runner | None:
         """Take the engine's own figures; None when it is to stop anyway."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from corral.runner.client import RunnerClient
 from corral.runner.slots import OwnedSlots
-from corral.runner.spec import RunnerInfo, RunnerSpec
+from corral.runner.spec import Planned, RunnerInfo, RunnerSpec
 
 
 class Handle(Protocol):
@@ -86,6 +86,6 @@ class Launcher(Protocol):
     A launcher whose runners can save what they have read has a `conversations: Conversations`.
     """
 
-    def create(self, spec: RunnerSpec) -> Handle:
-        """A runner that has not been started."""
+    def create(self, spec: RunnerSpec, planned: Planned = ...) -> Handle:
+        """A runner that has not been started, and may take what was planned."""
         ...

@@ -10,6 +10,7 @@ has is read by `hostmemory.py`; after a load the measured figures of the runner 
 | KV cache | sum over layers: kv heads x (key length + value length) x bytes of the type x tokens held           |
 | tokens   | full attention: context x slots; sliding window: min(that, window x slots + batch)                  |
 | compute  | batch x (logits + activations) + attention scores (not with flash attention)                        |
+| rollback | states to go back to, where tokens cannot be taken out of the cache: LEAST_CHECKPOINTS a slot       |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 MIB = 2**20
+LEAST_CHECKPOINTS = 3  # states of a slot that the engine can go back to; with fewer, changed histories are read anew
 RUNNER_OVERHEAD_BYTES = 96 * MIB  # interpreter, engine code, HTTP server, vocabulary; measured 60-110 MiB
 
 # Bytes per element of a KV cache type: block quants store 32 elements with a scale.
@@ -95,6 +97,7 @@ class ModelFacts:
     context_length: int = 0
     sliding_window: int = 0
     sliding_layers: int = 0
+    recurrent_bytes: int = 0  # state of one sequence in layers without a KV cache
     parameters: int = 0
     weights_bytes: int = 0
     repacked_bytes: int = 0
@@ -126,6 +129,7 @@ class ModelFacts:
             context_length=_count(header, "context_length"),
             sliding_window=window,
             sliding_layers=_sliding_layers(header, blocks) if window else 0,
+            recurrent_bytes=_recurrent_bytes(header, blocks),
             weights_bytes=sum(tensor.size_bytes for tensor in tensors),
             parameters=header.parameter_count,
             repacked_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type_name in REPACKED_TYPES),
@@ -173,6 +177,19 @@ def _sliding_layers(header: Header, blocks: int) -> int:
     return blocks - blocks // every if every else 0
 
 
+def _recurrent_bytes(header: Header, blocks: int) -> int:
+    """Of one sequence: convolution and state of all layers that recur, 32-bit. Source: llama.cpp llama-hparams.cpp."""
+    inner, state = _count(header, "ssm.inner_size", 2**20), _count(header, "ssm.state_size", 2**20)
+    if not inner or not state:
+        return 0
+    every = _count(header, "full_attention_interval", 4096)
+    attends = sum(1 for heads in _per_layer(header, "attention.head_count_kv", blocks) if heads)
+    layers = blocks - blocks // every if every else blocks - (attends if attends < blocks else 0)
+    taps = max(0, _count(header, "ssm.conv_kernel", 4096) - 1)
+    groups = _count(header, "ssm.group_count", 4096)
+    return 4 * layers * (taps * (inner + 2 * groups * state) + state * inner)
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """Bytes of one runner at `context_window` tokens per slot and `slots` slots; `at` asks for other values.
@@ -187,6 +204,7 @@ class MemoryEstimate:
     kv_bytes_per_token: int = 0  # layers with full attention
     window_bytes_per_token: int = 0  # layers with a sliding window
     sliding_window: int = 0  # tokens
+    recurrent_bytes: int = 0  # of a slot
     compute_bytes_per_token: int = 0  # of the batch
     scores_bytes_per_token: int = 0  # of the context, for the whole batch
     n_batch: int = 512
@@ -212,10 +230,21 @@ class MemoryEstimate:
         return self.compute_bytes_per_token * self.n_batch + self.scores_bytes_per_token * self.total_tokens
 
     @property
+    def checkpoint_bytes(self) -> int:
+        """One state of a slot to go back to: what of its cache cannot be cut at a token."""
+        window = min(self.context_window, self.sliding_window + self.n_batch) if self.sliding_window else 0
+        return self.window_bytes_per_token * window + self.recurrent_bytes
+
+    @property
+    def rollback_bytes(self) -> int:
+        """The least that is kept to go back to, and the states themselves where layers recur; always on the host."""
+        return self.slots * (LEAST_CHECKPOINTS * self.checkpoint_bytes + self.recurrent_bytes)
+
+    @property
     def needed_bytes(self) -> int:
         """What must be free before the load, host and devices together: all but the droppable mapped weights."""
         parts = self.weights_bytes + self.projector_bytes + self.adapter_bytes + self.kv_cache_bytes
-        return parts + self.compute_bytes + RUNNER_OVERHEAD_BYTES
+        return parts + self.compute_bytes + self.rollback_bytes + RUNNER_OVERHEAD_BYTES
 
     @property
     def total_bytes(self) -> int:
@@ -225,7 +254,7 @@ class MemoryEstimate:
     @property
     def device_bytes(self) -> int:
         """The part that lies in device memory."""
-        return int((self.total_bytes - RUNNER_OVERHEAD_BYTES) * self.gpu_share)
+        return int((self.total_bytes - self.rollback_bytes - RUNNER_OVERHEAD_BYTES) * self.gpu_share)
 
     @property
     def host_bytes(self) -> int:
@@ -280,6 +309,7 @@ def estimate(
         kv_bytes_per_token=all_layers - sliding,
         window_bytes_per_token=sliding,
         sliding_window=facts.sliding_window,
+        recurrent_bytes=facts.recurrent_bytes,
         compute_bytes_per_token=4 * (facts.vocabulary + rows),
         scores_bytes_per_token=0 if flash_attention else 4 * n_batch * facts.heads,
         n_batch=n_batch,

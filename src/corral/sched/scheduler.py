@@ -21,6 +21,7 @@ from corral.aio import run_blocking
 from corral.config import Settings
 from corral.errors import CorralError, ServerClosing
 from corral.runner.client import RunnerClient
+from corral.runner.spec import Planned
 from corral.sched.clock import Clock, LoopClock, Timer
 from corral.sched.events import (
     Action,
@@ -51,7 +52,7 @@ from corral.sched.launch import Conversations, Launcher
 from corral.sched.leased import LeasedRunner
 from corral.sched.listing import describe_request, describe_runner
 from corral.sched.live import LiveRunner
-from corral.sched.memory import HostFigures
+from corral.sched.memory import LEAST_CHECKPOINTS, HostFigures
 from corral.sched.policy import Policy
 from corral.sched.remember import LoadedList, Remembered
 from corral.sched.request import Lease, LeaseRequest, LoadedModel, RequestInfo
@@ -307,7 +308,9 @@ class Scheduler:
 
     def _load(self, action: Load) -> None:
         log.info("loading %s as runner %d", action.spec.model_path.name, action.runner_id)
-        handle = self._launcher.create(action.spec)
+        need = action.need
+        planned = Planned(need.host_bytes, need.checkpoint_bytes, LEAST_CHECKPOINTS)
+        handle = self._launcher.create(action.spec, planned)
         separate = self._settings.separates_keys
         live = LiveRunner(action.runner_id, handle, action.spec, self._conversations, self._post, separate=separate)
         self._live[action.runner_id] = live

@@ -23,6 +23,7 @@ from corral.runner.spec import RunnerSpec
 from corral.runner.tune import Trial
 from corral.sched import LoadedModel, Scheduler
 from corral.sched.hostmemory import HostMemory
+from corral.sched.memory import RUNNER_OVERHEAD_BYTES
 
 log = logging.getLogger(__name__)
 IDLE_S = 120.0
@@ -40,8 +41,8 @@ class MeasuringLauncher(Protocol):
         """Whether the model has been measured on this host."""
         ...
 
-    def measure(self, spec: RunnerSpec, budget_s: float = ...) -> AsyncIterator[Trial]:
-        """Try the candidates and remember the best."""
+    def measure(self, spec: RunnerSpec, budget_s: float = ..., host_bytes: int = ...) -> AsyncIterator[Trial]:
+        """Try the candidates, which may take host_bytes with room, and remember the best."""
         ...
 
 
@@ -73,7 +74,7 @@ class TuningService:
                 raise NotEnoughMemory(name, need, free, "measuring loads the model a second time: unload it first")
             if self._scheduler.requests() or await self._launcher.host_load.is_busy():
                 yield TransferStatus("the host is busy: the result may not hold when it is not")
-            async for trial in self._launcher.measure(plan.spec):
+            async for trial in self._launcher.measure(plan.spec, host_bytes=plan.memory.host_bytes):
                 yield TransferStatus(str(trial))
         yield TransferStatus("success")
 
@@ -88,7 +89,9 @@ class TuningService:
             if self._scheduler.requests():  # come while we looked at the host
                 continue
             log.info("measuring %s while idle", row.name)
-            if await self._until_request(self._launcher, row.spec) and not self._launcher.is_tuned(row.spec):
+            if await self._until_request(self._launcher, row.spec, row.size_bytes) and not self._launcher.is_tuned(
+                row.spec
+            ):
                 self._fruitless.add(row.key)
 
     async def _until_idle(self) -> None:
@@ -110,12 +113,12 @@ class TuningService:
                 return row
         return None
 
-    async def _until_request(self, launcher: MeasuringLauncher, spec: RunnerSpec) -> bool:
+    async def _until_request(self, launcher: MeasuringLauncher, spec: RunnerSpec, size_bytes: int) -> bool:
         """Whether the measurement came to its end before somebody wanted something."""
 
         async def consume() -> None:
             async with self._one:
-                async for trial in launcher.measure(spec, BUDGET_S):
+                async for trial in launcher.measure(spec, BUDGET_S, size_bytes + RUNNER_OVERHEAD_BYTES):
                     log.info("%s: %s", spec.model_path.name, trial)
 
         measuring = asyncio.create_task(consume())

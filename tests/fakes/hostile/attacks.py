@@ -231,7 +231,7 @@ def kernel(_: Place) -> dict[str, Attack]:
 
 def memory(place: Place) -> dict[str, Attack]:
     def too_much() -> None:
-        size = place.memory_limit_bytes + 2**20
+        size = place.memory_limit_bytes + 2**33  # what a process reserves besides is little
         try:
             mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
         except (MemoryError, OSError) as error:

@@ -59,7 +59,7 @@ async def test_a_grammar_that_was_given_up_fails_the_calls_that_had_one(runner: 
         return len([event async for event in runner.client.completion(body)])
 
     call = asyncio.create_task(events())
-    while runner.client.in_flight == 0:
+    while len(runner.client.calls) == 0:
         await asyncio.sleep(0)
     runner.client.note_grammar_lost("too complex")
     runner.engine.gate.set()
@@ -80,7 +80,7 @@ async def test_leaving_the_iteration_closes_the_call(runner: FakeRunner) -> None
     async with asyncio.timeout(5):
         while runner.engine.cancelled == 0:
             await asyncio.sleep(0)
-    assert runner.client.in_flight == 0
+    assert len(runner.client.calls) == 0
     assert runner.engine.active == 0
 
 

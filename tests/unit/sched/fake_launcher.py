@@ -11,7 +11,7 @@ from corral.config import Settings
 from corral.errors import RunnerDied, RunnerFailedToStart
 from corral.runner.client import RunnerClient
 from corral.runner.slots import OwnedSlots
-from corral.runner.spec import RunnerInfo, RunnerMemory, RunnerSpec
+from corral.runner.spec import Planned, RunnerInfo, RunnerMemory, RunnerSpec
 from corral.sched import HostFigures, HostMemory, LeaseRequest, Scheduler
 from corral.sched.state import Limits
 
@@ -164,7 +164,7 @@ class FakeLauncher:
         self.handles: list[FakeHandle] = []
         self.conversations = FakeConversations()
 
-    def create(self, spec: RunnerSpec) -> FakeHandle:
+    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> FakeHandle:  # noqa: B008  frozen
         handle = FakeHandle(spec, self)
         self.handles.append(handle)
         return handle

@@ -1,0 +1,45 @@
+"""How much of the host's memory a runner may take, and what of it goes to the engine's own stores. Pure.
+
+What was planned is held by the weights, the KV cache and the compute buffers, from the load on. Requests take more for
+a while (prompts as JSON, grammars, images), and the engine keeps states of conversations. Both happen in the room
+beside the plan, a quarter of it and at least a GiB:
+
+| share of the room | for                                                                             |
+|-------------------|---------------------------------------------------------------------------------|
+| a half at most    | the prompt cache: conversations that lost their slot                            |
+| a quarter         | more checkpoints than were planned, where tokens cannot be cut off a cache      |
+| the rest          | requests; who has been in the last eighth has to leave the last quarter soon    |
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from corral.runner.spec import LaunchOptions, Planned, RunnerSpec
+
+MIB, GIB = 2**20, 2**30
+LEAST_ROOM_BYTES = GIB
+_ROOM_SHARE = 4  # a quarter of what was planned
+_PROJECTOR_ROOM_BYTES = GIB  # an image encoder's buffers grow with the image
+_MOST_CHECKPOINTS = 32  # the engine's own default
+CLOSE_SHARE, AGAIN_SHARE = 8, 4  # of the room: the last eighth, the last quarter
+
+
+def room_bytes(planned_bytes: int) -> int:
+    """What a runner may take beside what was planned."""
+    return max(planned_bytes // _ROOM_SHARE, LEAST_ROOM_BYTES)
+
+
+def allow(options: LaunchOptions, spec: RunnerSpec, planned: Planned) -> LaunchOptions:
+    """The options with the runner's limit and stores; unchanged when nothing was planned."""
+    if not planned.host_bytes:
+        return options
+    room = room_bytes(planned.host_bytes) + (_PROJECTOR_ROOM_BYTES if spec.projector_paths else 0)
+    states = room // 4 // max(1, planned.checkpoint_bytes * spec.num_parallel)
+    return replace(
+        options,
+        memory_limit_bytes=planned.host_bytes + room,
+        memory_room_bytes=room,
+        prompt_cache_mib=min(options.prompt_cache_mib, room // 2 // MIB),
+        checkpoints=min(_MOST_CHECKPOINTS, planned.least_checkpoints + states),
+    )

@@ -1,0 +1,153 @@
+"""What a runner takes of the host, looked at often; who takes more than it may is reported once. Owned by handle.py.
+
+On the CPU the kernel itself refuses memory over the limit (RLIMIT_DATA, set by sandbox.py and drawn in by `settle`):
+then an allocation of the engine fails, which costs that request or that runner. The looks here catch the rest: a
+runner with a GPU, whose driver reserves far more than it uses; memory that no limit counts; one that stays at its
+limit; and threads, processes and files, which have no limit of their own that suits root and plain users.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.aio import run_blocking
+from corral.runner.allowance import AGAIN_SHARE, CLOSE_SHARE
+from corral.runner.spec import LaunchOptions
+
+_NO_LIMIT = resource.RLIM_INFINITY
+_BUSY_S, _IDLE_S = 0.1, 0.5  # between two looks
+_STRAIN_S = 2.0  # so long may a runner take to come down from its limit
+_MOST_THREADS = 2048  # the engine's server starts up to 1024 for requests
+_MOST_PROCESSES = 64  # of a script that starts an engine
+_MOST_FILES = 16  # in the runner's own folder, where its socket is
+# of /proc/<pid>/status: what the process holds and nobody else could drop; page tables too
+_HELD = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")
+_FIELDS = frozenset({*_HELD, "VmRSS", "VmData", "Threads"})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and its children hold: bytes of memory, bytes that count for RLIMIT_DATA, threads, processes."""
+
+    held_bytes: int = 0
+    data_bytes: int = 0
+    threads: int = 0
+    processes: int = 0
+
+
+def read_usage(pid: int, *, alone: bool = False) -> Usage:
+    """Of a process and, unless it is alone, all below it; nothing where there is no /proc. Blocking, for a moment."""
+    held = data = threads = processes = 0
+    for each in [pid] if alone else _tree(pid):
+        with contextlib.suppress(OSError, ValueError):
+            fields = _status(each)
+            held += sum(fields.get(name, 0) for name in _HELD) * 1024
+            data += fields.get("VmData", 0) * 1024
+            threads += fields.get("Threads", 0)
+            processes += 1
+    return Usage(held, data, threads, processes)
+
+
+def _status(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name: int(rest.split()[0]) for name, _, rest in pairs if name in _FIELDS}
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """The process and its descendants, at most so many that it is clear that they are too many."""
+    found, open_ends = 0, [pid]
+    while open_ends and found <= _MOST_PROCESSES:
+        each = open_ends.pop()
+        found += 1
+        yield each
+        with contextlib.suppress(OSError):
+            for task in os.scandir(f"/proc/{each}/task"):
+                with contextlib.suppress(OSError):
+                    open_ends += map(int, Path(f"{task.path}/children").read_text().split())
+
+
+def resident_bytes(pid: int | None) -> tuple[int, int]:
+    """(in RAM, of these not backed by a file); zeros where that is not told. Blocking."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = _status(pid or 0)
+        return fields.get("VmRSS", 0) * 1024, fields.get("RssAnon", 0) * 1024
+    return 0, 0
+
+
+class UsageWatch:
+    """Looks until it is closed. over: told what there is too much of, and how much of it may be."""
+
+    def __init__(
+        self, pid: int, options: LaunchOptions, is_busy: Callable[[], bool], over: Callable[[str, int], None]
+    ) -> None:
+        self.limit_bytes = options.memory_limit_bytes
+        self._pid = pid
+        self._folder = options.dir
+        self._alone = options.sandbox and not options.llama_server  # it cannot start a process
+        self._room_bytes = 0
+        self._is_busy = is_busy
+        self._over = over
+        self._strained_at = 0.0  # since when it is at its limit, and has not come down again; 0 = it is not
+        self.at_limit = False  # at the last look while it lived: what it asks for next, it may not get
+        self._task = asyncio.create_task(self._watch(), name=f"usage of {pid}")
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._task.cancel()
+
+    def settle(self, room_bytes: int) -> None:
+        """After the load, hold the runner to what was planned, or what it has now if that is more, and the room.
+
+        Draws the kernel's limit in, where there is one, to what this leaves. Blocking.
+        """
+        if not self.limit_bytes:
+            return
+        usage = read_usage(self._pid, alone=self._alone)
+        self._room_bytes = room_bytes
+        self.limit_bytes = max(self.limit_bytes, usage.held_bytes + room_bytes)
+        with contextlib.suppress(OSError, ValueError):  # the process is gone
+            if sys.platform == "linux" and resource.prlimit(self._pid, resource.RLIMIT_DATA)[1] != _NO_LIMIT:
+                data = usage.data_bytes + self.limit_bytes - usage.held_bytes
+                resource.prlimit(self._pid, resource.RLIMIT_DATA, (data, data))
+
+    async def _watch(self) -> None:
+        while True:
+            verdict = await run_blocking(self._look)
+            if verdict is not None:
+                self._over(*verdict)
+                return
+            await asyncio.sleep(_BUSY_S if self._is_busy() else _IDLE_S)
+
+    def _look(self) -> tuple[str, int] | None:
+        """What there is too much of, and how much of it may be."""
+        usage = read_usage(self._pid, alone=self._alone)
+        if usage.held_bytes:  # a process that ends holds nothing
+            self.at_limit = 0 < self.limit_bytes - self._room_bytes // CLOSE_SHARE <= usage.held_bytes
+        if self.limit_bytes and (usage.held_bytes > self.limit_bytes or self._stays_strained(usage.held_bytes)):
+            return "memory", self.limit_bytes
+        if usage.threads > _MOST_THREADS:
+            return "threads", _MOST_THREADS
+        if usage.processes > _MOST_PROCESSES:
+            return "processes", _MOST_PROCESSES
+        with contextlib.suppress(OSError):
+            if len(os.listdir(self._folder)) > _MOST_FILES:  # noqa: PTH208  names only
+                return "files", _MOST_FILES
+        return None
+
+    def _stays_strained(self, held_bytes: int) -> bool:
+        """Whether it came close to its limit and has not come down: others would fail next for lack of memory."""
+        now = time.monotonic()
+        if held_bytes < self.limit_bytes - self._room_bytes // AGAIN_SHARE:
+            self._strained_at = 0.0
+        elif self._room_bytes and held_bytes >= self.limit_bytes - self._room_bytes // CLOSE_SHARE:
+            self._strained_at = self._strained_at or now
+        return self._strained_at > 0.0 and now - self._strained_at > _STRAIN_S
