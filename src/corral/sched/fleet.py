@@ -59,6 +59,7 @@ class Fleet:
             digest=want.digest,
             details=want.details,
             spec=_in_form(want.spec, want.memory, need, want.automatic),
+            launch=head.launch,
             automatic=want.automatic,
             need=need,
             keep_alive_s=self._limits.keep_alive(asked, want.name),

@@ -7,7 +7,7 @@ placement.py (where one comes from), reload.py (can it serve that request), brea
 A request's way, with the numbers that stand in the code:
 
  (1) The server is closing: it fails.
- (2) The model's circuit is open: it fails with the runner's last words.
+ (2) The circuit of its launch is open: it fails with the runner's last words.
  (3) A ready runner suits it, has a free slot and is not yielding, and nobody is before it: granted at once.
  (4) As many wait as may: QueueFull, with the estimated time until a place is free.
  (5) It waits. From now on every event may bring it forward (`_settle`):
@@ -48,7 +48,7 @@ from corral.sched.events import (
 from corral.sched.fairness import FairQueue
 from corral.sched.fleet import Fleet, grant_notices
 from corral.sched.memory import HostFigures, MemoryEstimate
-from corral.sched.state import Held, Limits, Runner, Waiter
+from corral.sched.state import Held, Launch, Limits, Runner, Waiter
 
 _LONGEST_RETRY_AFTER_S = 60
 
@@ -67,7 +67,7 @@ class Policy:
         self._figures: HostFigures | None = None
         self._figures_at = 0.0
         self._reading = False
-        self._retry: dict[str, MemoryEstimate] = {}  # key -> smaller form, after a load ran out of memory
+        self._retry: dict[Launch, MemoryEstimate] = {}  # smaller form, after a load ran out of memory
         self._actions: list[Action] = []
 
     def __repr__(self) -> str:
@@ -113,7 +113,7 @@ class Policy:
         waiter = Waiter(event.request_id, event.want, now)
         if self.closing:  # (1)
             self._act(Fail(waiter.id, ServerClosing()))
-        elif refusal := self._breakers.refusal(event.want.key, now):  # (2)
+        elif refusal := self._breakers.refusal(waiter.launch, waiter.client, now):  # (2)
             self._act(Fail(waiter.id, refusal))
         elif self._is_full() and not self._can_grant_at_once(waiter, now):  # (3) (4)
             self._act(Fail(waiter.id, QueueFull(self.limits.max_queue, self._retry_after_s(waiter, now))))
@@ -146,7 +146,7 @@ class Policy:
         runner.last_used = now
         self._estimates.served(runner.key, now - held.started)
         if runner.state == "ready":
-            self._breakers.record_success(runner.key)
+            self._breakers.record_success(runner.launch, held.want.caller.client, now)
             if not runner.leases:
                 runner.last_idle = now
 
@@ -186,7 +186,7 @@ class Policy:
             case RunnerReported():
                 runner = self.fleet.by_id.get(event.runner_id)
                 if runner is not None and runner.state == "ready":
-                    self._breakers.record_failure(runner.key, event.error, now)
+                    self._breakers.record_failure(runner.launch, event.error, now, runner.clients)
                     self.fleet.stop("failed", [runner])
 
     def _on_translating(self, event: Translating, now: float) -> None:
@@ -200,7 +200,7 @@ class Policy:
         if runner is None:
             return
         self._figures = None
-        self._retry.pop(runner.key, None)
+        self._retry.pop(runner.launch, None)
         self._estimates.loaded(runner.key, now - runner.load_started)
         if runner.last_idle is None and not any(self.fleet.suitable(waiter) is runner for waiter in self.queue):
             runner.last_idle = now
@@ -211,13 +211,13 @@ class Policy:
             return
         smaller = self.fleet.smaller_form(runner) if event.out_of_memory else None
         if smaller is not None:  # (9) once more, alone and with less
-            self._retry[runner.key] = smaller
+            self._retry[runner.launch] = smaller
             self.fleet.stop("memory", self.fleet.others_idle())
             return
-        self._retry.pop(runner.key, None)
-        self._breakers.record_failure(runner.key, event.error, now)
+        self._retry.pop(runner.launch, None)
+        self._breakers.record_failure(runner.launch, event.error, now)
         for waiter in self.queue:  # (9)
-            if self.fleet.suits(runner, waiter):
+            if waiter.launch == runner.launch:  # others that it would have suited ask for less, and try that
                 self._fail(waiter, event.error)
 
     def _on_died(self, event: Died, now: float) -> None:
@@ -225,7 +225,7 @@ class Policy:
         if runner is None:
             return
         if runner.leases:  # (9) a death while idle is no loop: the next request just loads anew
-            self._breakers.record_failure(runner.key, event.error, now)
+            self._breakers.record_failure(runner.launch, event.error, now, runner.clients)
         for request_id in runner.leases:
             self._act(Interrupt(request_id, event.error, abort_calls=False))
 
@@ -252,7 +252,7 @@ class Policy:
     def _fail_refused(self, now: float) -> None:
         """A circuit that has opened takes its waiting requests with it."""
         for waiter in self.queue:
-            refusal = self._breakers.refusal(waiter.want.key, now)
+            refusal = self._breakers.refusal(waiter.launch, waiter.client, now)
             if refusal is not None and self.fleet.suitable(waiter) is None:
                 self._fail(waiter, refusal)
 
@@ -288,7 +288,7 @@ class Policy:
     def _follow(self, decision: placement.Decision, head: Waiter, now: float) -> None:
         match decision:
             case placement.LoadNow():
-                self.fleet.load(head, decision.need, now, last_try=head.want.key in self._retry)
+                self.fleet.load(head, decision.need, now, last_try=head.launch in self._retry)
             case placement.Evict():
                 self.fleet.evict(decision.runner_ids, decision.reason, in_favour_of=head.want.key)
             case placement.AskMemory():
@@ -303,7 +303,7 @@ class Policy:
                 pass
 
     def _decide(self, head: Waiter, now: float) -> placement.Decision:
-        smaller = self._retry.get(head.want.key)
+        smaller = self._retry.get(head.launch)
         if smaller is not None and any(runner.state == "stopping" for runner in self.fleet):
             return placement.Wait()
         fresh = self._figures if now - self._figures_at <= self.limits.memory_age_s else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from corral.config import Settings
@@ -54,6 +54,26 @@ def limits_of(settings: Settings, devices: int = 0) -> Limits:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What of a request decides how a load goes: the model, and all of the spec that the request asks for itself.
+
+    What one such launch failed at says nothing of another: a window, a thread count or a template of a client's own.
+    """
+
+    key: str
+    spec: RunnerSpec
+
+    @classmethod
+    def of(cls, want: LeaseRequest) -> Launch:
+        """Fields that are ours to choose are left open, whatever was chosen this time."""
+        chosen = want.automatic | ({"n_ubatch"} if "n_batch" in want.automatic else frozenset())
+        return cls(want.key, replace(want.spec, **{name: _DEFAULTS[name] for name in chosen & _DEFAULTS.keys()}))
+
+
+_DEFAULTS: Mapping[str, Any] = {item.name: item.default for item in fields(RunnerSpec) if item.default is not MISSING}
+
+
 @dataclass(slots=True)
 class Waiter:
     """A request that has not been granted. told: what its client was last told; suits: runner id -> can serve it."""
@@ -63,6 +83,10 @@ class Waiter:
     arrived: float
     told: tuple[str, int, int] = ("", 0, 0)
     suits: dict[int, bool] = field(default_factory=dict)
+    launch: Launch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.launch = Launch.of(self.want)
 
     @property
     def client(self) -> str:
@@ -107,6 +131,7 @@ class Runner:
     digest: str
     details: Mapping[str, Any]
     spec: RunnerSpec
+    launch: Launch
     automatic: frozenset[str]
     need: MemoryEstimate
     keep_alive_s: float
@@ -131,6 +156,11 @@ class Runner:
     def free_slots(self) -> int:
         """Slots nobody holds; 0 unless ready."""
         return self.slots - sum(held.slots for held in self.leases.values()) if self.state == "ready" else 0
+
+    @property
+    def clients(self) -> frozenset[str]:
+        """Whom it serves now."""
+        return frozenset(held.want.caller.client for held in self.leases.values())
 
     @property
     def is_idle(self) -> bool:

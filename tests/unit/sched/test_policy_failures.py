@@ -153,3 +153,74 @@ def test_another_models_circuit_is_its_own() -> None:
     world.ask("r2", key="good")
     world.ready("good")
     assert "r2" in world.granted
+
+
+def test_a_bad_option_of_one_client_closes_the_model_for_nobody_else() -> None:
+    world = World(breaker_failures=2)
+    bad = {"n_threads": 512, "automatic": ALL_AUTOMATIC - {"n_threads"}}
+    for turn in range(2):
+        world.ask(f"bad{turn}", **bad)
+        world.load_fails()
+    world.ask("again", **bad)
+    world.ask("good")
+    world.ready()
+    assert "again" in world.failed
+    assert "good" in world.granted
+
+
+def test_a_template_that_does_not_load_leaves_a_model_with_another_alone() -> None:
+    world = World(breaker_failures=1)
+    world.ask("broken", chat_template="{% for")
+    world.load_fails()
+    world.ask("derived", chat_template="chatml")
+    world.ready()
+    assert "derived" in world.granted
+
+
+def test_what_was_ours_to_choose_does_not_make_it_another_launch() -> None:
+    world = World(breaker_failures=2)
+    for turn, window in enumerate((4096, 2048)):
+        world.ask(f"r{turn}", context_window=window)
+        world.load_fails()
+    world.ask("refused", context_window=1024)
+    assert "refused" in world.failed
+
+
+def test_who_waits_for_a_load_with_anothers_bad_option_gets_one_without_it() -> None:
+    world = World()
+    world.ask("bad", n_threads=512, automatic=ALL_AUTOMATIC - {"n_threads"})
+    world.ask("good")
+    world.load_fails()
+    assert set(world.failed) == {"bad"}
+    world.ready()
+    assert "good" in world.granted
+
+
+def test_whose_requests_are_there_at_every_crash_is_refused_alone() -> None:
+    world = World(breaker_failures=2)
+    for turn in range(2):
+        world.ask(f"bomb{turn}", client="mallory", parallel=2)
+        world.ask(f"other{turn}", client=f"bystander{turn}", parallel=2)
+        world.ready()
+        world.dies()
+        world.end(f"bomb{turn}")
+        world.end(f"other{turn}")
+    world.ask("refused", client="mallory", parallel=2)
+    world.ask("served", client="bystander0", parallel=2)
+    world.ready()
+    assert set(world.failed) == {"refused"}
+    assert "served" in world.granted
+    world.end("served")
+    world.ask("still", client="mallory", parallel=2)  # that others are served says nothing of these requests
+    assert "still" in world.failed
+
+
+def test_crashes_that_nobody_was_always_there_for_open_it_for_all() -> None:
+    world = World(breaker_failures=2)
+    for client in ("one", "two"):
+        world.ask(client, client=client)
+        world.ready()
+        world.dies()
+        world.end(client)
+    world.ask("r", client="three")
+    assert "r" in world.failed
