@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import io
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 _CALLS_AT_ONCE = 16
+_PROMPTS_KNOWN = 8  # two of each slot, mostly
 _INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well under a millisecond
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
@@ -38,10 +40,15 @@ Check = Callable[[dict[str, Any], StreamBudget], None]
 
 @dataclass(slots=True)
 class Sharing:
-    """How many requests a runner serves, and how many of them answer already. Kept by those who make the calls."""
+    """What the requests of a runner have to know of each other. Kept by those who make the calls.
+
+    requests: how many it serves; answering: how many of them answer already. prompts: the newest that it was given,
+    where it matters how much of the next one it has read, as (owner, text).
+    """
 
     requests: int = 0
     answering: int = 0
+    prompts: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_PROMPTS_KNOWN))
 
 
 class RunnerClient:
@@ -57,6 +64,7 @@ class RunnerClient:
         self.socket_path = socket_path
         self.calls = Calls()  # in flight; comments in an answer (`: ping`) do not move it
         self.sharing = Sharing()
+        self.owner: str | None = ""  # whose calls these are; a lease knows (sched/leased.py)
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self._grammars_lost = 0
         self._lost_why = ""

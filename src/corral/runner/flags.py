@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.runner.spec import LaunchOptions, RunnerSpec, least_batch
 
+_CHECKPOINT_STEP = 256  # tokens between two checkpoints; less is read again as quickly
 LOG_INFO, LOG_TRACE, LOG_DEBUG = 3, 4, 5  # llama.cpp's verbosity; from DEBUG on, prompts are logged
 
 
@@ -69,6 +70,7 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         Flag("cache_idle_slots", False),
         _flag("cache_ram_mib", options.prompt_cache_mib, "--cache-ram"),
         _flag("n_ctx_checkpoints", options.checkpoints, "--ctx-checkpoints"),
+        Flag("checkpoint_min_step", _CHECKPOINT_STEP),  # an external engine may be too old for the words
     ]
     if spec.n_gpu_layers >= 0:
         flags.append(_flag("n_gpu_layers", spec.n_gpu_layers, "--gpu-layers"))

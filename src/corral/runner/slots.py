@@ -145,7 +145,7 @@ class SlotHold:
 
     def __init__(self, slots: OwnedSlots, owner: str) -> None:
         self._slots = slots
-        self._owner = owner
+        self.owner = owner
         self._slot: Slot | None = None
         self._prompt: Prompt = {}
 
@@ -155,8 +155,8 @@ class SlotHold:
             self._prompt = _beginning(body)
             await self._make_comparable(client, body)
             await self._slots.may_take()
-            self._slot = self._slots.take(self._owner, self._prompt)
-        own = bool(self._owner) and self._slot.owner == self._owner
+            self._slot = self._slots.take(self.owner, self._prompt)
+        own = bool(self.owner) and self._slot.owner == self.owner
         if not own:
             self._slot.owner, self._slot.prompt = "", {}
         return {"id_slot": self._slot.id, "cache_prompt": own}
@@ -164,7 +164,7 @@ class SlotHold:
     def reached(self) -> None:
         """An event of the call has come: the slot holds nothing but this lease's prompt."""
         if self._slot is not None and self._slot.prompt is not self._prompt:
-            self._slot.owner, self._slot.prompt = self._owner, self._prompt
+            self._slot.owner, self._slot.prompt = self.owner, self._prompt
 
     def leave(self) -> None:
         """The lease has ended."""
@@ -175,14 +175,14 @@ class SlotHold:
     @contextlib.asynccontextmanager
     async def alone(self, client: RunnerClient) -> AsyncIterator[None]:
         """For a call that cannot name its slot: all of them, with nothing of another owner's in them."""
-        async with self._slots.all_of_them(self._owner) as foreign:
+        async with self._slots.all_of_them(self.owner) as foreign:
             for slot in foreign:
                 await _empty(client, slot)
             yield
 
     async def _make_comparable(self, client: RunnerClient, body: Mapping[str, Any]) -> None:
         """Where only that can tell whether the owner's slots fit: prompts as token ids."""
-        others = self._slots.incomparable(self._owner, self._prompt)
+        others = self._slots.incomparable(self.owner, self._prompt)
         if not others:
             return
         with contextlib.suppress(EngineError):  # the call itself will say what is wrong

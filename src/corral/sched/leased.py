@@ -42,6 +42,11 @@ class LeasedRunner:
         attribute = getattr(self._client, name)
         return self._guarded_call(attribute) if callable(attribute) else attribute
 
+    @property
+    def owner(self) -> str | None:
+        """Whose request it is, where keys are separated; None = nobody's, for whom nothing is kept."""
+        return "" if self._hold is None else self._hold.owner or None
+
     def completion(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.completion."""
         return self._in_slot(self._guarded_call(self._client.completion), body)

@@ -180,14 +180,15 @@ def _sliding_layers(header: Header, blocks: int) -> int:
 def _recurrent_bytes(header: Header, blocks: int) -> int:
     """Of one sequence: convolution and state of all layers that recur, 32-bit. Source: llama.cpp llama-hparams.cpp."""
     inner, state = _count(header, "ssm.inner_size", 2**20), _count(header, "ssm.state_size", 2**20)
-    if not inner or not state:
+    short = max(0, _count(header, "shortconv.l_cache", 4096) - 1) * _count(header, "embedding_length", 2**20)
+    if not (inner and state) and not short:
         return 0
     every = _count(header, "full_attention_interval", 4096)
     attends = sum(1 for heads in _per_layer(header, "attention.head_count_kv", blocks) if heads)
     layers = blocks - blocks // every if every else blocks - (attends if attends < blocks else 0)
     taps = max(0, _count(header, "ssm.conv_kernel", 4096) - 1)
     groups = _count(header, "ssm.group_count", 4096)
-    return 4 * layers * (taps * (inner + 2 * groups * state) + state * inner)
+    return 4 * layers * (taps * (inner + 2 * groups * state) + state * inner + short)
 
 
 @dataclass(frozen=True, slots=True)

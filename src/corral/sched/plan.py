@@ -157,6 +157,7 @@ def plan(
         paced=not on_device and purpose is Purpose.COMPLETION,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
         translation=model.translation,
+        rolls_back=purpose is Purpose.COMPLETION and memory.checkpoint_bytes > 0,
     )
     automatic = _automatic(explicit, settings, slots_free=slots_free, layers_free=layers_free)
     return LaunchPlan(spec, automatic, memory, tuple(notices))

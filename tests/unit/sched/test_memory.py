@@ -106,6 +106,24 @@ def test_sliding_layers_hold_their_window_only() -> None:
     assert large.kv_cache_bytes == large.kv_bytes_per_token * 131072 + window_bytes
 
 
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ({"ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16}, 4 * (3 * 64 + 64 * 16)),
+        (
+            {"ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16, "ssm.group_count": 2},
+            4 * (3 * (64 + 2 * 2 * 16) + 64 * 16),
+        ),
+        ({"shortconv.l_cache": 3}, 4 * 4096 * 2),
+        ({}, 0),
+    ],
+)
+def test_what_recurrent_layers_remember(values: dict[str, Any], state: int) -> None:
+    found = facts(**{"block_count": 2, "attention.head_count_kv": Array([0, 8]), **values})
+    assert found.recurrent_bytes == state
+    assert sized(found).checkpoint_bytes == state
+
+
 def test_a_pattern_in_the_header_wins_over_the_architectures() -> None:
     values = LLAMA | {"attention.sliding_window": 512, "attention.sliding_window_pattern": Array([True] * 31 + [False])}
     assert ModelFacts.from_header(FakeHeader("gemma3", values)).sliding_layers == 31

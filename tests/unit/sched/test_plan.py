@@ -249,6 +249,17 @@ def test_a_step_holds_what_was_drafted_for_every_slot(model: Model, tmp_path: Pa
     assert planned(drafted).spec.n_batch >= 4 * (1 + 4) + 1
 
 
+# ---- checkpoints
+
+
+def test_a_cache_that_cannot_be_cut_is_told_from_one_that_can(tmp_path: Path) -> None:
+    window = {"cohere2.attention.sliding_window": 512, "cohere2.attention.sliding_window_pattern": 4}
+    assert planned(build(tmp_path, "cohere2", **window)).spec.rolls_back
+    assert planned(build(tmp_path, "lfm2", **{"lfm2.shortconv.l_cache": 3})).spec.rolls_back
+    assert not planned(build(tmp_path)).spec.rolls_back
+    assert not planned(build(tmp_path, "cohere2", **window), purpose=Purpose.EMBEDDING).spec.rolls_back
+
+
 # ---- Ollama's own layouts
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from corral.answer.outputs import OutputParser
 from corral.core import Delta, Event
 from corral.errors import InvalidRequest
+from corral.inference.running.lastturn import LastTurn
 from corral.inference.running.prefill import Events, engine_events
 from corral.inference.running.run import Run, logprobs_of, progress_of
 from corral.inference.running.window import overflow_notice, window_of
@@ -49,11 +50,17 @@ async def place_images(lease: Lease, text: str, images: Sequence[bytes]) -> dict
 
 
 async def run_completion(
-    lease: Lease, body: dict[str, Any], run: Run, parser: OutputParser | None = None
+    lease: Lease,
+    body: dict[str, Any],
+    run: Run,
+    parser: OutputParser | None = None,
+    turn: LastTurn | None = None,
 ) -> AsyncIterator[Event]:
-    """Deltas and progress of one /completion call; at the end `run` knows its reason, counts and times."""
+    """Deltas and progress of one /completion call; at the end `run` knows its reason, counts and times.
 
-    async with aclosing(_events(lease, body, run)) as source:
+    turn: where the prompt's last turn begins, for engines that keep checkpoints.
+    """
+    async with aclosing(_events(lease, body, run, turn)) as source:
         async for event in source:
             if event.get("prompt_progress"):
                 if body.get("return_progress"):
@@ -72,9 +79,9 @@ async def run_completion(
         run.failure = parser.failure
 
 
-def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:
+def _events(lease: Lease, body: Mapping[str, Any], run: Run, turn: LastTurn | None) -> Events:
     call = partial(lease.runner.completion, {**body, "return_progress": True})
-    return engine_events(lease, call, partial(_prompt_tokens, lease, body.get("prompt")), run)
+    return engine_events(lease, call, partial(_prompt_tokens, lease, body.get("prompt")), run, turn)
 
 
 async def _prompt_tokens(lease: Lease, prompt: object) -> Sequence[int] | None:

@@ -12,6 +12,8 @@ finds what it has read already by its common prefix. Then the call is made anew,
 | wait for their first token     | one full step, so that each gets every other step   |
 | at least one answers           | as many tokens as the engine reads in STEP_S        |
 
+An engine that keeps checkpoints is stopped where the last turn begins, so that it keeps one there (lastturn.py).
+
 Called by completion.py and enginechat.py around their calls.
 """
 
@@ -26,6 +28,7 @@ from contextlib import aclosing
 from typing import Any
 
 from corral.errors import EngineError
+from corral.inference.running.lastturn import BEHIND, LastTurn
 from corral.inference.running.run import Run
 from corral.sched.request import Lease
 
@@ -42,14 +45,20 @@ Events = AsyncGenerator[dict[str, Any], None]
 PromptTokens = Callable[[], Awaitable[Sequence[int] | None]]
 
 
-async def engine_events(lease: Lease, call: Callable[[], Events], prompt_tokens: PromptTokens, run: Run) -> Events:
+async def engine_events(
+    lease: Lease, call: Callable[[], Events], prompt_tokens: PromptTokens, run: Run, turn: LastTurn | None = None
+) -> Events:
     """The events of one engine call that answers, its `prompt_progress` among them.
 
     call: makes the call, with `return_progress`; made again when the prompt had to go on in pieces. prompt_tokens: the
     whole prompt as the engine reads it, or None when it cannot be cut (images). `run` is told what was read how.
+    turn: where the last turn begins, if the engine should keep a checkpoint there.
     """
     prompt = _Prompt(lease, prompt_tokens, run)
     with _counted(lease) as answers:
+        if turn is not None and prompt.begins_anew(turn):
+            async for read in prompt.to_turn(turn):
+                yield {"prompt_progress": read}
         while True:
             began = time.perf_counter()
             async with aclosing(call()) as source:
@@ -117,6 +126,42 @@ class _Prompt:
         left = report["total"] - report["processed"]
         return not (self._is_whole or self._is_alone) and left > _WORTHWHILE_STEPS * self._lease.spec.n_batch
 
+    def begins_anew(self, turn: LastTurn) -> bool:
+        """Whether to stop where this turn begins; it is noted as read."""
+        prompts, owner = self._lease.runner.sharing.prompts, self._lease.runner.owner
+        if owner is None:
+            return False
+        known = [text for whose, text in prompts if whose == owner]
+        prompts.append((owner, turn.text))
+        return self._is_alone and turn.needs_stop(known, self._lease.spec.n_batch)
+
+    async def to_turn(self, turn: LastTurn) -> AsyncIterator[Mapping[str, Any]]:
+        """Read on to where a turn begins, or until others come; the engine's reports."""
+        tokens, before = (
+            await self._tokens(),
+            await self._lease.runner.tokenize(turn.text[: turn.start], add_special=True),
+        )
+        place = len(before) - 1  # the last token may take in what follows
+        if tokens is None or place <= 0 or list(tokens[:place]) != before[:place]:
+            return
+        stop = place + BEHIND
+        began = time.perf_counter()
+        async with aclosing(
+            self._lease.runner.completion(_reading(tokens[:stop]) | {"return_progress": True})
+        ) as source:
+            async for event in source:
+                report = event.get("prompt_progress")
+                if report is None:
+                    self._handed_over = stop
+                    continue
+                report["total"] = len(tokens)
+                if self.must_yield(report):
+                    break
+                yield report
+        if self._handed_over != stop:
+            await self._until_left()
+        self._run.prefill_ms += (time.perf_counter() - began) * 1000
+
     async def in_pieces(self) -> AsyncIterator[Mapping[str, Any]]:
         """Read on in pieces, until the prompt is read or nobody else is there; a report after each."""
         tokens = await self._tokens()
@@ -137,14 +182,8 @@ class _Prompt:
 
     async def _call(self, tokens: Sequence[int]) -> Mapping[str, Any]:
         """Have these tokens read; the engine's timings."""
-        body = {
-            "prompt": list(tokens),
-            "n_predict": 0,
-            "cache_prompt": True,
-            "response_fields": ["stop", "timings"],  # not the prompt, which would come back each time
-        }
         timings: Mapping[str, Any] = {}
-        async with aclosing(self._lease.runner.completion(body)) as source:
+        async with aclosing(self._lease.runner.completion(_reading(tokens))) as source:
             async for event in source:
                 timings = event.get("timings", timings)
         return timings
@@ -160,6 +199,16 @@ class _Prompt:
             async with asyncio.timeout(_LEAVE_S):
                 while sum(slot["is_processing"] for slot in await runner.slots()) >= runner.sharing.requests:  # noqa: ASYNC110  no event
                     await asyncio.sleep(_LOOK_S)
+
+
+def _reading(tokens: Sequence[int]) -> dict[str, Any]:
+    """A call that has these tokens read, and answers nothing."""
+    return {
+        "prompt": list(tokens),
+        "n_predict": 0,
+        "cache_prompt": True,
+        "response_fields": ["stop", "timings"],  # not the prompt, which would come back each time
+    }
 
 
 def _next_size(timings: Mapping[str, Any], step: int) -> int:

@@ -13,6 +13,7 @@ from corral.constraint.fields import EngineFields, Thinking, ToolGrammar, engine
 from corral.core import Event, Message, Rendered
 from corral.inference.preparing.way import is_rendered
 from corral.inference.running.completion import place_images, run_completion
+from corral.inference.running.lastturn import last_turn
 from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import end_tokens, special_tokens, without_bos
@@ -71,8 +72,10 @@ class RenderedChat:
         if parser is not None and chat.parameters.call_pieces:
             parser.show_calls()
         run.notices += left_out_notices(messages, text)
+        text = await without_bos(chat.lease, text, self._prompts.bos)
         body["prompt"] = await self._prompt(text, messages, run)
-        async for event in run_completion(chat.lease, body, run, parser):
+        turn = last_turn(text, messages) if chat.lease.spec.rolls_back else None
+        async for event in run_completion(chat.lease, body, run, parser, turn):
             yield event
 
     async def _engine_calls(self) -> ToolFormat | None:
@@ -82,7 +85,6 @@ class RenderedChat:
 
     async def _prompt(self, text: str, messages: Sequence[Message], run: Run) -> Any:
         chat = self._chat
-        text = await without_bos(chat.lease, text, self._prompts.bos)
         images = tag_images(messages).images
         if images:
             return await place_images(chat.lease, text, images)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from corral.errors import EngineError
+from corral.inference.running.lastturn import BEHIND, LastTurn
 from corral.inference.running.prefill import STEP_S, Events, engine_events
 from corral.inference.running.run import Run
 from corral.runner.client import Sharing
@@ -26,6 +27,7 @@ class Slot:
 
     def __init__(self, ms_per_token: float = 6.0) -> None:
         self.sharing = Sharing()
+        self.owner: str | None = ""
         self.ms_per_token = ms_per_token
         self.tokens: list[int] = []
         self.calls: list[tuple[int, int, int]] = []  # (prompt tokens, found, read) of every call
@@ -65,6 +67,9 @@ class Slot:
         finally:
             self.busy -= 1
 
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        return PROMPT[: len(text)]
+
     async def slots(self) -> list[dict[str, Any]]:
         return [{"is_processing": number < self.busy} for number in range(4)]
 
@@ -73,7 +78,9 @@ def run_of() -> Run:
     return Run(started_ns=0, load_duration_ns=0, guard=None, max_tokens=8, want_top=0)
 
 
-async def ask(slot: Slot, run: Run, *, paced: bool = True, cuttable: bool = True) -> list[dict[str, Any]]:
+async def ask(
+    slot: Slot, run: Run, *, paced: bool = True, cuttable: bool = True, turn: LastTurn | None = None
+) -> list[dict[str, Any]]:
     spec = RunnerSpec(cast("Any", "/m"), n_batch=STEP, paced=paced)
     lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec))
 
@@ -83,7 +90,7 @@ async def ask(slot: Slot, run: Run, *, paced: bool = True, cuttable: bool = True
     def call() -> Events:
         return slot.completion({"prompt": PROMPT, "n_predict": 8, "return_progress": True})
 
-    async with aclosing(engine_events(lease, call, tokens, run)) as events:
+    async with aclosing(engine_events(lease, call, tokens, run, turn)) as events:
         got = [event async for event in events]
     run.timings = got[-1]["timings"]
     return got
@@ -163,7 +170,7 @@ async def test_a_rest_of_little_more_than_a_step_is_let_be(left: int) -> None:
 
 
 @pytest.mark.parametrize("how", [{"paced": False}, {"cuttable": False}])
-async def test_what_cannot_be_cut_is_read_whole(how: dict[str, bool]) -> None:
+async def test_what_cannot_be_cut_is_read_whole(how: dict[str, Any]) -> None:
     slot = Slot()
     slot.sharing = Sharing(requests=1, answering=1)
     events = await ask(slot, run_of(), **how)
@@ -202,3 +209,61 @@ async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (slot.busy, slot.sharing.requests) == (0, 1)
+
+
+# ---- a stop where the last turn begins
+
+TEXT = "".join(chr(32 + number % 90) for number in PROMPT)  # a token a character
+TURN = LastTurn(TEXT, 701)
+
+
+async def test_an_engine_with_checkpoints_stops_where_the_last_turn_begins() -> None:
+    slot, run = Slot(), run_of()
+    events = await ask(slot, run, turn=TURN)
+    assert slot.calls == [(700 + BEHIND, 0, 700 + BEHIND), (1000, 700 + BEHIND, 300 - BEHIND)]
+    progress = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert [p["processed"] for p in progress] == sorted(p["processed"] for p in progress)
+    assert {(p["total"], p["cache"]) for p in progress} == {(1000, 0)}
+    assert (run.metrics().prompt_tokens, run.metrics().cached_tokens) == (1000, 0)
+    assert list(slot.sharing.prompts) == [("", TEXT)]
+
+
+@pytest.mark.parametrize("known", [TEXT[:720] + "?", TEXT[:900]], ids=["another tail", "the turn before"])
+async def test_what_is_known_so_far_needs_no_stop(known: str) -> None:
+    slot = Slot()
+    slot.sharing.prompts.append(("", known))
+    await ask(slot, run_of(), turn=TURN)
+    assert slot.calls == [(1000, 0, 1000)]
+
+
+async def test_another_owners_prompt_is_not_known_and_nobodys_is_not_kept() -> None:
+    slot = Slot()
+    slot.sharing.prompts.append(("another", TEXT))
+    await ask(slot, run_of(), turn=TURN)
+    assert len(slot.calls) == 2
+    nobodys = Slot()
+    nobodys.owner = None
+    await ask(nobodys, run_of(), turn=TURN)
+    assert nobodys.calls == [(1000, 0, 1000)]
+
+
+async def test_others_end_the_call_to_the_last_turn_too() -> None:
+    slot = Slot()
+
+    def come() -> None:
+        slot.sharing.requests += 1
+
+    slot.before_step[2] = come
+    run = run_of()
+    await ask(slot, run, turn=TURN)
+    assert slot.calls[0][0] == 700 + BEHIND
+    assert slot.calls[0][2] <= 3 * STEP
+    assert sum(read for _, _, read in slot.calls) == 1000  # no token is read twice
+    assert run.metrics().cached_tokens == 0
+
+
+async def test_a_prompt_beside_others_makes_no_stop() -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=1)
+    await ask(slot, run_of(), turn=TURN)
+    assert slot.calls[0][0] == 1000
