@@ -145,6 +145,8 @@ def validate(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[OptionNot
             notices.append(OptionNotice(code, f'option "{name}" {why} and was ignored', name))
         elif value is not None:
             clean[name] = _bounded(spec, _typed(spec, value), notices)
+    if "" in clean.get("stop", ()):
+        notices.append(OptionNotice("stop_empty", 'an empty text in "stop" ends the answer before it begins', "stop"))
     if clean.get("on_overflow", "truncate") not in {"truncate", "error"}:
         raise InvalidRequest('option "on_overflow" must be "truncate" or "error"', field="options.on_overflow")
     return clean, notices

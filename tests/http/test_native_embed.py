@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from tests.fakes.runner import WIDTH
 from tests.fakes.server import RunningServer
 
@@ -27,6 +28,18 @@ async def test_vectors_have_length_one_also_when_shortened(server: RunningServer
         vector = reply["embeddings"][0]
         assert len(vector) == length
         assert math.isclose(sum(value * value for value in vector), 1, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+async def test_dimensions_that_the_vectors_do_not_have_are_told(server: RunningServer, path: str) -> None:
+    for dimensions in (-1, WIDTH + 1):
+        _, reply = await server.call("POST", path, {"model": "vectors", "input": "x", "dimensions": dimensions})
+        [warning] = reply["warnings"]
+        assert warning["code"] == "dimensions_ignored"
+        assert (warning["dimensions"], warning["available"]) == (dimensions, WIDTH)
+    for dimensions in (0, 1, WIDTH):
+        _, reply = await server.call("POST", path, {"model": "vectors", "input": "x", "dimensions": dimensions})
+        assert "warnings" not in reply
 
 
 async def test_no_input_loads_the_model(server: RunningServer) -> None:

@@ -100,3 +100,12 @@ def test_bad_parameter_texts_have_ollamas_words(name: str, text: str, error: str
 def test_floats_are_rounded_to_32_bits_and_print_short() -> None:
     assert shortest_float32(0.1) == 0.1
     assert shortest_float32(0.123456789) == 0.12345679
+
+
+def test_an_empty_stop_text_is_kept_and_told() -> None:
+    for stop in ("", [""], ["a", ""]):
+        clean, notices = validate({"stop": stop})
+        assert clean["stop"] == ([stop] if isinstance(stop, str) else stop)
+        assert [notice.code for notice in notices] == ["stop_empty"]
+    assert validate({"stop": ["a"]})[1] == []
+    assert validate({"stop": []})[1] == []

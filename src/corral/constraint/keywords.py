@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
@@ -10,12 +11,19 @@ from typing import Any, NoReturn
 from corral.errors import InvalidRequest
 
 MAX_REPEAT = 20_000  # lengths and counts; each costs the engine states
+_MOST_SHOWN = 40  # characters of a wrong value in an error
 _MOST_DIGITS = 400  # of a number: a double has no more
 
 
 def pointer(place: str, *parts: object) -> str:
     """A JSON pointer with more parts behind it."""
     return "/".join([place, *(str(part).replace("~", "~0").replace("/", "~1") for part in parts)])
+
+
+def shown(value: Any) -> str:
+    """A value as the caller wrote it, in JSON; the beginning of a long one."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 class Keywords:
@@ -50,12 +58,12 @@ class Keywords:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self.bad(key, place, f'"{key}" must be a whole number from 0 on, not {value!r}')
+            self.bad(key, place, f'"{key}" must be a whole number from 0 on, not {shown(value)}')
             return None
         if value <= MAX_REPEAT:
             return value
         if key.startswith("min"):
-            self.bad(key, place, f'"{key}" above {MAX_REPEAT} cannot be held')
+            self.bad(key, place, f'"{key}" is {shown(value)}: above {MAX_REPEAT} it cannot be held')
         return None
 
     def number(self, node: Mapping[str, Any], key: str, place: str) -> Decimal | None:
@@ -65,7 +73,7 @@ class Keywords:
             return None
         made = decimal_of(value)
         if made is None:
-            self.bad(key, place, f'"{key}" must be a number, not {value!r}')
+            self.bad(key, place, f'"{key}" must be a number, not {shown(value)}')
         return made
 
     def names(self, node: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
@@ -76,7 +84,7 @@ class Keywords:
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
             return tuple(dict.fromkeys(value))
         if not self.lenient or not isinstance(value, bool):  # drafts 3 and before had a boolean
-            self.bad(key, place, f'"{key}" must be a list of names')
+            self.bad(key, place, f'"{key}" must be a list of names, not {shown(value)}')
         return ()
 
     def map(self, node: Mapping[str, Any], key: str, place: str) -> Mapping[str, Any]:
@@ -86,7 +94,7 @@ class Keywords:
             return {}
         if isinstance(value, dict):
             return value
-        self.bad(key, place, f'"{key}" must be an object')
+        self.bad(key, place, f'"{key}" must be an object, not {shown(value)}')
         return {}
 
     def list(self, node: Mapping[str, Any], key: str, place: str) -> list[Any]:
@@ -96,7 +104,7 @@ class Keywords:
             return []
         if isinstance(value, list) and value:
             return value
-        self.bad(key, place, f'"{key}" must be a list that is not empty')
+        self.bad(key, place, f'"{key}" must be a list that is not empty, not {shown(value)}')
         return []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from corral.constraint.keywords import pointer
+from corral.constraint.keywords import pointer, shown
 
 
 class References:
@@ -18,7 +18,7 @@ class References:
     def resolve(self, reference: Any) -> tuple[Any, str] | str:
         """The target and its JSON pointer; or what is wrong with the reference."""
         if not isinstance(reference, str):
-            return '"$ref" must be a text'
+            return f'"$ref" must be a text, not {shown(reference)}'
         own = self._root.get("$id") if isinstance(self._root, dict) else None
         if isinstance(own, str) and own and reference.startswith(own.rstrip("#")):
             reference = "#" + reference[len(own.rstrip("#")) :].removeprefix("#")

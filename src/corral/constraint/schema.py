@@ -21,7 +21,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any
 
 from corral.constraint.formats import format_pattern
-from corral.constraint.keywords import Keywords, decimal_of, pointer
+from corral.constraint.keywords import Keywords, decimal_of, pointer, shown
 from corral.constraint.meeting import CannotHold, Meetings, possible_array, possible_number, possible_string
 from corral.constraint.numbers import out_of_reach
 from corral.constraint.objects import ObjectReader
@@ -124,7 +124,7 @@ class _SchemaReader:
     def read(self) -> Schema:
         schema = self._schema
         if not isinstance(schema, dict | bool):
-            self._words.fail("the schema must be an object", "#")
+            self._words.fail(f"the schema must be an object, not {shown(schema)}", "#")
         if schema is False:
             self._words.fail("a schema that is false matches nothing", "#")
         if len(encode(schema)) > MAX_SCHEMA_BYTES:
@@ -180,7 +180,7 @@ class _SchemaReader:
             return ANYTHING if schema else Never("nothing is allowed there", place)
         if not isinstance(schema, dict):
             if not self._words.lenient:
-                self._words.fail("a schema must be an object or a boolean", place)
+                self._words.fail(f"a schema must be an object or a boolean, not {shown(schema)}", place)
             self._words.loosen("schema", place)
             return ANYTHING
         with self._counted(place):
@@ -272,7 +272,7 @@ class _SchemaReader:
             return None
         found = [name for name in known if name in TYPES]
         if len(found) < len(names) or not found:
-            self._words.bad("type", place, f'"type" must be one of {", ".join(sorted(TYPES))}, not {value!r}')
+            self._words.bad("type", place, f'"type" must be one of {", ".join(sorted(TYPES))}, not {shown(value)}')
         return found or None
 
     def _type_name(self, name: Any) -> str:
@@ -312,10 +312,10 @@ class _SchemaReader:
         if pattern is not None:
             try:
                 if not isinstance(pattern, str):
-                    raise PatternError("must be a regular expression")
+                    raise PatternError("it must be a regular expression")
                 found = search_patterns(pattern)
             except PatternError as error:
-                self._words.bad("pattern", place, f'"pattern": {error}')
+                self._words.bad("pattern", place, f'"pattern" {shown(pattern)}: {error}')
         return found if form is None else (*found, form)
 
     def _number(self, node: Mapping[str, Any], place: str, *, whole: bool) -> Shape:
@@ -323,12 +323,19 @@ class _SchemaReader:
         high = self._bound(node, "maximum", "exclusiveMaximum", place)
         multiple = self._words.number(node, "multipleOf", place)
         if multiple is not None and multiple <= 0:
-            self._words.bad("multipleOf", place, '"multipleOf" must be greater than 0')
+            self._words.bad("multipleOf", place, f'"multipleOf" must be greater than 0, not {multiple}')
             multiple = None
         shape = Number(whole, low, high, multiple, place=place)
-        for key, without in (("minimum", replace(shape, low=None)), ("maximum", replace(shape, high=None))):
+        for key, bound, without in (
+            ("minimum", low, replace(shape, low=None)),
+            ("maximum", high, replace(shape, high=None)),
+        ):
             if (why := out_of_reach(shape)) and not out_of_reach(without):
-                self._words.bad(key, place, f'"{key}": {why}')
+                is_other = (
+                    bound is not None and bound.exclusive and node.get(f"exclusive{key.capitalize()}") is not True
+                )
+                word = f"exclusive{key.capitalize()}" if is_other else key
+                self._words.bad(word, place, f'"{word}" {shown(node.get(word))}: {why}')
                 shape = without
         possible = possible_number(shape, pointer(place, "minimum"))
         if isinstance(possible, Never) and self._words.lenient:

@@ -54,10 +54,11 @@ async def embed(shared: Shared, request: EmbedRequest) -> Embeddings:
             return Embeddings([])
         batch = _Batch(lease, request, prepared)
         vectors, tokens = await batch.run()
+    size = len(vectors[0])
     if not request.legacy:
         vectors = await _finished(vectors, request.dimensions)
     total = time.perf_counter_ns() - start
-    notices = (*prepared.notices, *lease.notices, *batch.notices())
+    notices = (*prepared.notices, *lease.notices, *batch.notices(), *_size_notices(request.dimensions, size))
     metrics = Metrics(total_duration_ns=total, load_duration_ns=loaded - start, prompt_tokens=tokens)
     shared.telemetry.finished(model.name.short, "embed", "stop", metrics, notices)
     return Embeddings(vectors, tokens, total, loaded - start, notices)
@@ -168,6 +169,14 @@ class _Batch:
         kept = tokens[: max(1, limit)]
         self._cut[index] = (len(tokens), len(kept))
         return await self.lease.runner.detokenize(kept)
+
+
+def _size_notices(dimensions: int, size: int) -> tuple[Notice, ...]:
+    """What is told of a number of dimensions that the vectors, of `size`, cannot be cut to."""
+    if 0 <= dimensions <= size:
+        return ()
+    why = f"dimensions {dimensions} was ignored: the model's vectors have {size}, and can only be cut to 1 to {size}"
+    return (Notice("dimensions_ignored", why, {"dimensions": dimensions, "available": size}),)
 
 
 def was_raw(model: Model) -> bool:

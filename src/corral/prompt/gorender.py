@@ -20,7 +20,11 @@ _OUTPUT_BASE = 16 * 1024 * 1024  # characters; the tools' JSON and a template's 
 _OUTPUT_FACTOR = 8  # a template repeats its input at most this often
 _PARAMETER_KEYS = frozenset(("type", "$defs", "items", "required", "properties"))
 _PROPERTY_KEYS = frozenset(("anyOf", "type", "items", "description", "enum", "properties", "required"))
-_ANNOTATIONS = frozenset(("title", "$schema", "$id", "$comment", "default", "examples", "additionalProperties"))
+# Keywords that say what a value is; others only limit it (lengths, bounds, formats, patterns) or describe the schema,
+# and a call is as good without them.
+_SHAPES = frozenset(
+    ("$ref", "anyOf", "oneOf", "allOf", "const", "not", "if", "then", "else", "prefixItems", "patternProperties")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +134,30 @@ def _as_one(messages: Sequence[Message]) -> Message:
 
 
 def schema_notices(tools: Sequence[Tool]) -> list[Notice]:
-    """Names the parts of tool schemas that a Go template cannot show the model (spec native §6.4)."""
+    """Names the parts of tool schemas whose sense is lost, since a Go template cannot show them (spec native §6.4)."""
     dropped: dict[str, list[str]] = {}
     for tool in tools:
-        names = set(tool.parameters) - _PARAMETER_KEYS - _ANNOTATIONS
-        for prop in _properties(tool.parameters).values():
-            names |= set(prop) - _PROPERTY_KEYS - _ANNOTATIONS
+        names = _unseen(tool.parameters)
         if names:
             dropped[tool.name] = sorted(names)
     if not dropped:
         return []
     words = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in dropped.items())
     return [Notice("tool_schema_reduced", f"the model's template does not show it: {words}", {"dropped": dropped})]
+
+
+def _unseen(parameters: Mapping[str, Any]) -> set[str]:
+    """The keywords of shape in a schema that no template is shown, down to where schemas are shown whole."""
+    names: set[str] = set()
+    todo: list[tuple[Any, frozenset[str]]] = [(parameters, _PARAMETER_KEYS)]
+    while todo:
+        schema, shown = todo.pop()
+        if isinstance(schema, Mapping):
+            names |= {key for key in _SHAPES - shown if schema.get(key) is not None}
+            choices = schema.get("anyOf") if "anyOf" in shown else None
+            children = [*_properties(schema).values(), *(choices if isinstance(choices, list) else ())]
+            todo += [(child, _PROPERTY_KEYS) for child in children]
+    return names
 
 
 def thinks(think: Think) -> bool:

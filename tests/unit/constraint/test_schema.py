@@ -8,6 +8,7 @@ import pytest
 from tests.unit.constraint.matching import begins, matches, schema_grammar
 
 from corral.constraint.checks import check_constraint
+from corral.constraint.schema import read_schema
 from corral.constraint.trial import Trial
 from corral.core import Constraint
 from corral.errors import InvalidRequest
@@ -123,9 +124,9 @@ REFUSED: list[tuple[Any, str]] = [
     ({"$dynamicRef": "#a"}, "dynamicRef"),
     ({"properties": []}, '"properties" must be an object'),
     ({"items": {}, "anyOf": 1e300}, r'"anyOf" must be a list'),
-    ({"anyOf": []}, r'"anyOf" must be a list that is not empty \(at #/anyOf\)'),
+    ({"anyOf": []}, r'"anyOf" must be a list that is not empty, not \[\] \(at #/anyOf\)'),
     ({"enum": []}, r"\(at #/enum\)"),
-    ({"required": "a"}, r'"required" must be a list of names \(at #/required\)'),
+    ({"required": "a"}, r'"required" must be a list of names, not "a" \(at #/required\)'),
     ({"$ref": "http://x"}, r'"\$ref" must point into .*\(at #/\$ref\)'),
     ({"$ref": "#/$defs/x"}, r"does not exist \(at #/\$ref\)"),
     ({"properties": {"a": {"$ref": "#foo"}}}, r"#foo does not exist \(at #/properties/a/\$ref\)"),
@@ -170,6 +171,32 @@ async def test_what_cannot_be_held_is_refused_by_keyword_and_place(trial: Trial,
     with pytest.raises(InvalidRequest, match=why) as caught:
         await check_constraint(trial, Constraint("schema", schema))
     assert caught.value.field == "format"
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": [None]}, '"type" must be one of array, boolean, integer, null, number, object, string, not [null]'),
+        ({"required": [1]}, '"required" must be a list of names, not [1]'),
+        ({"properties": True}, '"properties" must be an object, not true'),
+        ({"items": "x" * 60}, f'a schema must be an object or a boolean, not "{"x" * 39}…'),
+        ({"enum": {}}, '"enum" must be a list that is not empty, not {}'),
+        ({"maxLength": True}, '"maxLength" must be a whole number from 0 on, not true'),
+        ({"minLength": 30_000}, '"minLength" is 30000: above 20000 it cannot be held'),
+        ({"pattern": 5}, '"pattern" 5: it must be a regular expression'),
+        ({"pattern": "a("}, '"pattern" "a(": a group is not closed'),
+        ({"type": "number", "multipleOf": -0.5}, '"multipleOf" must be greater than 0, not -0.5'),
+        ({"$ref": None, "anyOf": [{"$ref": 7}]}, '"$ref" must be a text, not 7'),
+        (
+            {"type": "integer", "exclusiveMinimum": 10**20},
+            '"exclusiveMinimum" 100000000000000000000: numbers of more than 19 digits cannot be held (at #/excl',
+        ),
+    ],
+)
+def test_a_wrong_value_is_shown_as_it_was_written(schema: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_schema(schema, "format")
+    assert str(caught.value).startswith(f"invalid format: {why}")
 
 
 KEYWORDS = (

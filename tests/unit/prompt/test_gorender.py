@@ -181,9 +181,19 @@ def test_what_is_not_there_is_a_nil_list() -> None:
 
 
 def test_what_a_template_cannot_show_of_a_tool_is_named() -> None:
-    (notice,) = schema_notices([WEATHER, Tool("plain")])
-    assert notice.facts == {"dropped": {"get_weather": ["minLength"]}}
-    assert schema_notices([Tool("plain", parameters={"type": "object", "title": "x"})]) == []
+    lost = {"properties": {"a": {"$ref": "#/$defs/x"}, "b": {"anyOf": [{"type": "null"}, {"oneOf": [{}]}]}}, "not": {}}
+    nested = {"properties": {"a": {"type": "object", "properties": {"b": {"const": 3}}}}}
+    (notice,) = schema_notices([Tool("one", parameters=lost), Tool("plain"), Tool("two", parameters=nested)])
+    assert notice.facts == {"dropped": {"one": ["$ref", "not", "oneOf"], "two": ["const"]}}
+
+
+def test_what_only_limits_a_value_is_left_out_without_a_word() -> None:
+    """As clients' libraries put such limits on every tool."""
+    number = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1, "exclusiveMinimum": 0, "default": 1}
+    text = {"type": "string", "minLength": 1, "maxLength": 9, "pattern": "^a", "format": "uri"}
+    items = {"type": "array", "items": {"oneOf": [{}]}, "maxItems": 3}  # the items are shown whole
+    schema = {"properties": {"n": number, "t": text, "i": items}, "title": "x", "additionalProperties": False}
+    assert schema_notices([WEATHER, Tool("plain", parameters=schema)]) == []
 
 
 @pytest.mark.parametrize(

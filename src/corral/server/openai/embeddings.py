@@ -29,7 +29,7 @@ async def embeddings(request: Request) -> Response:
         why = f"Invalid value for 'encoding_format' = {body.encoding_format}. Supported values: ['float', 'base64']."
         raise InvalidRequest(why, field="encoding_format")
     common = common_of(request, body, {}, notices, strict=deps.settings.strict)
-    wanted = EmbedRequest(common, read_inputs(body.input), dimensions=max(body.dimensions or 0, 0))
+    wanted = EmbedRequest(common, read_inputs(body.input), dimensions=body.dimensions or 0)
     return Reply(lambda: _embed(deps, body.model, wanted, encoding), error_reply)
 
 
