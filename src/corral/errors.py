@@ -27,6 +27,7 @@ CorralError
 ├── ServerClosing
 ├── RunnerError
 │   ├── RunnerFailedToStart
+│   │   └── ChatTemplateUnusable   a chat template that the engine does not even start with
 │   ├── RunnerDied
 │   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
 │   ├── GrammarLost           the engine goes on without the grammar that an answer was to be held to
@@ -301,6 +302,17 @@ class RunnerFailedToStart(RunnerError):
         self.reason = reason
         self.last_lines = tuple(last_lines)
         self.out_of_memory = out_of_memory
+
+
+class ChatTemplateUnusable(RunnerFailedToStart):
+    """The engine cannot read the chat template in the model's file, or not run it; `why` in the engine's words."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the chat template in the model's file cannot be used: {why}; raw prompts, a template in the request and "
+            "a model made of this one with a TEMPLATE of its own work"
+        )
+        self.why = why
 
 
 class RunnerDied(RunnerError):

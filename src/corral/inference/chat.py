@@ -120,7 +120,8 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         notices += loose
     if not request.parameters.render_only:
         check_media(model, [data for message in request.messages for data in message.images])
-    prepared = await prepare(shared, request.common, model, shift=request.parameters.shift)
+    templated = bool(request.messages) and not is_rendered(model)
+    prepared = await prepare(shared, request.common, model, shift=request.parameters.shift, templated=templated)
     shown = request.parameters.render_only  # images are but marks in the prompt
     messages = request.messages if shown else await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think, constraint=constraint)

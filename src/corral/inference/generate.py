@@ -99,7 +99,8 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         notices += loose
         parameters = replace(parameters, constraint=constraint)
         request = replace(request, parameters=parameters)
-    prepared = await prepare(shared, common, model, shift=parameters.shift)
+    templated = _is_templated(model, request)
+    prepared = await prepare(shared, common, model, shift=parameters.shift, templated=templated)
     notices = [*prepared.notices, *way_notices(model), *notices]
     images = request.images if parameters.render_only else await prepare_images(request.images)
     async with leased(shared, prepared, emit) as lease:
@@ -146,6 +147,13 @@ def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]
     if request.context:
         check_ids(model, request.context, "context")
     return think, notices
+
+
+def _is_templated(model: Model, request: GenerateRequest) -> bool:
+    """Whether the engine's template makes the prompt; see the table at the top of this file."""
+    if not request.prompt or request.raw or request.suffix or request.template or is_rendered(model):
+        return False
+    return model.selected_template == "jinja" or bool(model.config.renderer)
 
 
 async def _body(
@@ -236,7 +244,7 @@ class _Assembly:
         prompts: Prompts
         if request.template:
             prompts, self._answers = self._by_template(await run_computing(go_template, request.template))
-        elif is_rendered(model) or model.selected_template == "jinja" or model.config.renderer:
+        elif is_rendered(model) or _is_templated(model, request):
             rendered = is_rendered(model)
             prompts = prompts_of(self.lease, model, rendered=rendered)
             self._answers = answers_of(model, rendered=rendered)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from corral.config import Settings
 from corral.constraint.trial import Trial
+from corral.inference.badtemplates import BadTemplates
 from corral.inference.telemetry import Telemetry
 from corral.sched import Scheduler
 from corral.store.models import ModelStore
@@ -20,3 +21,4 @@ class Shared:
     settings: Settings
     telemetry: Telemetry
     trial: Trial  # compiles every grammar before an engine gets it
+    bad_templates: BadTemplates = field(default_factory=BadTemplates)

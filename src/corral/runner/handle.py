@@ -32,6 +32,7 @@ from typing import Any
 
 from corral.aio import run_blocking
 from corral.errors import (
+    ChatTemplateUnusable,
     CorralError,
     RunnerDied,
     RunnerError,
@@ -324,6 +325,8 @@ class RunnerHandle:
         if self._failure is not None:
             starved = isinstance(self._failure, RunnerOutgrown) and self._failure.what == "memory"
             return RunnerFailedToStart(str(self._failure), out_of_memory=starved)
+        if self._log.template_error:
+            return ChatTemplateUnusable(self._log.template_error)
         code = self.exit_code
         how = "" if code is None else f": signal {-code}" if code < 0 else f": exit status {code}"
         lines = self.last_lines

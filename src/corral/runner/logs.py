@@ -12,6 +12,7 @@ from corral.runner.spec import RunnerMemory
 _LOG = logging.getLogger(__name__)
 _KEPT_LINES = 100
 _LONGEST_LINE = 2000
+_LONGEST_WHY = 200
 _PREFIX = re.compile(r"^(?:\d+\.)+\d+ (?P<level>[IWEDT])(?: (?:[a-z]{3,4}\s)?\s*|$)")
 _BUFFER = re.compile(
     r"\s(?P<device>\S+)\s+(?P<kind>model|KV|RS|compute|output) buffer size =\s*(?P<mib>\d{1,12}(?:\.\d+)?) MiB"
@@ -23,6 +24,9 @@ _MEMORY_WORDS = ("failed to allocate", "unable to allocate", "out of memory", "b
 # closing words and advice, which say less than what came before
 # llguidance: a grammar does not compile, or has met a limit on its way
 _GRAMMAR_LOST = re.compile(r"(?:(?:\d+\.)+\d+ E )?llg error: (?P<why>.*)")
+# what is wrong with a chat template stands before the advice to do without
+_TEMPLATE_WHY = re.compile(r"(?:common_chat_templates_init: error|Error): (?:Jinja Exception: )?(?P<why>.+)")
+_TEMPLATE_REFUSED = "please consider disabling jinja"
 _DULL = (
     "exiting due to",
     "failed to load model, '",
@@ -48,8 +52,10 @@ class EngineLog:
         self.device_bytes = 0
         self.ran_out_of_memory = False  # the engine could not get the memory it wanted
         self.device_error = ""  # why the engine found no GPU
+        self.template_error = ""  # why the engine does not start with the chat template
         self.on_grammar_lost: Callable[[str], None] | None = None  # called with the line that says so
         self._all_offloaded: bool | None = None  # of the model and its draft; None = not told
+        self._template_why = "it does not parse"
         self._error_at = 0.0
         self._now = 0.0
         self.is_loading = True  # until it is told otherwise
@@ -123,13 +129,17 @@ class EngineLog:
             self.last_error, self._error_at = text, self._now
 
     def _learn(self, text: str) -> None:
-        """What a load tells about memory and devices."""
+        """What a load tells about memory, devices and the chat template."""
         if (found := _BUFFER.search(text)) and (mib := float(found["mib"])) < _LARGEST_MIB:
             size = int(mib * 2**20)
             self.bytes_by_part[_PARTS[found["kind"]]] += size
             self.device_bytes += 0 if _HOST_BUFFER.match(found["device"]) else size
         if found := _OFFLOADED.search(text):
             self._all_offloaded = self._all_offloaded is not False and found["on_device"] == found["all"]
+        if found := _TEMPLATE_WHY.match(text):
+            self._template_why = found["why"][:_LONGEST_WHY]
+        if _TEMPLATE_REFUSED in text:
+            self.template_error = self._template_why
         if found := _NO_DEVICE.search(text):
             self.device_error = found["why"]
         self.ran_out_of_memory = self.ran_out_of_memory or contains(text.lower(), _MEMORY_WORDS)

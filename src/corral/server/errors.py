@@ -22,6 +22,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.BodyTooLarge: 413,
     errors.InvalidRequest: 400,
     errors.InvalidGGUF: 400,
+    errors.ChatTemplateUnusable: 400,
     errors.DigestMismatch: 400,
     errors.ModelNotFound: 404,
     errors.BlobNotFound: 404,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from corral.runner.logs import EngineLog
 
 LOAD = b"""0.00.533.219 I load_tensors:   CPU_Mapped model buffer size =    92.00 MiB
@@ -136,3 +138,21 @@ def test_a_grammar_that_the_engine_gives_up_is_told_at_once() -> None:
     log.feed(b"0.01.000.000 E llg error: at 3(5): failed to compile JSON schema: Unknown format: x\n  1 | start: r1\n")
     log.feed(b"0.01.000.000 I slot launch_slot_: the text says llg error: nothing\n")
     assert lost == ["at 3(5): failed to compile JSON schema: Unknown format: x"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["0.00.1 E common_chat_templates_init: error: Unexpected token type"], "Unexpected token type"),
+        (["0.00.1 E While executing CallExpression", "0.00.1 E Error: Jinja Exception: need system"], "need system"),
+        ([], "it does not parse"),
+        (["0.00.1 E Error: " + "x" * 900], "x" * 200),
+    ],
+)
+def test_a_chat_template_that_is_refused_is_told_with_the_reason(lines: list[str], why: str) -> None:
+    log = EngineLog()
+    advice = "0.00.1 E init: init: please consider disabling jinja via --no-jinja, or use a custom chat template"
+    log.feed("".join(f"{line}\n" for line in lines).encode())
+    assert log.template_error == ""
+    log.feed(f"{advice}\n".encode())
+    assert log.template_error == why

@@ -6,12 +6,19 @@ Called by every use case.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 from corral.aio import run_blocking
 from corral.core import Capability, Common, Notice
-from corral.errors import InvalidRequest, ModelNotFound, RunnerDied, RunnerKilled, UnsupportedModel
+from corral.errors import (
+    ChatTemplateUnusable,
+    InvalidRequest,
+    ModelNotFound,
+    RunnerDied,
+    RunnerKilled,
+    UnsupportedModel,
+)
 from corral.goquote import quote
 from corral.inference.preparing.checks import check_makes_no_images
 from corral.inference.preparing.choices import Choices, choose
@@ -23,6 +30,7 @@ from corral.sched.plan import LaunchPlan, Purpose, plan
 from corral.sched.request import Lease, LeaseRequest
 from corral.store.models import Model
 
+_PLAIN = "chatml"  # stands in the place of the model's own template, and is not used
 _NO_SHIFT_FAMILIES = frozenset({"deepseek2"})  # Source: ollama server/routes.go, 2026-08
 
 
@@ -36,6 +44,7 @@ class Prepared:
     launch: LaunchPlan
     notices: tuple[Notice, ...]
     slots: int = 1
+    templated: bool = False  # whether the engine's template makes the prompt
     llguidance: bool = True  # whether the engine has it; an external llama-server may not
 
     @property
@@ -57,7 +66,12 @@ async def find_model(shared: Shared, common: Common, *, required: bool, pull_hin
         raise ModelNotFound(sent)
 
     def load() -> Model:
-        return shared.store.load(shared.store.resolve(sent))
+        model = shared.store.load(shared.store.resolve(sent))
+        if model.template is None or not shared.bad_templates.knows(model):
+            return model
+        mended = replace(model, go_template_setting=True)  # it has another template, whichever would be preferred
+        mended.read_files()
+        return mended
 
     try:
         model = await run_blocking(load)
@@ -82,12 +96,21 @@ def loaded_key(shared: Shared, common: Common) -> str | None:
 
 
 async def prepare(
-    shared: Shared, common: Common, model: Model, *, shift: bool | None = None, slots: int = 1
+    shared: Shared,
+    common: Common,
+    model: Model,
+    *,
+    shift: bool | None = None,
+    slots: int = 1,
+    templated: bool = False,
 ) -> Prepared:
-    """Options merged and checked, and the load planned.
+    """Options merged and checked, and the load planned. `templated`: the engine's template will make the prompt.
 
-    Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict.
+    Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict;
+    ChatTemplateUnusable when that is known of the template.
     """
+    if templated:
+        shared.bad_templates.check(model)
     host = await shared.scheduler.figures()
     choices = choose(shared.settings, model.parameters, common.options, host)
     purpose = purpose_of(model)
@@ -101,14 +124,14 @@ async def prepare(
             explicit=choices.explicit,
             purpose=purpose,
             context_shift=model.family not in _NO_SHIFT_FAMILIES if shift is None else shift,
-            chat_template="chatml" if is_rendered(model) else None,
+            chat_template=_PLAIN if is_rendered(model) or shared.bad_templates.knows(model) else None,
         )
 
     launch = await run_blocking(make_plan)
     notices = (*common.notices, *choices.notices, *launch.notices)
     if (common.strict or shared.settings.strict) and notices:
         raise InvalidRequest(notices[0].message, field=str(notices[0].facts.get("parameter", "options")))
-    return Prepared(common, model, choices, launch, notices, slots, not shared.settings.llama_server)
+    return Prepared(common, model, choices, launch, notices, slots, templated, not shared.settings.llama_server)
 
 
 def purpose_of(model: Model) -> Purpose:
@@ -143,7 +166,15 @@ async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -
         on_progress=emit,
         slots=prepared.slots,
     )
-    async with shared.scheduler.lease(want) as lease:
+    async with AsyncExitStack() as stack:
+        try:
+            lease = await stack.enter_async_context(shared.scheduler.lease(want))
+        except ChatTemplateUnusable as error:
+            shared.bad_templates.note(model, error)
+            if prepared.templated:
+                raise
+            other = replace(want, spec=replace(want.spec, chat_template=_PLAIN))
+            lease = await stack.enter_async_context(shared.scheduler.lease(other))
         try:
             yield lease
         except (RunnerDied, RunnerKilled) as error:
