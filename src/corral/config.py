@@ -360,6 +360,11 @@ def runner_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
     return kept | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
 
 
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with some variables set: for a program that takes this process's place."""
+    return {**os.environ, **variables}  # noqa: TID251  the one place that may
+
+
 def _read_tables(environ: Mapping[str, str], notices: list[str]) -> dict[str, Any]:
     """`$CORRAL_CONFIG`, else `~/.corral/corral.toml` and over it what `./corral.toml` may set."""
     named = environ.get("CORRAL_CONFIG", "")

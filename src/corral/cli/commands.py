@@ -113,6 +113,22 @@ COMMANDS = (
         Count(0, 0),
         detail="k stops the request under the cursor, p pauses, q quits.",
     ),
+    Command(
+        "launch [PROGRAM] [-- ARGUMENTS]",
+        "Start a coding agent with a model of this server (claude, codex, opencode, aider, copilot)",
+        "launch:launch",
+        flags=(
+            Flag("dry-run", "bool", "Only say what would be set, written and run"),
+            Flag("model", "string", "Model to use; remembered for the next time"),
+            Flag("num-ctx", "int", "Use the model with a window of this many tokens"),
+            Flag("yes", "bool", "Take the first model instead of asking", short="y"),
+        ),
+        starts_server=True,
+        detail=(
+            "All goes by variables and arguments; no file of the program's own is changed: there is nothing to undo.\n"
+            "Without PROGRAM: what is installed."
+        ),
+    ),
     Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
     Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
     Command(

@@ -12,6 +12,7 @@ from corral.cli.api import Api
 from corral.cli.commands import COMMANDS, ROOT_FLAGS, find_command
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
+from corral.cli.programs import PROGRAMS
 from corral.config import Settings
 from corral.errors import CorralError
 
@@ -20,6 +21,7 @@ _WORDS = {
     "import": ("ollama", "lmstudio", "hf-cache"),
     "completion": ("bash", "zsh", "fish"),
     "engine": ("status", "build"),
+    "launch": tuple(program.name for program in PROGRAMS),
 }
 _SCRIPTS = {
     "bash": """\

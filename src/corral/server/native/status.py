@@ -15,6 +15,7 @@ from corral.config import Settings
 from corral.options import OPTIONS, defaults
 from corral.runner.launch import engine_identity
 from corral.sched.hostmemory import HostMemory
+from corral.sched.plan import default_window
 from corral.server.deps import Deps, deps_of
 from corral.server.native.replies import asks, json_reply
 from corral.store.files import free_bytes
@@ -55,7 +56,7 @@ def _inside(deps: Deps) -> dict[str, Any]:
         },
         "server": {"pid": os.getpid(), **_resident()},
         "store": {"free": free_bytes(settings.models)},
-        "limits": _limits(settings),
+        "limits": _limits(settings) | {"default_window": default_window(settings, devices)},
         "security": {
             "sandbox": settings.sandbox,
             "keys": bool(settings.api_keys),
