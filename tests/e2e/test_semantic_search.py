@@ -87,3 +87,10 @@ def test_concurrent_single_requests_are_packed(server: ServerProcess) -> None:
         assert cosine(first, third) > 0.999
     assert together_s < 2 * serial_s  # loose: a shared machine; the bench measures it
     assert batch_s < serial_s
+
+
+@pytest.mark.parametrize("window", [3, 17, 250])
+def test_a_window_that_no_step_of_the_engine_has_is_kept_to_the_token(server: ServerProcess, window: int) -> None:
+    reply = server.post("/api/embed", {"model": MODEL, "input": "tea " * 300, "options": {"num_ctx": window}})
+    assert reply["prompt_eval_count"] == window
+    assert [warning["code"] for warning in reply["warnings"]] == ["input_truncated"]

@@ -111,10 +111,12 @@ def plan(
     least = least_batch(slots, drafts.tokens)
     on_cpu = 0 if on_device else max(_cpu_batch(facts, host), least - 1 + PROMPT_TOKENS_PER_STEP)
     batch = _batch(options, explicit, window, slots, purpose, on_cpu)
-    if batch < least:
+    if batch < least and "num_batch" in explicit:
         text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
         notices.append(Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}))
-        batch = least
+    batch = max(batch, least)
+    if purpose is not Purpose.COMPLETION:
+        batch = -(-batch // slots) * slots  # pooling parts a step evenly among the slots, else the engine aborts
     flash = _flash_attention(flash, batch, purpose, on_device=on_device)
     mmap = _use_mmap(options, explicit, facts, host, on_device=on_device)
     memory = estimate(

@@ -122,6 +122,18 @@ def test_an_embedding_batch_holds_a_whole_input(model: Model, window: int, batch
     assert (spec.n_batch, spec.n_ubatch, spec.embedding, spec.context_shift) == (batch, batch, True, False)
 
 
+@pytest.mark.parametrize("purpose", [Purpose.EMBEDDING, Purpose.RERANK])
+@pytest.mark.parametrize("slots", [1, 3, 4, 7])
+@pytest.mark.parametrize("options", [{"num_ctx": window} for window in (1, 3, 5, 17, 130, 250)] + [{"num_batch": 33}])
+def test_a_step_of_vectors_can_be_parted_among_the_slots(
+    model: Model, options: dict[str, int], slots: int, purpose: Purpose
+) -> None:
+    result = planned(model, options, settings=Settings(num_parallel=slots), purpose=purpose)
+    assert result.spec.n_batch % slots == 0
+    assert result.spec.n_batch >= min(options.get("num_ctx", 33), options.get("num_batch", 250))
+    assert result.notices == ()
+
+
 def test_an_explicit_batch_wins_and_one_too_small_is_raised_with_a_notice(model: Model) -> None:
     assert planned(model, {"num_batch": 512}).spec.n_batch == 512
     result = planned(model, {"num_batch": 1})
