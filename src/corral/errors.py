@@ -28,7 +28,7 @@ CorralError
 ├── RunnerError
 │   ├── RunnerFailedToStart
 │   │   └── ChatTemplateUnusable   a chat template that the engine does not even start with
-│   ├── RunnerDied
+│   ├── RunnerDied            RunnerGone: it was dead before the request reached it
 │   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
 │   ├── GrammarLost           the engine goes on without the grammar that an answer was to be held to
 │   └── EngineError           the engine answered with an error of its own
@@ -327,6 +327,10 @@ class RunnerDied(RunnerError):
         self.exit_code = exit_code
         self.last_lines = tuple(last_lines)
         self.mid_stream = mid_stream
+
+
+class RunnerGone(RunnerDied):
+    """A runner that had been there for a while was dead before it answered a request's first call."""
 
 
 class RunnerKilled(RunnerError):

@@ -151,6 +151,12 @@ class FakeRunner:
         self.last_lines = (last_line,) if last_line else ()
         await self._end(exit_code)
 
+    async def vanish(self) -> None:
+        """The process has died, and nobody has noticed yet."""
+        server, self._server = self._server, None
+        assert server is not None
+        await server.cleanup()
+
     async def hang_detected(self) -> None:
         """What the watchdog does to a hung runner."""
         self._failure = RunnerHung(self.engine.hung_for_s)

@@ -15,6 +15,7 @@ from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
 from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
+from corral.inference.preparing.again import events_again
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_message_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
@@ -40,7 +41,7 @@ async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -
     """The events of an answer; see Inference.chat."""
     start = time.perf_counter_ns()
     try:
-        async for event in _chat(shared, request, emit, start):
+        async for event in events_again(lambda: _chat(shared, request, emit, start)):
             yield event
     except EngineError as error:
         shared.telemetry.failed(error)

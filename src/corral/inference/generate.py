@@ -28,6 +28,7 @@ from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
+from corral.inference.preparing.again import events_again
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, loaded_key, prepare
@@ -62,7 +63,7 @@ async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None =
     """The events of a completion; see Inference.generate."""
     start = time.perf_counter_ns()
     try:
-        async for event in _generate(shared, request, emit, start):
+        async for event in events_again(lambda: _generate(shared, request, emit, start)):
             yield event
     except Exception as error:
         shared.telemetry.failed(error)

@@ -15,6 +15,7 @@ from corral.constraint.trial import Trial
 from corral.core import ChatRequest, Common, Embeddings, EmbedRequest, Event, GenerateRequest
 from corral.inference import chat, embed, generate, scores, tokens
 from corral.inference.preparing import leasing
+from corral.inference.preparing.again import again
 from corral.inference.progress import with_progress
 from corral.inference.scores import Ranking
 from corral.inference.shared import Shared
@@ -58,27 +59,27 @@ class Inference:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Vectors of the inputs, in their order; no inputs load the model. Raises as `generate` does."""
-        return await embed.embed(self._shared, request)
+        return await again(lambda: embed.embed(self._shared, request))
 
     async def rerank(self, common: Common, query: str, documents: Sequence[str], top_n: int = 0) -> Ranking:
         """Relevance of documents to a query, best first; top_n 0 = all."""
-        return await scores.rerank(self._shared, common, query, documents, top_n)
+        return await again(lambda: scores.rerank(self._shared, common, query, documents, top_n))
 
     async def tokenize(self, common: Common, text: str, *, add_special: bool = False) -> list[int]:
         """The token ids of a text; `add_special` adds what the model puts around every prompt."""
-        return await tokens.tokenize(self._shared, common, text, add_special=add_special)
+        return await again(lambda: tokens.tokenize(self._shared, common, text, add_special=add_special))
 
     async def detokenize(self, common: Common, ids: Sequence[int]) -> str:
         """The text of token ids; raises InvalidRequest for ids outside the vocabulary."""
-        return await tokens.detokenize(self._shared, common, ids)
+        return await again(lambda: tokens.detokenize(self._shared, common, ids))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """How many prompt tokens this chat request would take, without running it."""
-        return await chat.count_tokens(self._shared, request)
+        return await again(lambda: chat.count_tokens(self._shared, request))
 
     async def system_one(self, common: Common, body: dict[str, Any]) -> dict[str, Any]:
         """Hand a System-One request to the engine's own handler; raises EngineError 404 where it has none."""
-        return await scores.system_one(self._shared, common, body)
+        return await again(lambda: scores.system_one(self._shared, common, body))
 
     async def load(self, common: Common) -> None:
         """Have the model ready, whatever it is for; raises as `generate` does."""

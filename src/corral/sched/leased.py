@@ -14,7 +14,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from corral.errors import CorralError
+from corral.errors import CorralError, RunnerDied, RunnerGone
 from corral.runner.slots import SlotHold
 
 T = TypeVar("T")
@@ -24,12 +24,14 @@ _CLOSE_DEADLINE_S = 5.0
 class LeasedRunner:
     """Forwards every attribute to the client; coroutines and async iterators are guarded.
 
-    hold: where keys are separated, what says in which slot the calls are made that leave something in one.
+    hold: where keys are separated, what says in which slot the calls are made that leave something in one. kept: the
+    runner was there before; when it dies before it answers anything, the error is RunnerGone.
     """
 
-    def __init__(self, client: Any, hold: SlotHold | None = None) -> None:
+    def __init__(self, client: Any, hold: SlotHold | None = None, *, kept: bool = False) -> None:
         self._client = client
         self._hold = hold
+        self._may_be_gone = kept
         self._error: CorralError | None = None
         self._awaiting: set[asyncio.Task[Any]] = set()
         self._aborted: set[asyncio.Task[Any]] = set()
@@ -128,16 +130,26 @@ class LeasedRunner:
         if self._error is not None:
             if inspect.iscoroutine(call):
                 call.close()
-            raise self._error.with_traceback(None)
+            raise self._told(self._error).with_traceback(None)
         cancelling = task.cancelling()
         self._awaiting.add(task)
         try:
-            return await call
+            answer = await call
+        except RunnerDied as error:
+            raise self._told(error) from None
         except asyncio.CancelledError:
             # Ours and nobody else's: a client that leaves at the same moment stays a cancellation.
             if task in self._aborted and task.uncancel() <= cancelling and self._error is not None:
                 raise self._error.with_traceback(None) from None
             raise
+        else:
+            self._may_be_gone = False
+            return answer
         finally:
             self._awaiting.discard(task)
             self._aborted.discard(task)
+
+    def _told(self, error: CorralError) -> CorralError:
+        if self._may_be_gone and isinstance(error, RunnerDied):
+            return RunnerGone(error.exit_code, error.last_lines)
+        return error

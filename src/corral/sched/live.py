@@ -49,6 +49,7 @@ class LiveRunner:
         self._post = post
         self._separate = separate
         self.slots: OwnedSlots | None = None
+        self.granted = False  # whether a request has had it already
         self._task: asyncio.Task[None] | None = None
         self._saves = False  # ready and well: its conversations are worth saving
         self._leaving = False

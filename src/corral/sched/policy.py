@@ -19,7 +19,7 @@ A request's way, with the numbers that stand in the code:
 
 from __future__ import annotations
 
-from corral.errors import CorralError, QueueFull, RequestCanceled, ServerClosing
+from corral.errors import CorralError, QueueFull, RequestCanceled, RunnerGone, ServerClosing
 from corral.sched import placement
 from corral.sched.breaker import Breakers
 from corral.sched.estimate import Estimates, Place, line_up
@@ -186,7 +186,8 @@ class Policy:
             case RunnerReported():
                 runner = self.fleet.by_id.get(event.runner_id)
                 if runner is not None and runner.state == "ready":
-                    self._breakers.record_failure(runner.launch, event.error, now, runner.clients)
+                    if not isinstance(event.error, RunnerGone):  # it died while idle, which is no loop
+                        self._breakers.record_failure(runner.launch, event.error, now, runner.clients)
                     self.fleet.stop("failed", [runner])
 
     def _on_translating(self, event: Translating, now: float) -> None:

@@ -324,7 +324,8 @@ class Scheduler:
         runner = self._policy.fleet.by_id[action.runner_id]
         live = self._live[action.runner_id]
         hold = None if live.slots is None else live.slots.hold(request.want.caller.owner)
-        request.leased = LeasedRunner(live.handle.client, hold)
+        request.leased = LeasedRunner(live.handle.client, hold, kept=live.granted)
+        live.granted = True
         request.lease = Lease(
             id=action.request_id,
             runner=cast("RunnerClient", request.leased),
