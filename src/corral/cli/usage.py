@@ -10,7 +10,7 @@ from corral.cli.flags import Flag
 from corral.config import Settings
 
 PROGRAM = "corral"
-_TYPE = {"bool": "", "string": " string", "int": " int"}
+TYPES = {"bool": "", "string": " string", "int": " int"}
 
 
 def root_help() -> str:
@@ -48,6 +48,6 @@ def _flag_lines(flags: Sequence[Flag], owner: str) -> str:
     for flag in sorted([*flags, Flag("help", "bool", f"help for {owner}", short="h")], key=lambda flag: flag.name):
         start = f"  -{flag.short}, --{flag.name}" if flag.short else f"      --{flag.name}"
         bare = f'[="{flag.bare}"]' if flag.bare is not None else ""
-        rows.append((f"{start}{_TYPE[flag.kind]}{bare}", flag.doc))
+        rows.append((f"{start}{TYPES[flag.kind]}{bare}", flag.doc))
     width = max(len(left) for left, _ in rows)
     return "".join(f"{left:<{width}}   {doc}\n" for left, doc in rows)

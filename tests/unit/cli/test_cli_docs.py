@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from corral.cli.commands import COMMANDS
 from corral.cli.configuration_page import configuration_page
+from corral.cli.manual_page import manual_page
 from corral.cli.remote import announce, describe_remote
 from corral.cli.usage import command_help, variables
 from corral.config import Settings
@@ -20,6 +26,20 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_the_configuration_page_is_the_settings() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == configuration_page()
+
+
+def test_the_manual_page_is_the_command_table() -> None:
+    page = (ROOT / "docs" / "corral.1").read_text()
+    assert page == manual_page()
+    assert all(f".B {command.name}" in page for command in COMMANDS)
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="no groff")
+def test_the_manual_page_is_clean_roff_and_shows_its_words() -> None:
+    page = ROOT / "docs" / "corral.1"
+    done = subprocess.run(["groff", "-man", "-Tascii", "-ww", page], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "--num-ctx int" in re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
 
 
 def test_the_help_of_serve_names_every_setting() -> None:
