@@ -8,6 +8,7 @@ duration means the default, as in envconfig/config.go); it is reported in `Setti
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -73,6 +74,10 @@ def _read_host(text: str) -> Address:
     address = parse_address(text)
     if address.bad_port:
         raise ValueError(address.bad_port)
+    if ":" in address.host:
+        ipaddress.IPv6Address(address.host)  # raises ValueError: a second colon is none of a name or of IPv4
+    if any(char.isspace() or char in "[]@?#" for char in address.host):
+        raise ValueError(address.host)
     return address
 
 

@@ -14,6 +14,7 @@ Source of names, defaults and texts: ollama api/types.go Options, FromMap, Forma
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import struct
@@ -190,7 +191,9 @@ def parse_parameter(name: str, texts: Sequence[str]) -> Any:
     """
     spec = OPTIONS.get(name)
     if spec is None:
-        raise InvalidRequest(f"unknown parameter '{name}'", field=name)
+        close = difflib.get_close_matches(name.lower(), OPTIONS, 1, 0.88)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InvalidRequest(f"unknown parameter '{name}'{hint}", field=name)
     if spec.type == "array":
         return list(texts)
     text = texts[0] if texts else ""

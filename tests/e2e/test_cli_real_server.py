@@ -130,6 +130,9 @@ def test_from_nothing_to_an_answer_in_one_command(models_dir: Path, tmp_path: Pa
         assert done.stderr.splitlines()[-1] == "success"
         version = run("--version", env=env)
         assert version.stdout == f"corral version is {corral.__version__}\n"
+        stopped = run("stop", "--server", env=env)
+        assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (0, "the corral server has stopped")
+        assert "run 'corral serve'" in run("ps", env=env).stderr
     finally:
         _stop_server(env)
 

@@ -162,7 +162,9 @@ def format_stats(done: Mapping[str, Any]) -> str:
     for label in ("prompt eval", "eval"):
         key = label.replace(" ", "_")
         count, nanoseconds = int(done.get(f"{key}_count") or 0), int(done.get(f"{key}_duration") or 0)
-        lines.append((f"{label} count", f"{count} token(s)" if count else ""))
+        cached = int(done.get(f"{key}_cached_count") or 0)
+        found = f" ({cached} cached)" if cached else ""
+        lines.append((f"{label} count", f"{count} token(s){found}" if count else ""))
         lines.append((f"{label} duration", _duration(nanoseconds)))
         lines.append((f"{label} rate", f"{count / (nanoseconds / 1e9):.2f} tokens/s" if nanoseconds else ""))
     return "".join(f"{label + ':':<22}{value}\n" for label, value in lines if value)

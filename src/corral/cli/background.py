@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from corral.cli.api import ServerError, ServerNotRunning, ServerUnreachable
+from corral.cli.api import ServerError, ServerNotRunning, ServerUnreachable, is_loopback
 from corral.cli.context import Context
 from corral.cli.progress import Progress
 from corral.errors import CorralError
@@ -20,6 +22,10 @@ _LOG_LIMIT_BYTES = 10 * 2**20  # above this the last log is kept beside the new 
 _SHOWN_LINES = 5
 
 Launch = Callable[[Path], "subprocess.Popen[bytes]"]
+
+
+class CannotStop(CorralError):
+    """`stop --server` cannot end the server."""
 
 
 class ServerDidNotStart(CorralError):
@@ -47,6 +53,37 @@ def start_server(context: Context, launch: Launch | None = None, deadline_s: flo
             if not ready:
                 _stop(child)
             progress.stop(clear=True)
+    if context.console.shows_progress:
+        context.console.note("started the corral server; `corral stop --server` ends it")
+
+
+def stop_server(context: Context, deadline_s: float = START_DEADLINE_S) -> None:
+    """End the server on this machine, by the signal that has it unload its models, and return when it is gone.
+
+    Raises CannotStop for one elsewhere, or of another make, or that is still there at the deadline.
+    """
+    pid = int((context.api.get("/api/status?verbose=1").get("server") or {}).get("pid") or 0)
+    if not is_loopback(context.settings.host) or not _is_server(pid):
+        raise CannotStop(f"the server at {context.settings.host.url} is not a corral server of this machine")
+    os.kill(pid, signal.SIGTERM)
+    deadline_s += time.monotonic()
+    with Progress(context.console) as progress:
+        progress.status("stopping the corral server")
+        while _is_server(pid):
+            if time.monotonic() > deadline_s:
+                raise CannotStop(f"the corral server, process {pid}, does not end")
+            time.sleep(_POLL_S)
+        progress.stop(clear=True)
+    context.console.note("the corral server has stopped")
+
+
+def _is_server(pid: int) -> bool:
+    """Whether a process is there and is a corral server: the number alone may be of a container, or reused."""
+    if pid <= 0:
+        return False
+    asked = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, command = asked.stdout.strip().partition(" ")
+    return "corral" in command and {"serve", "start"} & set(command.split()) != set() and not state.startswith("Z")
 
 
 def _wait_until_ready(context: Context, child: subprocess.Popen[bytes], log: Path, limit_s: float) -> bool:

@@ -76,8 +76,8 @@ COMMANDS = (
         needs_server=False,
         variables=("*",),
     ),
-    Command("create MODEL", "Create a model", "create:create", Count(1, 1), _CREATE_FLAGS),
-    Command("show MODEL", "Show information for a model", "show:show", Count(1, 1), _SHOW_FLAGS),
+    Command("create MODEL", "Create a model", "create:create", Count(1, 1), _CREATE_FLAGS, starts_server=True),
+    Command("show MODEL", "Show information for a model", "show:show", Count(1, 1), _SHOW_FLAGS, starts_server=True),
     Command(
         "run MODEL [PROMPT]",
         "Run a model",
@@ -96,10 +96,18 @@ COMMANDS = (
         starts_server=True,
         detail="Chat, models and what the server is doing, at /ui on the server's own port; also of a remote server.",
     ),
-    Command("stop MODEL", "Stop a running model", "models:stop", Count(1, 1)),
-    Command("pull MODEL", "Pull a model from a registry", "transfer:pull", Count(1, 1), (_INSECURE,)),
+    Command(
+        "stop [MODEL]",
+        "Stop a running model, or the server",
+        "models:stop",
+        Count(0, 1),
+        (Flag("server", "bool", "Stop the server itself, when it is on this machine"),),
+    ),
+    Command(
+        "pull MODEL", "Pull a model from a registry", "transfer:pull", Count(1, 1), (_INSECURE,), starts_server=True
+    ),
     Command("push MODEL", "Push a model to a registry", "transfer:push", Count(1, 1), (_INSECURE,)),
-    Command("list", "List models", "models:list_models", flags=(_JSON,), aliases=("ls",)),
+    Command("list", "List models", "models:list_models", flags=(_JSON,), aliases=("ls",), starts_server=True),
     Command(
         "ps",
         "List running models",

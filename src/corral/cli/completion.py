@@ -75,7 +75,7 @@ def complete(words: Sequence[str], settings: Settings) -> list[str]:
     if last.startswith("-"):
         return _beginning(last, [f"--{flag.name}" for flag in command.flags] + ["--help"])
     if command.name in _MODELS:
-        return _beginning(last, _models(settings))
+        return _beginning(last, stored_models(settings))
     return _beginning(last, _WORDS.get(command.name, ()))
 
 
@@ -83,7 +83,8 @@ def _beginning(start: str, words: Sequence[str]) -> list[str]:
     return [word for word in words if word.startswith(start)]
 
 
-def _models(settings: Settings) -> list[str]:
+def stored_models(settings: Settings) -> list[str]:
+    """The names of the models that the server has; none without one, or after a second."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(1.0)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from corral.store.modelfile import CreateFields, parse_modelfile
 _CHUNK_BYTES = 1 << 20
 _UPLOADS = 2  # files read and sent at once; the disk is the limit, not the processor
 _DEFAULT_NAME = "Modelfile"
+_PATHS, _WEIGHTS = ("./", "../", "/", "~"), (".gguf", ".safetensors", ".bin")  # what is a path, not a model's name
+_TEMPLATE = re.compile(r"^(?:template error: )?template: :")
 
 
 class ModelfileNotFound(UsageError):
@@ -76,7 +79,7 @@ def create(context: Context) -> None:
             # An Ollama of before 2025 says no more than this; its CLI recognises it the same way.
             if "path or Modelfile are required" in error.text:
                 raise ServerTooOld from None
-            raise
+            raise ServerError(_TEMPLATE.sub("TEMPLATE, line ", error.text), error.status) from None
     print_warnings(context, warnings)
 
 
@@ -104,6 +107,8 @@ def find_files(asked: CreateFields, folder: Path) -> LocalFiles:
         if path.exists():
             origins.append(path.resolve())
             local.files += model_files(path)
+        elif source.startswith(_PATHS) or source.endswith(_WEIGHTS):
+            raise SourceError(f"FROM {source}: no such file ({path})")
         else:
             local.base = source
     for draft in asked.drafts:

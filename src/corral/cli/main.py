@@ -110,7 +110,7 @@ def _run(command: Command, words: Sequence[str], console: Console, environ: Mapp
     except UsageError as error:
         if not command.shows_usage:
             raise
-        raise UsageError(f"{error}\n\nUsage:\n  {PROGRAM} {command.use} [flags]") from None
+        raise UsageError(f"{error}\n\nUsage:\n  {PROGRAM} {command.use} [flags]{_models_here(environ)}") from None
     settings = Settings.from_env(environ)
     context = Context(settings, parsed, replace(console, color=settings.color))
     if command.needs_server:
@@ -121,6 +121,14 @@ def _run(command: Command, words: Sequence[str], console: Console, environ: Mapp
     except CorralError as error:
         raise _with_hint(error, context) from None
     return int(status or 0)
+
+
+def _models_here(environ: Mapping[str, str] | None) -> str:
+    """The models that could have been named; nothing where no server says."""
+    from corral.cli.completion import stored_models
+
+    names = stored_models(Settings.from_env(environ))
+    return "\n\nModels here:\n" + "".join(f"\t{name}\n" for name in names) if names else ""
 
 
 def _with_hint(error: CorralError, context: Context) -> CorralError:

@@ -12,6 +12,7 @@ from typing import Any
 
 from corral.cli.api import Api, ServerError
 from corral.cli.context import Context
+from corral.cli.flags import Count
 from corral.cli.formats import human_bytes, human_time, parse_time
 from corral.cli.table import render_table
 from corral.errors import CorralError
@@ -126,7 +127,13 @@ def remove(context: Context) -> None:
 
 
 def stop(context: Context) -> None:
-    """`corral stop MODEL`."""
+    """`corral stop MODEL`, `corral stop --server`."""
+    if context.parsed.flag("server"):
+        from corral.cli.background import stop_server
+
+        stop_server(context)
+        return
+    Count(1, 1).check(context.words)
     name = context.words[0]
     try:
         unload(context.api, name)

@@ -64,7 +64,7 @@ def sent_names(files: Iterable[Path]) -> dict[Path, str]:
 def _folder_files(root: Path) -> list[Path]:
     weights = next((found for patterns, kind in _WEIGHTS if (found := _weights(root, patterns, kind))), None)
     if weights is None:
-        raise SourceError("no Modelfile or safetensors files found")
+        raise SourceError(f"no Modelfile or safetensors files found in {root}")
     if weights[0].suffix in _PICKLES and _type_of(weights[0]) == ZIP:
         raise SourceError(str(PickleRefused(weights[0].name)))  # before gigabytes are sent to be refused
     if weights[0].suffix == ".gguf":

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from corral.cli.api import ServerError
 from corral.cli.context import Context
+from corral.cli.flags import UsageError
+from corral.cli.formats import human_bytes
 from corral.cli.progress import Progress, follow
 from corral.errors import CorralError
 from corral.names import ModelName
 
 _OLLAMA_HOSTS = (".ollama.ai", ".ollama.com")  # what is pushed there has a page on ollama.com
+# as our server says it, in Ollama's words before the network's
+_NO_ANSWER = re.compile(r"(?s)(?:pull model manifest: )?(?:Get \"[^\"]*\": )?(\S+ cannot be reached: .*)")
 _SHORT_DIGEST = slice(len("sha256:"), len("sha256:") + 12)
 
 
@@ -35,14 +41,42 @@ def pull_model(context: Context, name: str, *, insecure: bool) -> None:
         line = announce(context.settings, name)
         if line:
             context.console.note(line)
-    with Progress(context.console) as progress:
-        warnings = follow(
-            progress,
-            context.api.stream("/api/pull", body),
-            lambda _, digest: f"pulling {digest[_SHORT_DIGEST]}:",
-            skip_empty=True,
-        )
+    kept: dict[str, int] = {}
+    try:
+        with Progress(context.console) as progress:
+            warnings = follow(
+                progress,
+                _counted(context.api.stream("/api/pull", body), kept),
+                lambda _, digest: f"pulling {digest[_SHORT_DIGEST]}:",
+                skip_empty=True,
+            )
+    except KeyboardInterrupt:
+        if sum(kept.values()):
+            context.console.note(f"\nkept {human_bytes(sum(kept.values()))}; the same command goes on from there")
+        raise
+    except ServerError as error:
+        raise _unreachable(error, name) or error from None
     print_warnings(context, warnings)
+
+
+def _counted(events: Iterator[dict[str, Any]], kept: dict[str, int]) -> Iterator[Mapping[str, Any]]:
+    """The events as they are; `kept` gets the bytes that are here, by digest."""
+    for event in events:
+        if event.get("digest"):
+            kept[str(event["digest"])] = int(event.get("completed") or 0)
+        yield event
+
+
+def _unreachable(error: ServerError, name: str) -> CorralError | None:
+    """The error of a registry that nobody answers for, in the network's words and with what can be had without it."""
+    found = _NO_ANSWER.match(error.text)
+    if found is None:
+        return None
+    from corral.cli.nearest import nearest
+    from corral.registry.catalog import CATALOG
+
+    close = nearest(name, list(CATALOG)) or list(CATALOG)
+    return UsageError(f"{found[1]}\n\nWithout it, from the Python package index: {', '.join(close)}")
 
 
 def push(context: Context) -> None:

@@ -25,6 +25,7 @@ what show prints for no template.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -229,7 +230,10 @@ class _Parser:
         if self.at == len(self.text):
             raise ModelfileError(f"{_EOF} after {quote(written)}", self._line(start - 1))
         if self.text[self.at] not in _BLANKS or word not in _COMMANDS:
-            raise ModelfileError(f"{_COMMAND_ERROR}; found {quote(self._found(start - 1))}", self._line(self.at))
+            found = self._found(start - 1)
+            close = difflib.get_close_matches(found.lower(), sorted({*_COMMANDS, "from"} - {"model"}), 1)
+            hint = f"; did you mean {close[0].upper()}?" if close else ""
+            raise ModelfileError(f"{_COMMAND_ERROR}; found {quote(found)}{hint}", self._line(self.at))
         self.at += 1
         if word == "parameter":
             return self._name(_PARAMETER_NAME), ""

@@ -271,7 +271,7 @@ def free_port() -> int:
 
 
 def test_no_server_is_an_error_that_says_what_to_do(cli: Cli) -> None:
-    outcome = cli("list", environ={"CORRAL_HOST": f"127.0.0.1:{free_port()}"})
+    outcome = cli("ps", environ={"CORRAL_HOST": f"127.0.0.1:{free_port()}"})
     assert outcome.status == 1
     assert outcome.err == "Error: could not connect to corral server, run 'corral serve' to start it\n"
 

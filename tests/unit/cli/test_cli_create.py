@@ -201,16 +201,34 @@ def test_without_a_modelfile_the_folder_is_meant(cli: Cli, server: FakeApi) -> N
         (["m", "-f", "nowhere"], "specified Modelfile wasn't found"),
         (["m", "-f", "From", "--draft-quantize", "q8_0"], "--draft-quantize requires a DRAFT model"),
         (["m", "-f", "Bad"], "no FROM line"),
-        (["m"], "no Modelfile or safetensors files found"),
+        (["m"], "no Modelfile or safetensors files found in {here}"),
+        (["m", "-f", "Away"], "FROM ./nofile.gguf: no such file ({here}/nofile.gguf)"),
+        (
+            ["m", "-f", "Typo"],
+            "(line 2): PARAMETER temprature: unknown parameter 'temprature'; did you mean temperature?",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_sent(cli: Cli, server: FakeApi, words: list[str], text: str) -> None:
     write("From", "FROM x")
     write("Bad", "SYSTEM x")
+    write("Away", "FROM ./nofile.gguf")
+    write("Typo", "FROM x\nPARAMETER temprature 0")
     outcome = cli("create", *words)
     assert outcome.status == 1
-    assert outcome.err.splitlines()[-1] == f"Error: {text}"
+    assert outcome.err.splitlines()[-1] == f"Error: {text.replace('{here}', str(Path.cwd()))}"
     assert server.bodies("POST /api/create") == []
+
+
+def test_what_the_server_says_of_a_template_has_no_status_and_no_empty_file_name(cli: Cli, server: FakeApi) -> None:
+    write("From", 'FROM x\nTEMPLATE """{{ .Prompt """')
+    server.routes["POST /api/create"] = Reply({"error": "template error: template: :1: unclosed action"}, status=400)
+    assert cli("create", "m", "-f", "From").err.splitlines()[-1] == "Error: TEMPLATE, line 1: unclosed action"
+
+
+def test_a_command_that_is_mistyped_brings_the_one_that_is_meant(cli: Cli, server: FakeApi) -> None:
+    write("Form", "FORM x")
+    assert cli("create", "m", "-f", "Form").err.endswith('found "FORM"; did you mean FROM?\n')
 
 
 def test_a_draft_must_be_another_file(cli: Cli, server: FakeApi) -> None:

@@ -150,3 +150,53 @@ def test_every_command_names_code_that_exists() -> None:
     for command in COMMANDS:
         module, _, function = command.code.partition(":")
         assert callable(getattr(__import__(f"corral.cli.{module}", fromlist=[function]), function)), command.name
+
+
+@pytest.mark.parametrize("host", ["bad:host:port", "a b", "user@host"])
+def test_an_address_that_is_none_is_named(cli: Cli, host: str) -> None:
+    outcome = cli("ps", environ={"CORRAL_HOST": host})
+    assert outcome.status == 1
+    assert outcome.err.startswith(f"Error: CORRAL_HOST={host!r}: expected ")
+
+
+def test_run_alone_shows_its_usage_and_what_could_be_run(cli: Cli, api: FakeApi) -> None:
+    api.routes["GET /api/tags"] = Reply({"models": MODELS})
+    outcome = cli("run")
+    assert outcome.err.startswith("Error: requires at least 1 arg(s), only received 0\n\nUsage:\n  corral run MODEL")
+    assert outcome.err.endswith("Models here:\n\tsmollm2:135m\n\tllama3.2:latest\n\n")
+
+
+def test_a_registry_that_nobody_answers_for_brings_what_needs_none(cli: Cli, api: FakeApi) -> None:
+    text = 'pull model manifest: Get "https://r.example/v2/x": r.example cannot be reached: name not known'
+    api.routes["POST /api/pull"] = Reply(stream=[{"status": "pulling manifest"}, {"error": text}])
+    error = cli("pull", "gemma3").err
+    assert "Error: r.example cannot be reached: name not known\n" in error
+    assert "from the Python package index: gemma3:270m" in error
+    api.routes["POST /api/pull"] = Reply(stream=[{"error": "pull model manifest: file does not exist"}])
+    assert cli("pull", "gemma3").err.endswith("Error: pull model manifest: file does not exist\n")
+
+
+def test_ctrl_c_in_a_pull_says_what_is_kept(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(_: object, __: object, ___: object) -> Any:
+        yield {"status": "pulling a", "digest": "sha256:a", "total": 200_000_000, "completed": 100_000_000}
+        yield {"status": "pulling b", "digest": "sha256:b", "total": 20_000_000, "completed": 17_000_000}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("corral.cli.api.Api.stream", cut)
+    told: list[str] = []
+    monkeypatch.setattr("corral.cli.console.Console.note", lambda _, text="", *, end="\n": told.append(text))
+    with pytest.raises(KeyboardInterrupt):
+        cli("pull", "m")
+    assert told[-1] == "\nkept 117 MB; the same command goes on from there"
+
+
+def test_stop_needs_a_model_or_the_flag(cli: Cli) -> None:
+    assert cli("stop").err == "Error: accepts 1 arg(s), received 0\n"
+
+
+def test_stop_server_ends_corral_servers_of_this_machine_only(cli: Cli, api: FakeApi) -> None:
+    for told in ({}, {"server": {"pid": os.getpid()}}, {"server": {"pid": 2**22 + 1}}):
+        api.routes["GET /api/status?verbose=1"] = Reply(told)
+        outcome = cli("stop", "--server")
+        assert outcome.status == 1
+        assert outcome.err.endswith("is not a corral server of this machine\n")

@@ -167,7 +167,10 @@ PARAMETER mirostat 1
         ("PARAMETER use_mmap maybe", "(line 2): PARAMETER use_mmap: invalid bool value [maybe]"),
         ("PARAMETER num_gqa 1", "(line 2): PARAMETER num_gqa: unknown parameter 'num_gqa'"),
         ("PARAMETER  temperature 1", "(line 2): PARAMETER : unknown parameter ''"),
-        ("PARAMETER Temperature 1", "(line 2): PARAMETER Temperature: unknown parameter 'Temperature'"),
+        (
+            "PARAMETER Temperature 1",
+            "(line 2): PARAMETER Temperature: unknown parameter 'Temperature'; did you mean temperature?",
+        ),
         ("REQUIRES latest", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "latest"'),
         ("REQUIRES latest\nREQUIRES 1.2", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "latest"'),
         ("REQUIRES 01.2", '(line 2): requires must be a valid semver (e.g. 0.14.0), not "01.2"'),
