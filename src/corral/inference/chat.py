@@ -20,13 +20,14 @@ from corral.inference.preparing.checks import check_generates, check_media, chec
 from corral.inference.preparing.images import prepare_message_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
 from corral.inference.preparing.way import is_rendered, way_notices
+from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
 from corral.inference.running.window import overflow_of, window_of
 from corral.inference.shared import Shared
 from corral.inference.ways.conversation import Conversation, Way, full_history
-from corral.inference.ways.fitting import fit
+from corral.inference.ways.fitting import fit, missing
 from corral.inference.ways.rendered import RenderedChat
 from corral.inference.ways.templated import TemplatedChat
 from corral.prompt.fit import IMAGE_TOKENS
@@ -68,7 +69,12 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         yield Done("unload")
         return
     prepared, request, notices = await _prepare(shared, request)
-    async with leased(shared, prepared, emit) as lease:
+
+    async def needs(lease: Lease) -> int:
+        conversation = _converse(shared, lease, prepared, request)
+        return await missing(conversation, await run_computing(_way, conversation)) if request.messages else 0
+
+    async with leased_for(shared, prepared, needs, emit) as lease:
         loaded = time.perf_counter_ns()
         if not request.messages:
             yield Done("load", notices=tuple(notices))

@@ -31,15 +31,16 @@ from corral.gotemplate import Template
 from corral.inference.preparing.again import events_again
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_images
-from corral.inference.preparing.leasing import Prepared, find_model, leased, loaded_key, prepare
+from corral.inference.preparing.leasing import Prepared, find_model, loaded_key, prepare
 from corral.inference.preparing.way import is_rendered, way_notices
+from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import end_tokens, special_tokens, without_bos
-from corral.inference.running.window import fit_prompt, window_of
+from corral.inference.running.window import fit_prompt, missing, window_of
 from corral.inference.shared import Shared
 from corral.inference.tokens import check_ids
 from corral.inference.ways.answers import (
@@ -104,7 +105,13 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
     prepared = await prepare(shared, common, model, shift=parameters.shift, templated=templated)
     notices = [*prepared.notices, *way_notices(model), *notices]
     images = request.images if parameters.render_only else await prepare_images(request.images)
-    async with leased(shared, prepared, emit) as lease:
+
+    async def needs(lease: Lease) -> int:
+        if not request.prompt:
+            return 0
+        return await missing(lease, prepared, await _Assembly(lease, model, request, think, []).render())
+
+    async with leased_for(shared, prepared, needs, emit) as lease:
         loaded = time.perf_counter_ns()
         if not request.prompt:
             yield Done("load", notices=tuple(notices))

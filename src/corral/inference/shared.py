@@ -8,6 +8,7 @@ from corral.config import Settings
 from corral.constraint.trial import Trial
 from corral.inference.badtemplates import BadTemplates
 from corral.inference.telemetry import Telemetry
+from corral.inference.windows import Windows
 from corral.sched import Scheduler
 from corral.store.models import ModelStore
 
@@ -22,3 +23,4 @@ class Shared:
     telemetry: Telemetry
     trial: Trial  # compiles every grammar before an engine gets it
     bad_templates: BadTemplates = field(default_factory=BadTemplates)
+    windows: Windows = field(default_factory=Windows)

@@ -42,8 +42,12 @@ class Fitted:
 
 def answer_room(context_window: int, num_predict: int) -> int:
     """Tokens of the window that are the answer's: as many as it may have, within bounds. num_predict: negative = any"""
-    room = min(context_window // _ROOM_SHARE, _MOST_ROOM)
-    return room if num_predict < 0 else min(room, num_predict)
+    return min(context_window // _ROOM_SHARE, most_room(num_predict))
+
+
+def most_room(num_predict: int) -> int:
+    """The same in a window that is large enough."""
+    return _MOST_ROOM if num_predict < 0 else min(_MOST_ROOM, num_predict)
 
 
 async def fit_messages(

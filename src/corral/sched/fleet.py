@@ -44,7 +44,7 @@ class Fleet:
             return False
         if runner.id not in waiter.suits:
             asks = needs_reload(runner.spec, runner.automatic, want.spec, want.automatic)
-            waiter.suits[runner.id] = not asks
+            waiter.suits[runner.id] = not asks and runner.planned_window >= want.least_window
         return waiter.suits[runner.id]
 
     def load(self, head: Waiter, need: MemoryEstimate, now: float, *, last_try: bool) -> None:
@@ -61,6 +61,7 @@ class Fleet:
             spec=_in_form(want.spec, want.memory, need, want.automatic),
             launch=head.launch,
             automatic=want.automatic,
+            planned_window=want.spec.context_window,
             need=need,
             keep_alive_s=self._limits.keep_alive(asked, want.name),
             pinned=want.name.lower() in self._limits.pinned,

@@ -6,7 +6,7 @@ native-api 3.2, 3.4, 3.5, 7.2); where ours differ, docs/differences.md says so.
 
 | field          | explicit                | automatic                                                            |
 |----------------|-------------------------|----------------------------------------------------------------------|
-| context_window | num_ctx, CONTEXT_LENGTH | by device memory: 262144 / 32768 / 4096; capped by what it was trained on |
+| context_window | num_ctx, CONTEXT_LENGTH | by device memory: 262144 / 32768 / 4096; as prompts need (growth.py) |
 | num_parallel   | OLLAMA_NUM_PARALLEL     | 4, 2 or 1 slots by memory                                            |
 | n_batch        | num_batch               | embedding: min(2048, window); CPU: half a second; GPU: by all slots  |
 | use_mmap       | use_mmap                | off on CPU and where host memory is short, else the engine's choice  |
@@ -44,6 +44,7 @@ PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every
 MIN_WINDOW = 4
 MIN_VISION_WINDOW = 2048
 DEFAULT_WINDOW = 4096
+EXACT_WINDOW, WINDOW_STEP = 8192, 2048  # a window is as asked for up to there, and then a multiple of this or more
 WINDOW_TIERS = ((47 * GIB, 262144), (23 * GIB, 32768))  # memory of all devices -> automatic window
 EMBEDDING_BATCH = 2048
 # Families whose caches cannot be shared by slots. Source: ollama server/sched.go, 2026-08 (spec native-api 7.2).
@@ -94,15 +95,17 @@ def plan(
     purpose: Purpose = Purpose.COMPLETION,
     context_shift: bool = True,
     chat_template: str | None = None,
+    least_window: int = 0,
 ) -> LaunchPlan:
     """The load that serves this model with these options (typed values, defaults may be among them).
 
     explicit: names of options that the model's author or the caller set; None = all of `options`. chat_template: as
-    RunnerSpec's. Reads the model's headers if nobody has yet: call it where that may block.
+    RunnerSpec's. least_window: tokens that the window has at least, as far as the model was trained on so many. Reads
+    the model's headers if nobody has yet: call it where that may block.
     """
     explicit = frozenset(options) if explicit is None else explicit
     facts = model_facts(model)
-    window = window_for(options, facts, settings, host, has_vision=bool(model.projector_sources))
+    window = window_for(options, facts, settings, host, has_vision=bool(model.projector_sources), least=least_window)
     on_device = bool(host.devices) and _device_share(options, facts) > 0
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
@@ -177,7 +180,7 @@ def _flash_attention(wanted: bool | None, batch: int, purpose: Purpose, *, on_de
 def _automatic(explicit: frozenset[str], settings: Settings, *, slots_free: bool, layers_free: bool) -> frozenset[str]:
     fields = {"num_batch": "n_batch", "use_mmap": "use_mmap", "num_thread": "n_threads", "num_ctx": "context_window"}
     chosen_by_us = {field for option, field in fields.items() if option not in explicit}
-    if settings.context_length > 0:
+    if settings.context_length > 0 or "num_ctx" in option_defaults(settings.defaults):
         chosen_by_us.discard("context_window")
     by_memory = {"num_parallel": slots_free, "n_gpu_layers": layers_free}
     return frozenset(chosen_by_us | {field for field, is_free in by_memory.items() if is_free})
@@ -209,10 +212,18 @@ def default_window(settings: Settings, host: HostFigures) -> int:
 
 
 def window_for(
-    options: Mapping[str, Any], facts: ModelFacts, settings: Settings, host: HostFigures, *, has_vision: bool
+    options: Mapping[str, Any],
+    facts: ModelFacts,
+    settings: Settings,
+    host: HostFigures,
+    *,
+    has_vision: bool,
+    least: int = 0,
 ) -> int:
     """Tokens per slot: asked for or automatic, raised to what works, capped by what the model was trained on."""
-    window = max(int(options.get("num_ctx", default_window(settings, host))), MIN_WINDOW)
+    window = max(int(options.get("num_ctx", default_window(settings, host))), MIN_WINDOW, least)
+    if window > EXACT_WINDOW:  # clients that count their tokens ask for another one each time
+        window += -window % WINDOW_STEP
     if has_vision:
         window = max(window, MIN_VISION_WINDOW)
     return min(window, facts.context_length) if facts.context_length else window

@@ -9,8 +9,9 @@ Any difference in what to load is a reload, except where the request leaves the 
 | use_mmap, num_parallel, others | automatic in the request                            |
 | n_gpu_layers                   | -1 in the request                                   |
 
-So a request without num_ctx after a load with an explicit one does reload, as Ollama's does. Source: ollama
-server/sched.go needsReload, 2026-08.
+So a request without num_ctx after a load with an explicit one does reload, as Ollama's does. A request may also need a
+larger window than the runner's, automatic or not (LeaseRequest.least_window; fleet.py). Source: ollama server/sched.go
+needsReload, 2026-08.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ class LeaseRequest:
 
     key: path of the weights; names that share a blob share a runner. automatic: fields of `spec` that nobody asked
     for, so that they neither force a reload nor must be kept when memory is short. slots: how many slots to take
-    (at most all of the runner's). keep_alive_s: None = leave the runner's value; math.inf = for ever.
+    (at most all of the runner's). least_window: a runner that was to have a smaller window is no use, although the
+    window is automatic. keep_alive_s: None = leave the runner's value; math.inf = for ever.
     """
 
     key: str
@@ -38,6 +39,7 @@ class LeaseRequest:
     memory: MemoryEstimate = field(default_factory=MemoryEstimate)
     on_progress: Callable[[Progress], None] | None = None
     slots: int = 1
+    least_window: int = 0
     request_id: str = ""  # "" = the scheduler makes one
 
 

@@ -126,6 +126,12 @@ class Scheduler:
         await self._surveyed.wait()
         return self.host
 
+    async def figures_now(self) -> HostFigures:
+        """What the host has, read for this."""
+        await self._surveyed.wait()
+        await self._refresh_host()
+        return self.host
+
     async def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones end for at most `drain_s`, stop and reap every runner."""
         self._closing = True

@@ -120,6 +120,7 @@ class Runner:
     """One runner from Load until it is gone.
 
     last_idle: when it last became idle (None = never was); unload_asked: when it was told to go once idle.
+    planned_window: tokens, before memory lowered it: a request for more does not ask for the same in vain.
     displaced: another runner had to go for it. last_try: loaded with less after running out of memory.
     notices: what everybody it serves must be told.
     renewal: on its way out to be loaded anew, or being loaded so: nobody waits for it, and yet it is wanted.
@@ -137,6 +138,7 @@ class Runner:
     keep_alive_s: float
     pinned: bool
     load_started: float
+    planned_window: int = 0
     state: Literal["loading", "ready", "stopping"] = "loading"
     translating: tuple[int, int] = (0, 0)  # before its engine starts: bytes of its files so far, and in all
     slots: int = 1

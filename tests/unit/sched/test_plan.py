@@ -72,6 +72,21 @@ def test_the_window(
     assert ("context_window" in result.automatic) is automatic
 
 
+@pytest.mark.parametrize(("asked", "window"), [(8192, 8192), (8000, 8000), (10_668, 12_288), (10_682, 12_288)])
+def test_a_window_that_a_client_counts_out_is_rounded_up(model: Model, asked: int, window: int) -> None:
+    assert planned(model, {"num_ctx": asked}).spec.context_window == window
+
+
+def test_an_operators_default_is_a_window_that_somebody_named(model: Model) -> None:
+    result = planned(model, {"num_ctx": 2048}, settings=Settings(defaults="guide"), explicit=frozenset())
+    assert "context_window" not in result.automatic
+
+
+def test_a_prompt_may_need_more_than_the_automatic_window(model: Model) -> None:
+    assert planned(model, least_window=16384).spec.context_window == 16384
+    assert planned(model, least_window=10**6).spec.context_window == 131072
+
+
 def test_a_vision_model_has_at_least_2048(model: Model) -> None:
     seeing = replace(model, projectors=(Path("/p"),))
     assert planned(seeing, {"num_ctx": 128}).spec.context_window == 2048

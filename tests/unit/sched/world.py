@@ -65,6 +65,7 @@ def want(
     parallel: int = 1,
     slots: int = 1,
     context_window: int = 4096,
+    least_window: int = 0,
     per_token: int = 0,
     gpu: float = 0.0,
     automatic: frozenset[str] = ALL_AUTOMATIC,
@@ -85,6 +86,7 @@ def want(
         slots=slots,
         on_progress=on_progress,
         request_id=request_id,
+        least_window=least_window,
     )
 
 

@@ -5,7 +5,7 @@ Called by every use case.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -26,6 +26,7 @@ from corral.inference.preparing.way import is_rendered
 from corral.inference.progress import Emit
 from corral.inference.shared import Shared
 from corral.names import ModelName, split_source
+from corral.sched.memory import HostFigures
 from corral.sched.plan import LaunchPlan, Purpose, plan
 from corral.sched.request import Lease, LeaseRequest
 from corral.store.models import Model
@@ -43,8 +44,10 @@ class Prepared:
     choices: Choices
     launch: LaunchPlan
     notices: tuple[Notice, ...]
+    plan: Callable[[int, HostFigures], LaunchPlan]  # the same with a window of at least so many tokens; blocking
     slots: int = 1
     templated: bool = False  # whether the engine's template makes the prompt
+    least_window: int = 0  # tokens that a runner must have been planned with
     llguidance: bool = True  # whether the engine has it; an external llama-server may not
 
     @property
@@ -115,7 +118,7 @@ async def prepare(
     choices = choose(shared.settings, model.parameters, common.options, host)
     purpose = purpose_of(model)
 
-    def make_plan() -> LaunchPlan:
+    def make_plan(least_window: int, host: HostFigures) -> LaunchPlan:
         return plan(
             model,
             choices.values,
@@ -125,13 +128,15 @@ async def prepare(
             purpose=purpose,
             context_shift=model.family not in _NO_SHIFT_FAMILIES if shift is None else shift,
             chat_template=_PLAIN if is_rendered(model) or shared.bad_templates.knows(model) else None,
+            least_window=least_window,
         )
 
-    launch = await run_blocking(make_plan)
+    launch = await run_blocking(make_plan, 0, host)
     notices = (*common.notices, *choices.notices, *launch.notices)
     if (common.strict or shared.settings.strict) and notices:
         raise InvalidRequest(notices[0].message, field=str(notices[0].facts.get("parameter", "options")))
-    return Prepared(common, model, choices, launch, notices, slots, templated, not shared.settings.llama_server)
+    ours = not shared.settings.llama_server
+    return Prepared(common, model, choices, launch, notices, make_plan, slots, templated, llguidance=ours)
 
 
 def purpose_of(model: Model) -> Purpose:
@@ -165,6 +170,7 @@ async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -
         memory=launch.memory,
         on_progress=emit,
         slots=prepared.slots,
+        least_window=prepared.least_window,
     )
     async with AsyncExitStack() as stack:
         try:

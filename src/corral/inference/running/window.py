@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from corral.core import GenerationParameters, Notice
 from corral.errors import ContextOverflow, EngineError
 from corral.inference.preparing.leasing import Prepared
-from corral.prompt.fit import answer_room, cut_prompt, needs_cut
+from corral.prompt.fit import answer_room, cut_prompt, most_room, needs_cut
 from corral.sched.request import Lease
 
 TOO_LONG_WITHOUT_SHIFT = (
@@ -31,6 +31,15 @@ def window_of(lease: Lease) -> int:
 def surely_fits(size_bytes: int, window: int) -> bool:
     """Whether a text fits, with room for an answer, by its bytes alone: a token has one at least."""
     return size_bytes <= window - answer_room(window, -1)
+
+
+async def missing(lease: Lease, prepared: Prepared, text: str) -> int:
+    """Tokens of window that a prompt and its answer need; 0 when the lease's window takes the prompt."""
+    window = window_of(lease)
+    if len(text.encode()) < window:
+        return 0
+    tokens = len(await lease.runner.tokenize(text, add_special=True))
+    return tokens + most_room(int(prepared.choices.values["num_predict"])) if needs_cut(tokens, window) else 0
 
 
 async def fit_prompt(

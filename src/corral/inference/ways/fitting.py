@@ -12,7 +12,7 @@ from corral.core import Message
 from corral.errors import ContextOverflow
 from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, window_of
 from corral.inference.ways.conversation import Conversation, Way
-from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages
+from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages, most_room
 from corral.store.models import Model
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,14 @@ async def fit(conversation: Conversation, way: Way) -> list[Message]:
         raise told from error
     conversation.notices.extend(fitted.notices)
     return list(fitted.messages)
+
+
+async def missing(conversation: Conversation, way: Way) -> int:
+    """Tokens of window that the whole conversation and an answer need; 0 when the lease's window has them."""
+    window, asked = window_of(conversation.lease), int(conversation.prepared.choices.values["num_predict"])
+    images = sum(len(message.images) for message in conversation.messages)
+    tokens = await way.count(conversation.messages) + images * image_tokens(conversation.model)
+    return 0 if tokens <= window - answer_room(window, asked) else tokens + most_room(asked)
 
 
 def image_tokens(model: Model) -> int:
