@@ -205,7 +205,7 @@ class Settings:
         10.0, "PING_INTERVAL", _read_stall, "how long a stream of /v1 may be silent before a ping keeps it alive"
     )
     drain_timeout_s: float = setting(
-        30.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight"
+        8.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight"
     )
     context_length: int = setting(0, "CONTEXT_LENGTH", _read_uint, "default num_ctx; 0 = automatic")
     num_parallel: int = setting(0, "NUM_PARALLEL", _read_uint, "slots per model; 0 = automatic (4, 2 or 1 by memory)")

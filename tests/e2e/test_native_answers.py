@@ -89,6 +89,20 @@ def test_logprobs_add_up_to_the_text(server: ServerProcess) -> None:
     assert all(len(entry["top_logprobs"]) == 2 and entry["logprob"] <= 0 for entry in reply["logprobs"])
 
 
+def test_logprobs_name_control_tokens(server: ServerProcess) -> None:
+    asked = {"logprobs": True, "top_logprobs": 20, "options": {**GREEDY, "num_predict": 1}}
+    prompt = "<|im_start|>user\nSay hi<|im_end|>\n<|im_start|>assistant\nHi there, my dear friend!"
+    replies = [
+        server.post("/api/generate", {"model": MODEL, "prompt": prompt, "raw": True, **asked}),
+        ask(server, **{**asked, "options": {**GREEDY, "num_predict": 6}}),
+    ]
+    first, second = (
+        {top["token"] for entry in reply["logprobs"] for top in entry["top_logprobs"]} for reply in replies
+    )
+    assert "<|im_end|>" in first
+    assert "" not in first | second
+
+
 def test_a_prompt_over_the_window_is_cut_and_it_is_said(server: ServerProcess) -> None:
     options = {**GREEDY, "num_ctx": 256, "num_predict": 3}
     reply = server.post("/api/generate", {"model": MODEL, "prompt": "word " * 600, "options": options})

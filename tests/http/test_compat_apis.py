@@ -57,11 +57,14 @@ def events_of(text: str) -> list[tuple[str, Any]]:
 
 
 async def first_then_rest(server: RunningServer, path: str, gate: asyncio.Event) -> tuple[bytes, str]:
-    """What a stream sends while the gate is closed, and everything after it was opened."""
+    """What a stream sends while the gate is closed, up to its first ping, and everything after it was opened."""
     body = {**BODIES[path], "stream": True}
-    async with asyncio.timeout(10), server.http.post(server.url + path, json=body) as answer:
+    sign = b"response.in_progress" if path == "/v1/responses" else b"ping"
+    async with server.http.post(server.url + path, json=body) as answer:
         assert answer.status == 200
-        first = await answer.content.readany()
+        first = b""
+        while sign not in first or not first.endswith(b"\n\n"):  # however the network parts it
+            first += await answer.content.readany()
         gate.set()
         return first, (await answer.read()).decode()
 

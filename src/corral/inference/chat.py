@@ -24,6 +24,7 @@ from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
+from corral.inference.running.specials import control_names
 from corral.inference.running.window import overflow_of, window_of
 from corral.inference.shared import Shared
 from corral.inference.ways.conversation import Conversation, Way, full_history
@@ -92,6 +93,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             guard=None if request.parameters.constraint else RepeatGuard(),
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=request.parameters.top_logprobs,
+            control_names=await control_names(prepared.model) if request.parameters.logprobs else {},
             window=window_of(lease) if request.keeps_all else 0,
             notices=conversation.notices,
             strict=request.common.strict or shared.settings.strict,

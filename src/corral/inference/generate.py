@@ -39,7 +39,7 @@ from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
 from corral.inference.running.sampling import completion_fields
-from corral.inference.running.specials import end_tokens, special_tokens, without_bos
+from corral.inference.running.specials import control_names, end_tokens, special_tokens, without_bos
 from corral.inference.running.window import fit_prompt, missing, window_of
 from corral.inference.shared import Shared
 from corral.inference.tokens import check_ids
@@ -127,6 +127,7 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             guard=None if parameters.constraint else RepeatGuard(),
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=parameters.top_logprobs,
+            control_names=await control_names(model) if parameters.logprobs else {},
             notices=[*notices, *lease.notices],
             strict=common.strict or shared.settings.strict,
         )

@@ -111,7 +111,7 @@ def _take(event: Mapping[str, Any], run: Run, lease: Lease) -> bool:
 def _deltas(event: Mapping[str, Any], run: Run, parser: OutputParser | None) -> list[Delta]:
     piece = event.get("content", "")
     probabilities = event.get("completion_probabilities")
-    logprobs = logprobs_of(probabilities, run.want_top) if probabilities else ()
+    logprobs = logprobs_of(probabilities, run) if probabilities else ()
     if parser is None:
         return [Delta(content=piece, logprobs=logprobs)] if piece or logprobs else []
     deltas = parser.feed(piece) if piece else []

@@ -90,7 +90,7 @@ def _delta(choice: Mapping[str, Any], delta: Mapping[str, Any], run: Run) -> Del
         return None
     if thinking:
         run.thinking_tokens += 1
-    return Delta(content, thinking, (), logprobs_of(probabilities, run.want_top) if probabilities else ())
+    return Delta(content, thinking, (), logprobs_of(probabilities, run) if probabilities else ())
 
 
 class _Call:

@@ -29,6 +29,7 @@ class Run:
     max_tokens: int  # 0: nothing the engine makes is passed on
     want_top: int  # alternatives to report with each token's logprob
     notices: list[Notice] = field(default_factory=list)
+    control_names: Mapping[int, str] = field(default_factory=dict)  # of the tokens that have no text, by id
     strict: bool = False
     window: int = 0  # tokens of prompt and answer at which the run stops; 0: the engine drops some, or stops by itself
     window_full: bool = False
@@ -145,16 +146,20 @@ def progress_of(report: Mapping[str, Any]) -> Progress:
     return Progress("prompt", processed=report["processed"], total=report["total"], cached=report["cache"])
 
 
-def logprobs_of(entries: Iterable[Mapping[str, Any]], want_top: int) -> tuple[TokenLogprob, ...]:
-    """The engine's probabilities of generated tokens; `want_top` alternatives each."""
+def logprobs_of(entries: Iterable[Mapping[str, Any]], run: Run) -> tuple[TokenLogprob, ...]:
+    """The engine's probabilities of generated tokens, with as many alternatives each as were asked for."""
+
+    def text(entry: Mapping[str, Any]) -> str:
+        return str(entry["token"] or run.control_names.get(entry.get("id", -1), ""))
+
     return tuple(
         TokenLogprob(
-            entry["token"],
+            text(entry),
             entry["logprob"],
-            entry["token"].encode(),
+            text(entry).encode(),
             tuple(
-                TokenProb(top["token"], top["logprob"], top["token"].encode())
-                for top in entry.get("top_logprobs", ())[:want_top]
+                TokenProb(text(top), top["logprob"], text(top).encode())
+                for top in entry.get("top_logprobs", ())[: run.want_top]
             ),
         )
         for entry in entries

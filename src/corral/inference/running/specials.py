@@ -1,19 +1,24 @@
-"""Control tokens of a leased model: those among given texts, and those that end a turn. Grammars need both.
+"""Control tokens of a model: those among given texts, those that end a turn, and what all of them are called.
 
-Called by generate.py and by both ways of chatting.
+Called by generate.py and by both ways of chatting. Grammars need the first two, log probabilities the names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from corral.aio import run_computing
 from corral.constraint.fields import special_token
+from corral.gguf import GGUFArray
 from corral.sched.request import Lease
 from corral.store.models import Model
 
 _KNOWN_SPECIALS = 256
+_KNOWN_MODELS = 8
+_NAMELESS = frozenset({2, 3})  # token types of a GGUF that the engine writes as nothing: unknown, control
 _ENDS = ("eos", "eot", "eom")
 _added: dict[str, list[int]] = {}  # weights -> the token that their tokenizer begins every text with, if there is one
+_names: dict[str, Mapping[int, str]] = {}  # digest -> names of the control tokens
 _specials: dict[tuple[str, str], int | None] = {}  # (weights, text) -> id of the control token it is
 
 
@@ -51,3 +56,23 @@ def end_tokens(model: Model) -> tuple[int, ...]:
     """The tokens that end the model's turn, as its GGUF says."""
     found = [model.header.get(f"tokenizer.ggml.{name}_token_id") for name in _ENDS] if model.header else []
     return tuple(dict.fromkeys(token for token in found if isinstance(token, int)))
+
+
+async def control_names(model: Model) -> Mapping[int, str]:
+    """Ids of the model's control tokens, and what its vocabulary calls them: in an answer they have no text."""
+    if model.digest not in _names:
+        names = await run_computing(_read_names, model)
+        while len(_names) >= _KNOWN_MODELS:
+            _names.pop(next(iter(_names)))
+        _names[model.digest] = names
+    return _names[model.digest]
+
+
+def _read_names(model: Model) -> Mapping[int, str]:
+    tokens, types = (
+        model.header.get(f"tokenizer.ggml.{name}") if model.header else None for name in ("tokens", "token_type")
+    )
+    if not isinstance(tokens, GGUFArray) or not isinstance(types, GGUFArray):
+        return {}
+    pairs = enumerate(zip(tokens.iterate(), types.iterate(), strict=False))
+    return {number: text for number, (text, kind) in pairs if kind in _NAMELESS}

@@ -66,9 +66,18 @@ def test_logprobs_have_bytes_of_their_token_and_the_alternatives_asked_for() -> 
         "logprob": -0.1,
         "top_logprobs": [{"token": "é", "logprob": -0.1}, {"token": "", "logprob": -9}],
     }
-    plain = logprobs_of([entry], 0)[0]
+    plain = logprobs_of([entry], new_run())[0]
     assert (plain.token, plain.bytes, plain.top) == ("é", "é".encode(), ())
-    assert logprobs_of([entry], 2)[0].top[1] == TokenProb("", -9, b"")
+    assert logprobs_of([entry], new_run(want_top=2))[0].top[1] == TokenProb("", -9, b"")
+
+
+def test_a_control_token_has_its_name_where_it_has_no_text() -> None:
+    end = {"id": 7, "token": "", "logprob": -0.5}
+    named = new_run(want_top=1, control_names={7: "<|end|>"})
+    (entry,) = logprobs_of([{**end, "top_logprobs": [end]}], named)
+    assert (entry.token, entry.bytes) == ("<|end|>", b"<|end|>")
+    assert entry.top == (TokenProb("<|end|>", -0.5, b"<|end|>"),)
+    assert logprobs_of([{**end, "id": 8}], named)[0].token == ""
 
 
 class _Lease:
