@@ -271,6 +271,9 @@ class Settings:
         "auto or off",
         guarded=True,
     )
+    speculation: str = setting(
+        "auto", "SPECULATION", _choice("auto", "off"), "draft what the text repeats of itself, on CPU", "auto or off"
+    )
     huge_pages: str = setting(
         "auto", "HUGE_PAGES", _choice("auto", "off"), "huge pages for weights and KV cache on CPU", "auto or off"
     )

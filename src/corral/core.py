@@ -233,7 +233,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """A run's counts and times; prompt_tokens include cached_tokens."""
+    """A run's counts and times; prompt_tokens include cached_tokens.
+
+    drafted_tokens: guessed ahead and checked; accepted_tokens: those of them that became part of the answer.
+    """
 
     total_duration_ns: int = 0
     load_duration_ns: int = 0
@@ -242,6 +245,8 @@ class Metrics:
     prompt_duration_ns: int = 0
     eval_tokens: int = 0
     eval_duration_ns: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

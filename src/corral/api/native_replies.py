@@ -42,6 +42,8 @@ class GenerateReply(msgspec.Struct, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    draft_count: int | UnsetType = UNSET
+    draft_accepted_count: int | UnsetType = UNSET
     tool_calls: list[dict[str, Any]] | UnsetType = UNSET
     debug_info: DebugInfo | UnsetType = msgspec.field(name="_debug_info", default=UNSET)
     logprobs: list[dict[str, Any]] | UnsetType = UNSET
@@ -75,6 +77,8 @@ class ChatReply(msgspec.Struct, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    draft_count: int | UnsetType = UNSET
+    draft_accepted_count: int | UnsetType = UNSET
     progress: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
@@ -88,6 +92,8 @@ def set_metrics(reply: GenerateReply | ChatReply, metrics: Metrics) -> None:
     reply.prompt_eval_duration = metrics.prompt_duration_ns or UNSET
     reply.eval_count = metrics.eval_tokens or UNSET
     reply.eval_duration = metrics.eval_duration_ns or UNSET
+    if metrics.drafted_tokens:
+        reply.draft_count, reply.draft_accepted_count = metrics.drafted_tokens, metrics.accepted_tokens
 
 
 def warnings_of(notices: Iterable[Notice]) -> list[dict[str, Any]] | UnsetType:

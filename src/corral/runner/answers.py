@@ -53,6 +53,7 @@ class _Timings(TypedDict):
     predicted_ms: Milliseconds
     cache_n: NotRequired[Count]
     draft_n: NotRequired[Count]  # tokens that were drafted ahead, and checked; not there when none were
+    draft_n_accepted: NotRequired[Count]
 
 
 class _TopProbability(TypedDict):

@@ -146,6 +146,9 @@ def _set(xllamacpp: Any, params: Any, flag: Flag) -> None:
         case "speculation":
             kind = f"COMMON_SPECULATIVE_TYPE_{flag.value.upper().replace('-', '_')}"
             params.speculative.types = [getattr(xllamacpp.common_speculative_type, kind)]
+        case "ngram":
+            ngram = params.speculative.ngram_simple
+            ngram.size_n = ngram.size_m = flag.value  # the engine drafts nothing that is shorter than what agreed
         case "draft_n_max":
             params.speculative.draft.n_max = flag.value
         case "lora":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corral.runner.spec import LaunchOptions, RunnerSpec, least_batch
+from corral.runner.spec import NGRAM, LaunchOptions, RunnerSpec, least_batch
 
 _CHECKPOINT_STEP = 256  # tokens between two checkpoints; less is read again as quickly
 LOG_INFO, LOG_TRACE, LOG_DEBUG = 3, 4, 5  # llama.cpp's verbosity; from DEBUG on, prompts are logged
@@ -107,7 +107,11 @@ def _kind_flags(spec: RunnerSpec) -> list[Flag]:
         flags.append(_flag("speculation", spec.speculation, "--spec-type"))
     if spec.draft_path is not None:
         flags.append(_flag("draft", spec.draft_path, "--model-draft"))
-    if spec.draft_num_predict > 0:
+    if spec.speculation == NGRAM:
+        sizes = ("--spec-ngram-simple-size-n", "--spec-ngram-simple-size-m")
+        length = spec.draft_num_predict
+        flags.append(Flag("ngram", length, tuple(word for size in sizes for word in (size, str(length)))))
+    elif spec.draft_num_predict > 0:
         flags.append(_flag("draft_n_max", spec.draft_num_predict, "--spec-draft-n-max"))
     if spec.image_min_tokens > 0:
         flags.append(_flag("image_min_tokens", spec.image_min_tokens, "--image-min-tokens"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from corral.config import Settings, runner_environment
 from corral.runner.allowance import allow
 from corral.runner.devices import DeviceProbe
+from corral.runner.drafts import DraftTallies
 from corral.runner.enginefiles import EngineFiles
 from corral.runner.handle import RunnerHandle
 from corral.runner.hostload import HostLoad
@@ -49,6 +50,7 @@ class LocalLauncher:
         self._pack: Pack | None = None
         self.look_for_kernels()
         self._huge_pages = settings.huge_pages != "off" and huge_pages_offered()
+        self._drafts = DraftTallies()
         self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
         self._options = LaunchOptions(
             dir=self._runtime.path,
@@ -68,7 +70,7 @@ class LocalLauncher:
         `planned` is what the runner may take of its memory, with room; unknown = as much as it wants.
         """
         tuning = self._tuner.choose(spec)
-        spec = tuning.apply(spec)
+        spec = self._drafts.apply(tuning.apply(spec))
         return self._make(spec, tuning, self.conversations.folder(spec), planned)
 
     def is_tuned(self, spec: RunnerSpec) -> bool:
@@ -77,7 +79,7 @@ class LocalLauncher:
 
     def outdated(self, spec: RunnerSpec, launched: RunnerSpec) -> bool:
         """Whether `create(spec)` would now launch clearly otherwise than `launched`, a runner's own spec."""
-        return self._tuner.outdated(spec, launched)
+        return self._tuner.outdated(spec, launched) or self._drafts.apply(spec).speculation != launched.speculation
 
     def measure(self, spec: RunnerSpec, budget_s: float = math.inf, host_bytes: int = 0) -> AsyncIterator[Trial]:
         """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""
@@ -102,7 +104,9 @@ class LocalLauncher:
             kernels=str(self._pack.folder) if self._pack else "",
         )
         options = allow(options, spec, planned)
-        return RunnerHandle(spec, options, self._files)
+        handle = RunnerHandle(spec, options, self._files)
+        handle.client.drafts = self._drafts.of(spec)
+        return handle
 
     def look_for_kernels(self) -> None:
         """Use a pack that is there by now, from the next launch on. Blocking; each runner checks it again."""

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+NGRAM = "ngram-simple"  # llama.cpp's word for drafts that are stretches of the text itself
 SLOT_PART = "slot.part"
 PROMPT_CACHE_MIB = 1024
 _PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})

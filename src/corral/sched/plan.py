@@ -30,7 +30,7 @@ from corral.config import Settings
 from corral.core import Notice
 from corral.options import defaults as option_defaults
 from corral.runner.spec import RunnerSpec, least_batch
-from corral.sched.drafts import Drafting, drafting
+from corral.sched.drafts import Drafting, drafting, repeating
 from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
 from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
@@ -120,6 +120,9 @@ def plan(
     batch = max(batch, least)
     if purpose is not Purpose.COMPLETION:
         batch = -(-batch // slots) * slots  # pooling parts a step evenly among the slots, else the engine aborts
+    paced = not on_device and purpose is Purpose.COMPLETION
+    if paced and not drafts.kind and settings.speculation != "off" and not settings.llama_server:
+        drafts = repeating(facts, options, slots=slots, n_batch=batch)
     flash = _flash_attention(flash, batch, purpose, on_device=on_device)
     mmap = _use_mmap(options, explicit, facts, host, on_device=on_device)
     memory = estimate(
@@ -159,7 +162,7 @@ def plan(
         chat_template=chat_template,
         draft_num_predict=drafts.tokens,
         speculation=drafts.kind,
-        paced=not on_device and purpose is Purpose.COMPLETION,
+        paced=paced,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
         translation=model.translation,
         rolls_back=purpose is Purpose.COMPLETION and memory.checkpoint_bytes > 0,

@@ -13,6 +13,7 @@ from tests.fakes.stores import add_model
 
 from corral.config import Settings
 from corral.core import Capability
+from corral.runner.spec import NGRAM, least_batch
 from corral.sched.memory import DeviceFigures, HostFigures, ModelFacts
 from corral.sched.plan import LaunchPlan, Purpose, model_facts, plan
 from corral.store import ModelStore
@@ -232,7 +233,7 @@ def test_a_draft_model_drafts_four_tokens_unless_told(model: Model, tmp_path: Pa
     spec = planned(drafted).spec
     assert (spec.draft_num_predict, spec.draft_path, spec.speculation) == (4, drafted.draft, "draft-simple")
     assert planned(drafted, {"draft_num_predict": 9}).spec.draft_num_predict == 9
-    assert planned(model).spec.draft_num_predict == 0
+    assert planned(model, settings=Settings(speculation="off")).spec.draft_num_predict == 0
 
 
 def test_draft_num_predict_0_drafts_nothing(model: Model, tmp_path: Path) -> None:
@@ -260,11 +261,39 @@ def test_a_draft_layer_starts_as_what_it_is(
 def test_layers_that_draft_inside_the_weights_start_only_when_asked_for(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"llama.nextn_predict_layers": 1}
     model = build(tmp_path, **keys)
-    assert planned(model).spec.speculation == ""
+    assert planned(model).spec.speculation == NGRAM
     spec = planned(model, {"draft_num_predict": 2}).spec
     assert (spec.draft_num_predict, spec.draft_path, spec.speculation) == (2, None, "draft-mtp")
-    assert planned(build(tmp_path), {"draft_num_predict": 2}).spec.speculation == ""
+    assert planned(build(tmp_path), {"draft_num_predict": 2}).spec.speculation == NGRAM
     assert planned(model, {"draft_num_predict": 2}, purpose=Purpose.EMBEDDING).spec.speculation == ""
+
+
+def test_any_other_model_on_cpu_drafts_what_its_text_repeats(model: Model) -> None:
+    spec = planned(model).spec
+    assert (spec.speculation, spec.draft_num_predict, spec.draft_path) == (NGRAM, 8, None)
+    assert spec.n_batch >= least_batch(spec.num_parallel, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "wish"),
+    [
+        ({"draft_num_predict": 0}, {}),
+        ({"num_batch": 16}, {}),  # a step would not hold every slot's draft, and what was asked for is not raised
+        ({}, {"host": GPU}),
+        ({}, {"settings": Settings(speculation="off")}),
+        ({}, {"settings": Settings(llama_server="/bin/llama-server")}),  # one that may not know the words
+        ({}, {"purpose": Purpose.EMBEDDING}),
+    ],
+)
+def test_texts_are_not_drafted_from_where(model: Model, options: dict[str, Any], wish: dict[str, Any]) -> None:
+    spec = planned(model, options, **wish).spec
+    assert (spec.speculation, spec.draft_num_predict) == ("", 0)
+    assert spec.n_batch == planned(model, {"draft_num_predict": 0, **options}, **wish).spec.n_batch
+
+
+def test_a_state_that_cannot_be_cut_is_not_drafted_for(tmp_path: Path) -> None:
+    model = build(tmp_path, "mamba", **{"mamba.ssm.inner_size": 64, "mamba.ssm.state_size": 16})
+    assert planned(model).spec.speculation == ""
 
 
 def test_a_step_holds_what_was_drafted_for_every_slot(model: Model, tmp_path: Path) -> None:

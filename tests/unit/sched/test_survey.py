@@ -75,7 +75,7 @@ async def test_gpus_change_what_is_planned(tmp_path: Path) -> None:
         cards = Cards(*found)
         cards.let.set()
         async with surveying(cards, FakeLauncher()) as scheduler:
-            specs.append(plan(model, {}, Settings(), await scheduler.figures()).spec)
+            specs.append(plan(model, {}, Settings(speculation="off"), await scheduler.figures()).spec)
     cpu, gpu = specs
     assert (cpu.context_window, cpu.n_batch, cpu.paced) == (4096, 512, True)
     assert (gpu.context_window, gpu.n_batch, gpu.paced) == (32768, 2048, False)

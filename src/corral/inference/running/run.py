@@ -119,6 +119,8 @@ class Run:
             cached_tokens=found if self.cached_at_first is None else min(found, self.cached_at_first),
             prompt_duration_ns=_nanoseconds(self.prefill_ms + self.timings.get("prompt_ms", 0.0)),
             eval_tokens=0 if self.max_tokens == 0 else int(self.timings["predicted_n"]) if told else self.events,
+            drafted_tokens=int(self.timings.get("draft_n", 0)),
+            accepted_tokens=int(self.timings.get("draft_n_accepted", 0)),
             eval_duration_ns=_nanoseconds(self.timings["predicted_ms"]) if told else max(0, now - self.first_token_ns),
         )
 
