@@ -76,8 +76,11 @@ RIGHT: dict[str, list[dict[str, Any]]] = {
         {"messages": _TURNS, **_FEW, "tools": [_TOOL], "tool_choice": "auto", "n": 1, "seed": 3, "user": "u"},
         {"messages": [{"role": "user", "content": _PARTS}], "_debug_render_only": True, "logit_bias": {"5": -1}},
         {
-            "messages": [*_TURNS, {"role": "assistant", "content": None, "tool_calls": [_CALL]}]
-            + [{"role": "tool", "tool_call_id": "c1", "content": "ok"}],
+            "messages": [
+                *_TURNS,
+                {"role": "assistant", "content": None, "tool_calls": [_CALL]},
+                {"role": "tool", "tool_call_id": "c1", "content": "ok"},
+            ],
             **_FEW,
             "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": _SCHEMA, "strict": True}},
             "stream_options": {"include_usage": True},

@@ -94,8 +94,10 @@ def native(turns: list[Turn]) -> dict[str, Any]:
                 for call in turn.calls
             ]
         messages.append(message)
-        for call in turn.calls:
-            messages.append({"role": "tool", "tool_name": call.name, "tool_call_id": call.id, "content": call.result})
+        messages += [
+            {"role": "tool", "tool_name": call.name, "tool_call_id": call.id, "content": call.result}
+            for call in turn.calls
+        ]
     return {"messages": messages}
 
 
@@ -138,8 +140,7 @@ def responses(turns: list[Turn]) -> dict[str, Any]:
         for call in turn.calls:
             arguments = json.dumps({"what": call.argument})
             items.append({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments})
-        for call in turn.calls:
-            items.append({"type": "function_call_output", "call_id": call.id, "output": call.result})
+        items += [{"type": "function_call_output", "call_id": call.id, "output": call.result} for call in turn.calls]
     return {"input": items, "store": False}
 
 
