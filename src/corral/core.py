@@ -168,7 +168,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """The next turn of a conversation. `drop_unsupported_think`: Anthropic clients ask for thinking of any model."""
+    """The next turn of a conversation.
+
+    unsupported_think: what thinking is where the model cannot: an error, left out and told, or left out without a word,
+    since nobody wanted it in particular.
+    """
 
     common: Common
     messages: tuple[Message, ...] = ()
@@ -176,7 +180,7 @@ class ChatRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     generic_tools: bool = False  # prompted, grammar-bound tools for a model that has none
     keeps_all: bool = False  # of an agent, which compacts by itself: nothing is dropped, a full window is an error
-    drop_unsupported_think: bool = False
+    unsupported_think: Literal["error", "told", "quiet"] = "error"
     parameters: GenerationParameters = field(default_factory=GenerationParameters)
 
 

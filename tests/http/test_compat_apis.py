@@ -426,3 +426,32 @@ async def test_a_model_that_makes_no_decisions_is_not_found(server: RunningServe
         404,
         {"error": {"message": why, "type": "not_found_error", "param": None, "code": None}},
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "habits"),
+    [
+        (
+            "/v1/messages",
+            {
+                "thinking": {"type": "adaptive", "display": "omitted"},
+                "output_config": {"effort": "high"},
+                "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+                "metadata": {"user_id": "u"},
+            },
+        ),
+        ("/v1/responses", {"client_metadata": {"turn_id": "1"}, "include": ["reasoning.encrypted_content"]}),
+    ],
+)
+async def test_what_agents_send_by_habit_is_no_loss(server: RunningServer, path: str, habits: dict[str, Any]) -> None:
+    body = BODIES[path] | habits
+    status, reply = await server.call("POST", path, body)
+    assert (status, "warnings" in reply) == (200, False)
+    status, reply = await server.call("POST", path, body | {"strict": True})
+    assert status == 200, reply
+
+
+async def test_thinking_asked_for_in_so_many_words_is_told(server: RunningServer) -> None:
+    body = BODIES["/v1/messages"] | {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    _, reply = await server.call("POST", "/v1/messages", body)
+    assert [warning["code"] for warning in reply["warnings"]] == ["think_ignored"]

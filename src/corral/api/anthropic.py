@@ -44,6 +44,7 @@ class MessagesRequest(EngineFields, kw_only=True):
     output_config: OutputConfig | None = None
     output_format: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None  # what to leave out of a long history; nothing is, here
     service_tier: str | None = None
     generic_tools: bool | None = None
 

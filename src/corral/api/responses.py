@@ -37,6 +37,7 @@ class ResponsesRequest(EngineFields, kw_only=True):
     previous_response_id: str | None = None
     store: bool | None = None
     metadata: dict[str, Any] | None = None
+    client_metadata: dict[str, Any] | None = None  # for its maker's statistics
     include: list[str] | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None

@@ -206,7 +206,9 @@ class _Cleaner:
             value = node.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 10**_MOST_DIGITS:
+            if _is_any_number(key, value):
+                del node[key]
+            elif isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 10**_MOST_DIGITS:
                 self._remove(node, key, place)
             elif "number" in _type_list(node):
                 self._lose(key, place)
@@ -279,6 +281,14 @@ class _Cleaner:
             if "$ref" in current and (further := _target(current["$ref"], root)) is not None:
                 todo.append(further)
         return True
+
+
+def _is_any_number(key: str, value: Any) -> bool:
+    """Whether a bound lies farther out than numbers that are meant, as clients say "any safe integer"."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    far: int = 10**_MOST_DIGITS
+    return bool(value >= far if key.endswith("aximum") else value <= -far)
 
 
 def _type_list(node: Mapping[str, Any]) -> list[Any]:

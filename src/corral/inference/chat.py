@@ -116,7 +116,7 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     model = await find_model(shared, request.common, required=True)
     check_generates(model, request.common, "chat")
     think, notices = decide_think(
-        model, request.common, request.parameters.think, drop_unsupported=request.drop_unsupported_think
+        model, request.common, request.parameters.think, unsupported=request.unsupported_think
     )
     tools = () if request.tool_choice.mode == "none" else request.tools
     unable = bool(tools) and Capability.TOOLS not in model.capabilities

@@ -52,6 +52,8 @@ def test_a_sound_schema_stays_as_it_is() -> None:
         ({"type": "integer", "minimum": 3, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 3}),
         ({"allOf": [{"type": "string"}], "title": "T"}, {"type": "string", "title": "T"}),
         ({"type": "string", "format": "uri"}, {"type": "string", "format": "uri"}),
+        ({"type": "integer", "minimum": 0, "maximum": 2**53 - 1}, {"type": "integer", "minimum": 0}),
+        ({"type": "number", "minimum": 1 - 2**53, "exclusiveMaximum": 1e300}, {"type": "number"}),
     ],
     ids=str,
 )

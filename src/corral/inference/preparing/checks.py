@@ -7,6 +7,7 @@ Source of order and texts: ollama server/routes.go GenerateHandler, ChatHandler,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from corral.core import Capability, Common, GenerationParameters, Notice, Think
 from corral.errors import InvalidRequest, UnsupportedCapability
@@ -68,11 +69,11 @@ def _require_sense(model: Model, sense: Capability, without: str) -> None:
 
 
 def decide_think(
-    model: Model, common: Common, think: Think, *, drop_unsupported: bool = False
+    model: Model, common: Common, think: Think, *, unsupported: Literal["error", "told", "quiet"] = "error"
 ) -> tuple[Think, list[Notice]]:
     """Whether and how to think: a model that can does unless told not to.
 
-    Raises UnsupportedCapability when thinking is asked of a model that cannot; drop_unsupported: a notice instead.
+    Raises UnsupportedCapability when thinking is asked of a model that cannot; unsupported: ChatRequest's.
     """
     if model.uses_harmony:
         return _harmony_think(model, think)
@@ -81,7 +82,9 @@ def decide_think(
         return (True if can else None), []
     if can or think is False or think == 0:
         return think, []
-    if drop_unsupported:
+    if unsupported == "quiet":
+        return None, []
+    if unsupported == "told":
         text = f"{model.name.short} does not support thinking; the request for it was ignored"
         return None, [Notice("think_ignored", text, {"model": model.name.short})]
     if isinstance(think, int) and not isinstance(think, bool):

@@ -19,6 +19,7 @@ from corral.server.anthropic.messages import (
     read_think,
     read_tool_choice,
     read_tools,
+    unsupported_think,
 )
 from corral.server.anthropic.replies import MessageEncoder, error_event, error_reply, whole_message
 from corral.server.body import decode
@@ -94,7 +95,7 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
         tool_choice=read_tool_choice(body.tool_choice, tools),
         generic_tools=settings.generic_tools if body.generic_tools is None else body.generic_tools,
         keeps_all=True,
-        drop_unsupported_think=True,
+        unsupported_think=unsupported_think(body),
         parameters=GenerationParameters(
             constraint=read_output_format(body),
             think=read_think(body),

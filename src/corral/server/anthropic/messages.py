@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from corral.api.anthropic import MessagesRequest
 from corral.api.bodies import decode_base64, decode_data_url, text_at
@@ -255,6 +255,11 @@ def read_think(body: MessagesRequest) -> Think:
         return False
     effort = (body.output_config.effort if body.output_config else None) or ""
     return _EFFORTS.get(effort.strip().lower())
+
+
+def unsupported_think(body: MessagesRequest) -> Literal["told", "quiet"]:
+    """Clients ask for thinking of any model: some in so many words, others leave it to the model, or say how hard."""
+    return "told" if body.thinking and body.thinking.type == "enabled" else "quiet"
 
 
 def read_output_format(body: MessagesRequest) -> Constraint | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.ggufs import make_gguf
@@ -70,3 +71,15 @@ def test_gpt_oss_has_three_levels_and_always_thinks(tmp_path: Path, asked: Think
     assert think == decided
     assert type(think) is type(decided)
     assert [notice.code for notice in notices] == ([code] if code else [])
+
+
+@pytest.mark.parametrize(("unsupported", "codes"), [("told", ["think_ignored"]), ("quiet", [])])
+def test_thinking_that_a_model_cannot_is_left_out_and_told_where_it_was_wanted(
+    tmp_path: Path, unsupported: Any, codes: list[str]
+) -> None:
+    model = with_senses(tmp_path / "none")
+    think, notices = decide_think(model, Common("m"), "high", unsupported=unsupported)
+    assert think is None
+    assert [notice.code for notice in notices] == codes
+    with pytest.raises(UnsupportedCapability, match="does not support thinking"):
+        decide_think(model, Common("m"), "high")
