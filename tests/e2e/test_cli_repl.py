@@ -120,8 +120,10 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(start: Start, model
             assert child.wait() == 0
     finally:
         resume.set()
-    messages = model.bodies("POST /api/chat")[-1]["messages"]
-    assert [message["content"] for message in messages] == ["hello", "next"]
+        assert "(stopped)" in child.screen
+    question, cut, following = model.bodies("POST /api/chat")[-1]["messages"]
+    assert (question["content"], cut["role"], following["content"]) == ("hello", "assistant", "next")
+    assert cut["content"].startswith("begun")
 
 
 def test_three_quotes_open_a_message_of_several_lines(start: Start, model: FakeApi) -> None:
@@ -206,6 +208,8 @@ def test_help_and_unknown_commands(start: Start) -> None:
         say(child, "/? shortcuts", "Ctrl + l")
         say(child, "/help set", "/set nohistory")
         say(child, "/foo bar", "Unknown command '/foo'. Type /? for help")
+        say(child, "/listx", "Unknown command '/listx'. Type /? for help; did you mean /list?")
+        say(child, "/set wordwarp", "did you mean /set wordwrap?")
 
 
 def test_load_changes_the_model_and_forgets_and_model_remembers(start: Start, model: FakeApi) -> None:
@@ -248,6 +252,9 @@ def test_clear_keeps_the_system_message(start: Start, model: FakeApi) -> None:
 
 
 def test_save_makes_a_model_of_the_session(start: Start, model: FakeApi) -> None:
+    shown = model.routes["POST /api/show"]
+    assert isinstance(shown, Reply)
+    model.routes["POST /api/show"] = lambda body: shown if body["model"] == "m" else Reply({"error": "not found"}, 404)
     model.routes["POST /api/create"] = lambda body: (
         Reply({"error": "invalid model name"}, 400)
         if body["model"] == "a:b:c"
@@ -258,10 +265,13 @@ def test_save_makes_a_model_of_the_session(start: Start, model: FakeApi) -> None
         say(child, "/set parameter seed 7", "to '7'")
         say(child, "/set system S", "Set system message.")
         say(child, "hello", "<2:hello>")
+        say(child, "/save m", "error: a model 'm' is here already; /save! m replaces it")
+        say(child, "/save! m", "Created new model 'm'")
         say(child, "/save mine", "Created new model 'mine'")
         say(child, "/save a:b:c", "error: The model name 'a:b:c' is invalid")
         say(child, "/save", "Usage:\n  /save <modelname>")
-    body = model.bodies("POST /api/create")[0]
+    over, body = model.bodies("POST /api/create")[:2]
+    assert over["model"] == "m"
     assert (body["model"], body["from"], body["system"], body["parameters"]) == ("mine", "m", "S", {"seed": 7})
     assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant"]
 
@@ -275,7 +285,7 @@ def test_the_guides_files_save_and_load_the_conversation(start: Start, model: Fa
         say(child, "/clear", "Cleared session context")
         say(child, f"/load {file}", "History loaded from:")
         say(child, "more", "<3:more>")
-        say(child, "/load ./missing.json", "error: couldn't load './missing.json'")
+        say(child, "/load ./missing.json", "error: couldn't load './missing.json': no such file or directory\n")
     saved = json.loads(file.read_text())
     assert saved == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<1:hello>"}]
 
@@ -325,6 +335,110 @@ def test_keys_edit_the_line(start: Start, model: FakeApi) -> None:
         child.type("abc\x02\x02\x0b\tz\x15\x19d\x7fe\r")
         child.wait_for("<3:")
     assert model.bodies("POST /api/chat")[1]["messages"][-1]["content"] == f"a{' ' * 8}ze"
+
+
+def test_tab_completes_commands_models_and_paths(start: Start, model: FakeApi, tmp_path: Path) -> None:
+    model.routes["GET /api/tags"] = Reply({"models": [{"name": "smollm2:135m"}]})
+    (tmp_path / "picture one.png").write_bytes(b"x")
+    with start() as child:
+        child.wait_for(HINT)
+        child.type("/reg\t\r")
+        child.wait_for("There is no answer yet.")
+        child.type("/load smo\t\r")
+        child.wait_for("Loading model 'smollm2:135m'")
+        child.type("/set parameter temp\t 0.5\r")
+        child.wait_for("Set parameter 'temperature' to '0.5'")
+        child.type("look at ~/pict\t\r")
+        child.wait_for("look at ~/picture one.png>")
+        child.type("/se\t")
+        child.wait_for("/set")
+
+
+def test_an_answer_is_made_anew_and_a_question_is_changed(start: Start, model: FakeApi) -> None:
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "/regenerate", "There is no answer yet.")
+        say(child, "/edit", "There is no message yet.")
+        say(child, "one", "<1:one>")
+        say(child, "two", "<3:two>")
+        say(child, "/regenerate", "<3:two>", times=2)
+        child.type("/edit\r")
+        child.wait_for(">>> two")
+        child.type(" more\r")
+        child.wait_for("<3:two more>")
+        child.wait_for(HINT, times=7)
+        child.type("/edit\r")
+        child.wait_for("/edit", times=3)
+        child.type("!")
+        child.wait_for("two more!")
+        child.type("\x03")
+        child.wait_for("Use Ctrl + d or /bye to exit.")
+        say(child, "four", "<5:four>")
+    assert len(model.bodies("POST /api/chat")) == 5
+
+
+def test_the_system_message_is_shown_and_set(start: Start, model: FakeApi) -> None:
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "/system", "No system message was specified for this model.")
+        say(child, "/system Be brief.", "Set system message.")
+        child.type('/system """One\r')
+        child.type('two"""\r')
+        child.wait_for("Set system message.", times=2)
+        say(child, "/system", "One\ntwo")
+
+
+def test_a_window_over_the_models_own_is_told_at_once(start: Start, model: FakeApi) -> None:
+    info = {"general.architecture": "llama", "llama.context_length": 8192}
+    model.routes["POST /api/show"] = Reply({"capabilities": ["completion"], "model_info": info})
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "/set parameter num_ctx 100000", "m was made for 8192 tokens; its window will be 8192")
+
+
+def test_a_picture_for_a_model_that_does_not_see_is_told(start: Start, model: FakeApi, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with start() as child:
+        child.wait_for(HINT)
+        child.type(f"{tmp_path}/a.png what is it?\r")
+        child.wait_for("what is it?>")
+        assert f"m takes no images and no sounds; '{tmp_path}/a.png' is sent as text" in child.screen
+
+
+def test_markdown_is_drawn_block_by_block_where_it_is_asked_for(start: Start, model: FakeApi) -> None:
+    pieces = ["# Ti", "tle\n\nSome **bo", "ld** text\n\n```python\nx = 1\n", "```\n", "\x1b]0;taken\x07finis"]
+    chat: list[dict[str, Any]] = [*({"message": {"content": piece}} for piece in pieces), {"done": True}]
+    model.routes["POST /api/chat"] = Reply(stream=chat)
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "/set markdown", "Set 'markdown' mode.")
+        say(child, "hi", "finis")
+        assert "**" not in child.screen
+        assert "```" not in child.screen
+        assert "x = 1" in child.screen
+        assert "\x1b]0;" not in child.raw
+        say(child, "/set nomarkdown", "Set 'nomarkdown' mode.")
+        say(child, "hi", "**bold**")
+
+
+def test_ctrl_d_typed_during_an_answer_ends_the_chat_after_it(start: Start, model: FakeApi) -> None:
+    go_on = threading.Event()
+
+    def slow() -> Iterator[dict[str, Any]]:
+        yield {"message": {"content": "begun"}}
+        go_on.wait(20)
+        yield {"message": {"content": " ended"}}
+        yield {"done": True}
+
+    model.routes["POST /api/chat"] = Reply(stream=slow())
+    with start() as child:
+        child.wait_for(HINT)
+        child.type("hello\r")
+        child.wait_for("begun")
+        child.type("\x04")
+        go_on.set()
+        assert child.wait() == 0
+    assert "begun ended" in child.screen
 
 
 def test_an_error_ends_the_program_and_a_thinking_error_does_not(start: Start, model: FakeApi) -> None:

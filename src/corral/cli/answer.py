@@ -6,14 +6,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corral.cli.console import Console
 from corral.cli.progress import Progress, show_translation
 from corral.cli.table import width_of
 from corral.durations import format_duration
 
+if TYPE_CHECKING:
+    from corral.cli.markdown import MarkdownBlocks  # imported on use: rich costs more than all of the CLI
+
 _GREY, _BOLD, _RESET = "\x1b[38;5;245m", "\x1b[1m", "\x1b[0m"
+_CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
+_CONTROL |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)  # C1: single-byte forms of the same
 _MARGIN = 5  # columns kept free at the right
 _NARROWEST = 10  # no wrapping below this
 
@@ -63,6 +68,7 @@ class AnswerStyle:
 
     word_wrap: bool = True
     hide_thinking: bool = False
+    markdown: bool = False
 
 
 class AnswerPrinter:
@@ -74,12 +80,18 @@ class AnswerPrinter:
         self._escapes = console.writes_terminal and console.color
         self._wraps = style.word_wrap and console.writes_terminal
         self._wrap = self._new_wrap()
+        self._markdown = self._new_markdown() if style.markdown and console.writes_terminal else None
         self._in_thinking = False
         self.content = ""
         self.thinking = ""
 
     def _new_wrap(self) -> WordWrap:
         return WordWrap(self._console.size().columns if self._wraps else 0)
+
+    def _new_markdown(self) -> MarkdownBlocks:
+        from corral.cli.markdown import MarkdownBlocks
+
+        return MarkdownBlocks(self._console.size().columns, color=self._escapes)
 
     def shows(self, thinking: str, content: str) -> bool:
         """Whether a piece will be seen."""
@@ -93,11 +105,12 @@ class AnswerPrinter:
             if not self._in_thinking:
                 self._in_thinking = True
                 self._write(self._marked("Thinking...\n") + (_GREY if self._escapes else ""))
-            self._write(self._wrap.feed(thinking))
+            self._write(self._wrap.feed(self._shown(thinking)))
         if self._in_thinking and (content or tool_calls):
             self._close_thinking()
         if content:
-            self._write(self._wrap.feed(content))
+            shown = self._shown(content)
+            self._write(self._markdown.feed(shown) if self._markdown else self._wrap.feed(shown))
         if tool_calls:
             self._write("\n".join(self._tool_call(call) for call in tool_calls))
 
@@ -105,6 +118,12 @@ class AnswerPrinter:
         """End the answer, also one that was cut while the model thought."""
         if self._in_thinking:
             self._close_thinking()
+        if self._markdown:
+            self._write(self._markdown.finish())
+
+    def _shown(self, text: str) -> str:
+        """The text as a terminal may get it: a model's control characters move no cursor and set no title."""
+        return text.translate(_CONTROL) if self._console.writes_terminal else text
 
     def _close_thinking(self) -> None:
         self._in_thinking = False

@@ -13,7 +13,7 @@ from corral.cli.console import Console
 from corral.cli.content_type import SNIFF_BYTES, detect
 from corral.errors import CorralError
 
-_CANDIDATE = re.compile(r"(?:[A-Za-z]:)?(?:\./|/|\\)[\S\\ ]+?\.(?i:jpg|jpeg|png|webp|wav)\b")
+_CANDIDATE = re.compile(r"(?:[A-Za-z]:)?(?:~/|\./|/|\\)[\S\\ ]+?\.(?i:jpg|jpeg|png|webp|wav)\b")
 _ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'\\*?~])")
 _KINDS = {"image/jpeg": "image", "image/png": "image", "image/webp": "image", "audio/wave": "audio"}
 _MAX_BYTES = 100 * 2**20
@@ -23,16 +23,28 @@ class UnusableFile(CorralError):
     """A file that a prompt names cannot be attached; already reported on the error stream."""
 
 
+def _path(written: str) -> Path:
+    """The file that a text means; `~/` is the user's own folder."""
+    return Path(_ESCAPED.sub(r"\1", written)).expanduser()
+
+
 def candidates(text: str) -> list[str]:
     """The parts of a text that look like a path of an image or sound, as they stand in it."""
     return _CANDIDATE.findall(text)
+
+
+def tell_unseen(text: str, console: Console, model: str, *, sees: bool) -> None:
+    """Say that a picture or sound whose path a prompt holds goes as that text, where the model takes none."""
+    files = [] if sees else [written for written in candidates(text) if _path(written).is_file()]
+    for written in files:
+        console.note(f"{model} takes no images and no sounds; '{written}' is sent as text")
 
 
 def attach(text: str, console: Console) -> tuple[str, list[str]]:
     """The prompt without the files it names, and their contents in base64. Raises UnusableFile."""
     contents = []
     for written in candidates(text):
-        path = Path(_ESCAPED.sub(r"\1", written))
+        path = _path(written)
         if not path.exists():
             continue
         try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from corral.cli.answer import AnswerPrinter, WordWrap, format_stats, print_answer
 from corral.cli.api import ServerError
-from corral.cli.attachments import UnusableFile, attach, candidates
+from corral.cli.attachments import UnusableFile, attach, candidates, tell_unseen
+from corral.cli.completing import completions
+from corral.cli.completion import stored_models
 from corral.cli.context import Context
 from corral.cli.editor import EditorFailed, EditRequested, LineEditor, QuietTerminal, edit_outside
 from corral.cli.history import History
@@ -24,10 +28,11 @@ class Chat:
         self._session = session
         home, keep = context.settings.home, not context.settings.no_history
         self._history = History(home / "history", saving=keep)
-        self._editor = LineEditor(self._console, self._history)
-        self._terminal = QuietTerminal(context.console)
         self._slash = SlashCommands(context, session, self._history)
+        self._editor = LineEditor(self._console, self._history, self._complete)
+        self._terminal = QuietTerminal(context.console)
         self._prefill = ""
+        self._edits = False  # the next message takes the last one's place
 
     def run(self) -> int:
         """Converse until /bye or Ctrl+D; returns the exit status. Raises CorralError when the server fails."""
@@ -46,7 +51,7 @@ class Chat:
                 self._console.print()
                 return 0
             except KeyboardInterrupt:
-                self._prefill = ""
+                self._prefill, self._edits = "", False
                 self._console.print("\nUse Ctrl + d or /bye to exit.")
             except EditRequested as request:
                 self._edit(request.text)
@@ -55,6 +60,10 @@ class Chat:
         """One line; False ends the conversation."""
         if line.startswith(_BLOCK):
             self._send(self._block(line.removeprefix(_BLOCK)))
+        elif line.split() == ["/regenerate"]:
+            self._regenerate()
+        elif line.split() == ["/edit"]:
+            self._edit_last()
         elif line.startswith("/") and not self._is_file(line):
             system = self._slash.opens_block(line)
             if system is None:
@@ -72,7 +81,29 @@ class Chat:
         return "\n".join(lines).removesuffix(_BLOCK)
 
     def _is_file(self, line: str) -> bool:
-        return self._session.multimodal and any(c.startswith(line.split()[0]) for c in candidates(line))
+        """Whether a line that begins with a slash is a message that begins with a picture's path."""
+        first = line.split()[0]
+        return any(c.startswith(first) and (self._session.multimodal or Path(c).is_file()) for c in candidates(line))
+
+    def _complete(self, line: str) -> list[str]:
+        return completions(line, self._slash.names, self._slash.settings, lambda: stored_models(self._context.settings))
+
+    def _regenerate(self) -> None:
+        """Answer the last message anew."""
+        messages = self._session.messages
+        has_question = bool(messages) and messages[-1]["role"] == "user"  # its answer was stopped before it began
+        if has_question or self._session.take_back("assistant") is not None:
+            self._answer_or_tell()
+        else:
+            self._console.print("There is no answer yet.")
+
+    def _edit_last(self) -> None:
+        """Put the last message back into the line; sending it drops what it replaces, Ctrl+C leaves all as it was."""
+        texts = [str(message["content"]) for message in self._session.messages if message["role"] == "user"]
+        if not texts:
+            self._console.print("There is no message yet.")
+            return
+        self._prefill, self._edits = texts[-1], True
 
     def _edit(self, text: str) -> None:
         try:
@@ -87,6 +118,7 @@ class Chat:
         if not text:
             return
         message: WireMessage = {"role": "user", "content": text}
+        tell_unseen(text, self._console, self._session.model, sees=self._session.multimodal)
         if self._session.multimodal:
             try:
                 message["content"], images = attach(text, self._console)
@@ -94,7 +126,13 @@ class Chat:
                 return  # reported; the conversation goes on
             if images:
                 message["images"] = images
+        if self._edits:
+            self._session.take_back("user")
+            self._edits = False
         self._session.messages.append(message)
+        self._answer_or_tell()
+
+    def _answer_or_tell(self) -> None:
         try:
             self._answer()
         except ServerError as error:
@@ -107,7 +145,9 @@ class Chat:
         events = self._context.api.stream("/api/chat", session.chat_body())
         last, cancelled = print_answer(self._console, printer, events)
         if cancelled:
-            self._console.print()
+            self._console.print("\n(stopped)\n" if printer.content else "")
+            if printer.content:
+                session.messages.append({"role": "assistant", "content": printer.content})
             return
         self._console.print("\n")
         print_warnings(self._context, last.get("warnings") or [])

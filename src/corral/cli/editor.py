@@ -7,20 +7,24 @@ import shutil
 import subprocess
 import tempfile
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.data_structures import Size
+from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.bindings.completion import display_completions_like_readline
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.shortcuts import CompleteStyle
 
 from corral.cli.console import Console
 from corral.cli.history import History
@@ -30,6 +34,7 @@ _PROMPT, _MORE = ">>> ", "... "
 _HINT, _MORE_HINT = "Send a message (/? for help)", "Press Enter to send"
 _GREY = "#8a8a8a"
 _TAB = " " * 8
+Complete = Callable[[str], Iterable[str]]  # the line up to the cursor → words in place of its last one
 
 
 class EditorFailed(CorralError):
@@ -77,10 +82,24 @@ class QuietTerminal:
             self.__enter__()
 
 
+class _Completer(Completer):
+    """Hands the line up to the cursor on, and puts what comes back in place of its last word."""
+
+    def __init__(self, complete: Complete) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """See prompt_toolkit."""
+        line = document.text_before_cursor
+        word = line.rpartition(" ")[2]
+        for found in self._complete(line):
+            yield Completion(found, start_position=-len(word), display=found.rstrip("/").rpartition("/")[2] or found)
+
+
 class LineEditor:
     """Reads lines from the terminal. One at a time; not for output that is no terminal."""
 
-    def __init__(self, console: Console, history: History) -> None:
+    def __init__(self, console: Console, history: History, complete: Complete) -> None:
         self._history = history
         self._shown = InMemoryHistory(history.lines)
         # No cursor position requests: terminals that do not answer them get a warning, and we never need the answer.
@@ -89,6 +108,9 @@ class LineEditor:
             history=self._shown,
             key_bindings=_bindings(),
             multiline=True,
+            completer=_Completer(complete),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
             prompt_continuation=_MORE,
             enable_suspend=True,
             input=create_input(console.stdin),
@@ -123,9 +145,17 @@ def _bindings() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
     @keys.add("tab")
     def _(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text(_TAB)
+        document = event.current_buffer.document
+        if any(event.current_buffer.completer.get_completions(document, CompleteEvent(completion_requested=True))):
+            display_completions_like_readline(event)
+        else:
+            event.current_buffer.insert_text(_TAB)
 
     @keys.add("c-g")
     def _(event: KeyPressEvent) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from corral.cli.answer import AnswerPrinter, format_stats, print_answer
 from corral.cli.api import ServerError
-from corral.cli.attachments import attach
+from corral.cli.attachments import attach, tell_unseen
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.loading import load
@@ -94,6 +94,7 @@ def show_or_pull(context: Context, name: str) -> dict[str, Any]:
 def _answer_once(context: Context, session: Session, prompt: str) -> int:
     console = context.console
     images: list[str] = []
+    tell_unseen(prompt, console, session.model, sees=session.multimodal)
     if session.multimodal:
         prompt, images = attach(prompt, console)
     printer = AnswerPrinter(console, session.style)

@@ -25,6 +25,7 @@ class Session:
     hide_thinking: bool = False
     verbose: bool = False
     word_wrap: bool = True
+    markdown: bool = False
     multimodal: bool = False
     parent_model: str = ""
     options: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +35,7 @@ class Session:
     @property
     def style(self) -> AnswerStyle:
         """How answers are printed."""
-        return AnswerStyle(self.word_wrap, self.hide_thinking)
+        return AnswerStyle(self.word_wrap, self.hide_thinking, self.markdown)
 
     def describe(self, shown: Mapping[str, Any]) -> None:
         """Take over what /api/show says of the model."""
@@ -87,6 +88,15 @@ class Session:
         if self.messages and self.messages[-1]["role"] == "system":
             self.messages.pop()
         self.messages.append({"role": "system", "content": text})
+
+    def take_back(self, role: str) -> str | None:
+        """Drop the last message of a role with all that came after it; its text, or None where there is none."""
+        for place in reversed(range(len(self.messages))):
+            if self.messages[place]["role"] == role:
+                text = str(self.messages[place]["content"])
+                del self.messages[place:]
+                return text
+        return None
 
     def clear(self) -> None:
         """Forget the conversation, not the system message."""
