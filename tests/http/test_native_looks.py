@@ -33,6 +33,9 @@ async def test_the_catalog_says_what_each_model_would_fetch(server: RunningServe
     rows = {row["name"]: row for row in body["models"]}
     assert rows["smollm2:135m"]["size"] == 92871040
     assert rows["smollm2:135m"]["license"].startswith("Apache")
+    assert "about" not in rows["smollm2:135m"]
+    assert rows["gemma3:270m-pt"]["aliases"] == ["gemma3:270m"]
+    assert rows["gemma3:270m-pt"]["about"].startswith("a base model: ")
     status, entry = await server.call("POST", "/api/show", {"model": "smollm2:135m", "remote": True})
     assert (status, entry["size"], entry["verdict"]) == (200, 92871040, {"runs": True})
 

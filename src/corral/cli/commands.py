@@ -107,7 +107,14 @@ COMMANDS = (
         "pull MODEL", "Pull a model from a registry", "transfer:pull", Count(1, 1), (_INSECURE,), starts_server=True
     ),
     Command("push MODEL", "Push a model to a registry", "transfer:push", Count(1, 1), (_INSECURE,)),
-    Command("list", "List models", "models:list_models", flags=(_JSON,), aliases=("ls",), starts_server=True),
+    Command(
+        "list",
+        "List models",
+        "models:list_models",
+        flags=(_JSON, Flag("available", "bool", "List what pull takes from the Python package index")),
+        aliases=("ls",),
+        starts_server=True,
+    ),
     Command(
         "ps",
         "List running models",

@@ -32,6 +32,9 @@ class NothingToStop(CorralError):
 def list_models(context: Context) -> None:
     """`corral list [PREFIX]`."""
     prefix = context.words[0] if context.words else ""
+    if context.parsed.flag("available"):
+        _list_available(context, prefix)
+        return
     if context.parsed.flag("json"):
         print_json(context, {"models": _named(context.api.get("/api/tags"), prefix)})
         return
@@ -39,6 +42,16 @@ def list_models(context: Context) -> None:
     context.console.print(text, end="")
     if prefix and text.count("\n") == 1:
         context.console.note(f"no model begins with {prefix}")
+
+
+def _list_available(context: Context, prefix: str) -> None:
+    """What the catalog has, here or not."""
+    models = _named(context.api.get("/api/catalog"), prefix)
+    if context.parsed.flag("json"):
+        print_json(context, {"models": models})
+        return
+    rows = [(str(model["name"]), human_bytes(int(model["size"])), str(model.get("about", ""))) for model in models]
+    context.console.print(render_table(rows, ("NAME", "SIZE", "NOTE")), end="")
 
 
 def models_table(api: Api, prefix: str, now: datetime) -> str:

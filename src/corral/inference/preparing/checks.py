@@ -46,6 +46,14 @@ def require(model: Model, capability: Capability) -> None:
         )
 
 
+def require_tools(model: Model) -> None:
+    """Raise UnsupportedCapability, in Ollama's words and with what would help, unless the model was taught tools."""
+    if Capability.TOOLS not in model.capabilities:
+        remedy = 'any model calls tools with CORRAL_GENERIC_TOOLS=1 set for the server, or "generic_tools": true'
+        why = f"{model.name.full} does not support tools ({remedy} in the request)"
+        raise UnsupportedCapability(model.name.full, str(Capability.TOOLS), why)
+
+
 def check_media(model: Model, media: Sequence[bytes]) -> None:
     """Raise InvalidRequest unless the model takes these images and sounds; in Ollama's words where it takes neither.
 

@@ -50,7 +50,9 @@ async def describe(deps: Deps, reference: str, *, insecure: bool) -> dict[str, A
 
 
 def _entry(model: CatalogModel) -> dict[str, Any]:
-    return {"name": model.name, "size": model.size_bytes, "license": model.license, "source": "package index"}
+    entry = {"name": model.name, "size": model.size_bytes, "license": model.license, "source": "package index"}
+    more = {"aliases": list(model.aliases), "about": model.about}
+    return entry | {key: value for key, value in more.items() if value}
 
 
 def _remote(remote: RemoteModel) -> dict[str, Any]:

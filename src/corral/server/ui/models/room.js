@@ -203,7 +203,7 @@ function row(model) {
 
 function offered() {
   const names = new Set((state.models ?? []).map((model) => model.name));
-  const missing = state.catalog.filter((entry) => !names.has(entry.name));
+  const missing = state.catalog.filter((entry) => ![entry.name, ...(entry.aliases || [])].some((name) => names.has(name)));
   if (!missing.length) return nothing;
   return html`<section aria-labelledby="offer">
     <h2 id="offer">For the first minute</h2>
