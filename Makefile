@@ -7,8 +7,8 @@ setup:
 	@scripts/setup dev
 
 check: setup
-	$(PY) -m ruff format --check src tests scripts/structure
-	$(PY) -m ruff check src tests scripts/structure
+	$(PY) -m ruff format --check src tests scripts/structure scripts/recording
+	$(PY) -m ruff check src tests scripts/structure scripts/recording
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
@@ -42,6 +42,7 @@ browser: setup build/axe/axe.min.js
 pictures: setup
 	@scripts/system-packages chromium
 	CORRAL_PICTURES=1 $(PY) -m pytest tests/browser/test_pictures.py
+	$(PY) scripts/recording docs/pictures/terminal.svg
 
 build/axe/axe.min.js:
 	@scripts/system-packages nodejs npm

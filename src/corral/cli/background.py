@@ -44,7 +44,9 @@ def start_server(context: Context, launch: Launch | None = None, deadline_s: flo
     """
     log = _open_log(context.settings.home)
     with Progress(context.console) as progress:
-        progress.status(f"starting the corral server in the background, log: {log}")
+        home = Path.home()
+        shown = f"~/{log.relative_to(home)}" if log.is_relative_to(home) else log
+        progress.status(f"starting the corral server in the background, log: {shown}")
         child = (launch or _launch)(log)
         ready = False
         try:

@@ -197,11 +197,19 @@ class Progress:
     def _draw(self) -> None:
         size = self._console.size()
         with self._lock:
-            lines = [line.text(size.columns) for line in self._lines[-size.lines :]]
+            # a line that the terminal breaks in two would be drawn one line too high the next time
+            lines = [clipped(line.text(size.columns), size.columns) for line in self._lines[-size.lines :]]
             up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
             body = "\x1b[K\n".join(lines) + "\x1b[K"
             self._console.note(f"{_SYNC_ON}{_HIDE_CURSOR}{up}\x1b[1G{body}{_SHOW_CURSOR}{_SYNC_OFF}", end="")
             self._drawn = len(lines)
+
+
+def clipped(text: str, columns: int) -> str:
+    """The text, cut to a terminal's width."""
+    while width_of(text) > columns:
+        text = text[: -max(1, (width_of(text) - columns) // 2)]
+    return text
 
 
 def show_translation(progress: Progress, event: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.cli.conftest import Terminal
 
 from corral.cli.console import Console
-from corral.cli.progress import Bar, Progress, Spinner, follow, format_remaining, show_translation
+from corral.cli.progress import Bar, Progress, Spinner, clipped, follow, format_remaining, show_translation
+from corral.cli.table import width_of
 
 
 class Clock:
@@ -79,6 +80,12 @@ def test_on_a_terminal_the_lines_are_redrawn_in_place_and_stay() -> None:
         progress.status("two")
     assert screen.getvalue().endswith("one \x1b[K\ntwo \x1b[K\x1b[?25h\x1b[?2026l\x1b[?25h\n")
     assert "\x1b[?2026h\x1b[?25l" in screen.getvalue()
+
+
+def test_a_line_wider_than_the_terminal_is_cut_so_that_it_is_redrawn_in_its_place() -> None:
+    assert clipped("x" * 200, 80) == "x" * 80
+    assert clipped("short", 80) == "short"
+    assert width_of(clipped("日本" * 60, 81)) == 80
 
 
 def test_clearing_takes_the_lines_away_and_ends_the_thread() -> None:
