@@ -288,6 +288,7 @@ class Settings:
     )
     open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
+    markdown: bool = setting(False, "MARKDOWN", _read_bool, "draw answers on a terminal as Markdown, block by block")
     editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL", guarded=True)
     color: bool = True  # off by NO_COLOR, whatever its value (no-color.org)
     notices: tuple[str, ...] = ()

@@ -86,7 +86,7 @@ COMMANDS = (
         _RUN_FLAGS,
         starts_server=True,
         shows_usage=True,
-        variables=("EDITOR", "HOST", "NOHISTORY"),
+        variables=("EDITOR", "HOST", "MARKDOWN", "NOHISTORY"),
     ),
     Command(
         "ui",
@@ -138,7 +138,7 @@ COMMANDS = (
             Flag("num-ctx", "int", "Use the model with a window of this many tokens"),
             Flag("yes", "bool", "Take the first model instead of asking", short="y"),
         ),
-        starts_server=True,
+        needs_server=False,  # but it starts one before it starts a program
         detail=(
             "All goes by variables and arguments; no file of the program's own is changed: there is nothing to undo.\n"
             "Without PROGRAM: what is installed."

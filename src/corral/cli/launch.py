@@ -19,6 +19,7 @@ from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.nearest import nearest
 from corral.cli.programs import PROGRAMS, Plan, Program, Target
+from corral.cli.reaching import reach_server
 from corral.cli.run import show_or_pull
 from corral.config import environment_with
 from corral.names import ModelName
@@ -37,6 +38,7 @@ def launch(context: Context) -> int:
     command = _find(program)
     if not command and not dry:
         raise UsageError(f"{program.title} is not installed; its makers say: {program.install}")
+    reach_server(context, start=not dry)
     target = _target(context, program, dry=dry)
     plan = program.plan(target)
     words = [command or program.name, *plan.arguments, *arguments]
@@ -74,7 +76,7 @@ def _find(program: Program) -> str:
 
 def _target(context: Context, program: Program, *, dry: bool) -> Target:
     name = _model(context, program, dry=dry)
-    shown = show_or_pull(context, name)
+    shown = context.api.show_model(name) if dry else show_or_pull(context, name)
     if program.calls_tools and "tools" not in (shown.get("capabilities") or []):
         raise UsageError(f"{program.title} needs a model that calls tools, {name} does not; see corral show {name}")
     asked = context.parsed.number("num-ctx")

@@ -114,7 +114,9 @@ def _run(command: Command, words: Sequence[str], console: Console, environ: Mapp
     settings = Settings.from_env(environ)
     context = Context(settings, parsed, replace(console, color=settings.color))
     if command.needs_server:
-        _reach_server(command, context)
+        from corral.cli.reaching import reach_server
+
+        reach_server(context, start=command.starts_server)
     module, _, function = command.code.partition(":")
     try:
         status = getattr(import_module(f"corral.cli.{module}"), function)(context)
@@ -147,22 +149,6 @@ def _complete(words: Sequence[str], console: Console, environ: Mapping[str, str]
 
     console.print("".join(f"{found}\n" for found in complete(words, Settings.from_env(environ))), end="")
     return 0
-
-
-def _reach_server(command: Command, context: Context) -> None:
-    from corral.cli.api import ServerNotRunning, is_loopback
-
-    host = context.settings.host
-    if host.bad_port:
-        context.console.note(f"Warning: {host.bad_port} is no port, {host.url} is asked")
-    try:
-        context.api.heartbeat()
-    except ServerNotRunning:
-        if not (command.starts_server and is_loopback(host)):
-            raise
-        from corral.cli.background import start_server
-
-        start_server(context)
 
 
 def _root(words: Sequence[str], console: Console, environ: Mapping[str, str] | None) -> int:

@@ -53,6 +53,7 @@ def _session(context: Context) -> Session:
         hide_thinking=flags.flag("hidethinking"),
         verbose=flags.flag("verbose"),
         word_wrap=not flags.flag("nowordwrap"),
+        markdown=context.settings.markdown,
     )
     if session.think_chosen:
         session.think = _think(flags.text("think"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -166,7 +167,8 @@ class Top(App[None]):
         under_cursor = self._shown[table.cursor_row] if 0 <= table.cursor_row < len(self._shown) else ""
         table.clear(columns=True)
         table.add_columns(*(REQUEST_COLUMNS if wide else NARROW_COLUMNS))
-        table.add_rows(request_row(request, wide=wide) for request in seen.requests)
+        for request in seen.requests:
+            table.add_row(*(Text(cell) for cell in request_row(request, wide=wide)))  # a bare str would be markup
         self._shown = [str(request.get("id") or "") for request in seen.requests]
         if under_cursor in self._shown:
             table.move_cursor(row=self._shown.index(under_cursor))

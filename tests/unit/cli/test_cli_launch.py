@@ -187,3 +187,12 @@ def test_codex_gets_toml_and_opencode_gets_json(tmp_path: Path) -> None:
     assert config["model_auto_compact_token_limit"] == 12288
     content = json.loads(plans["opencode"].settings[-1].value)
     assert content["provider"]["corral"]["models"]['odd"name']["limit"] == {"context": 16384, "output": 4096}
+
+
+def test_a_dry_run_starts_no_server_and_pulls_nothing(cli: Cli, installed: Path, server: FakeApi) -> None:
+    gone = {"CORRAL_HOST": "127.0.0.1:1"}
+    assert "run 'corral serve'" in cli("launch", "codex", "--dry-run", environ=gone).err
+    assert cli("launch", environ=gone).status == 0
+    server.routes["POST /api/show"] = Reply({"error": "model 'x' not found"}, status=404)
+    assert cli("launch", "codex", "--dry-run", "--model", "x").status == 1
+    assert not server.bodies("POST /api/pull")

@@ -200,3 +200,22 @@ def test_stop_server_ends_corral_servers_of_this_machine_only(cli: Cli, api: Fak
         outcome = cli("stop", "--server")
         assert outcome.status == 1
         assert outcome.err.endswith("is not a corral server of this machine\n")
+
+
+def test_a_command_loads_nothing_that_it_does_not_use() -> None:
+    heavy = {"textual", "rich", "prompt_toolkit", "aiohttp", "starlette", "msgspec", "numpy", "asyncio", "xllamacpp"}
+    code = (
+        "import sys, corral.cli.main, corral.cli.reaching, corral.cli.models, corral.cli.usage, corral.cli.show\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy & set(done.stdout.split()) == set()
+
+
+def test_answers_are_drawn_as_markdown_where_the_setting_says_so(cli: Cli, api: FakeApi) -> None:
+    api.routes["POST /api/show"] = Reply({"capabilities": ["completion"], "details": {}})
+    api.routes["POST /api/generate"] = Reply(stream=[{"response": "**bold** text"}, {"done": True}])
+    assert "**bold**" in cli("run", "m", "hi", terminal=True).out
+    drawn = cli("run", "m", "hi", terminal=True, environ={"CORRAL_MARKDOWN": "1", "NO_COLOR": "1"}).out
+    assert drawn.strip() == "bold text"
+    assert "**bold**" in cli("run", "m", "hi", environ={"CORRAL_MARKDOWN": "1"}).out  # a pipe gets what the model wrote
