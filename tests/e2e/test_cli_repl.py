@@ -441,15 +441,46 @@ def test_ctrl_d_typed_during_an_answer_ends_the_chat_after_it(start: Start, mode
     assert "begun ended" in child.screen
 
 
-def test_an_error_ends_the_program_and_a_thinking_error_does_not(start: Start, model: FakeApi) -> None:
+def test_what_the_request_has_wrong_ends_the_program_and_a_thinking_error_does_not(
+    start: Start, model: FakeApi
+) -> None:
     model.routes["POST /api/chat"] = Reply({"error": '"m" does not support thinking'}, 400)
     with start() as child:
         child.wait_for(HINT)
         say(child, "hi", 'error: 400 Bad Request: "m" does not support thinking')
-        model.routes["POST /api/chat"] = Reply({"error": "boom"}, 500)
+        model.routes["POST /api/chat"] = Reply({"error": "no such model"}, 404)
         child.type("hi\r")
         assert child.wait() == 1
-        assert "Error: 500 Internal Server Error: boom" in child.screen
+        assert "Error: 404 Not Found: no such model" in child.screen
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (Reply({"error": "boom"}, 500), "Error: 500 Internal Server Error: boom\n"),
+        (
+            Reply(stream=[{"message": {"content": "begun"}}, {"error": "the runner died"}]),
+            "begun\nError: the runner died\n",
+        ),
+        (Reply(stream=[{"message": {"content": "begun"}}]), "begun\nError: the answer was cut short"),
+    ],
+)
+def test_what_the_server_has_wrong_leaves_the_conversation_and_the_message(
+    start: Start, model: FakeApi, failure: Reply, told: str
+) -> None:
+    answers = model.routes["POST /api/chat"]
+    with start() as child:
+        child.wait_for(HINT)
+        say(child, "hello", "<1:hello>")
+        model.routes["POST /api/chat"] = failure
+        child.type("again\r")
+        child.wait_for(told)
+        child.wait_for(">>> again", times=2)
+        model.routes["POST /api/chat"] = answers
+        child.type("\r")
+        child.wait_for("<3:again>")
+        child.type("/bye\r")
+        assert child.wait() == 0
 
 
 def test_the_models_own_messages_are_printed_at_the_start(start: Start, model: FakeApi) -> None:

@@ -8,10 +8,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from corral.cli.api import AnswerCutShort
 from corral.cli.console import Console
 from corral.cli.progress import Progress, show_translation
 from corral.cli.table import width_of
 from corral.durations import format_duration
+from corral.errors import CorralError
 
 if TYPE_CHECKING:
     from corral.cli.markdown import MarkdownBlocks  # imported on use: rich costs more than all of the CLI
@@ -121,6 +123,12 @@ class AnswerPrinter:
         if self._markdown:
             self._write(self._markdown.finish())
 
+    def break_off(self) -> None:
+        """End the line of an answer that goes no further."""
+        self.finish()
+        if self.content or (self.thinking and not self._style.hide_thinking):
+            self._write("\n")
+
     def _shown(self, text: str) -> str:
         """The text as a terminal may get it: a model's control characters move no cursor and set no title."""
         return text.translate(_CONTROL) if self._console.writes_terminal else text
@@ -149,7 +157,8 @@ def print_answer(
 ) -> tuple[dict[str, Any], bool]:
     """Print a stream of /api/generate or /api/chat to its end, with a spinner until the first visible piece.
 
-    Returns the last object and whether the user cancelled with Ctrl+C; cancelling closes the connection.
+    Returns the last object and whether the user cancelled with Ctrl+C; cancelling closes the connection. Raises what
+    the stream raises, and AnswerCutShort where it ends without its last object; what is shown ends its line then.
     """
     last: dict[str, Any] = {}
     cancelled = False
@@ -166,6 +175,12 @@ def print_answer(
                     if printer.shows(thinking, content) or calls or last.get("done"):
                         waiting.stop(clear=True)
                     printer.add(thinking, content, calls)
+            if not last.get("done"):
+                raise AnswerCutShort
+        except CorralError:
+            waiting.stop(clear=True)
+            printer.break_off()
+            raise
         except KeyboardInterrupt:
             cancelled = True
         finally:

@@ -37,6 +37,13 @@ class ServerUnreachable(CorralError):
     """The network failed in another way; the text is the network's own."""
 
 
+class AnswerCutShort(ServerUnreachable):
+    """The answer's stream ended without its last object: the server died, or something between cut it."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer was cut short: the server ended it without its end")
+
+
 class ServerError(CorralError):
     """The server's error. `text` is its own words; status 0 when the error came inside a stream."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from corral.cli.answer import AnswerPrinter, WordWrap, format_stats, print_answer
-from corral.cli.api import ServerError
+from corral.cli.api import ServerError, ServerNotRunning, ServerUnreachable, is_loopback
 from corral.cli.attachments import UnusableFile, attach, candidates, tell_unseen
 from corral.cli.completing import completions
 from corral.cli.completion import stored_models
@@ -17,6 +17,7 @@ from corral.cli.slash import SlashCommands
 from corral.cli.transfer import print_warnings
 
 _BLOCK = '"""'
+_SERVERS_OWN = 500  # from this status on it is not the request that is wrong
 
 
 class Chat:
@@ -47,6 +48,8 @@ class Chat:
                 self._prefill = ""
                 if not self._take(line):
                     return 0
+            except (ServerNotRunning, ServerUnreachable) as error:  # a command's; messages tell of theirs
+                self._console.note(f"Error: {error}")
             except EOFError:
                 self._console.print()
                 return 0
@@ -130,14 +133,37 @@ class Chat:
             self._session.take_back("user")
             self._edits = False
         self._session.messages.append(message)
-        self._answer_or_tell()
+        if not self._answer_or_tell():
+            self._session.take_back("user")
+            self._prefill = text  # to be sent again
 
-    def _answer_or_tell(self) -> None:
+    def _answer_or_tell(self) -> bool:
+        """Whether the message has had its chance; False when the server or the model's process went away meanwhile."""
+        try:
+            self._answer_from_somebody()
+        except (ServerNotRunning, ServerUnreachable) as error:
+            self._console.note(f"Error: {error}")
+            return False
+        except ServerError as error:
+            if self._is_recoverable(error):
+                return True
+            if 0 < error.status < _SERVERS_OWN:
+                raise
+            self._console.note(f"Error: {error}")
+            return False
+        return True
+
+    def _answer_from_somebody(self) -> None:
+        """Answer; a server that is gone is started again, as `run` has started it."""
         try:
             self._answer()
-        except ServerError as error:
-            if not self._is_recoverable(error):
+        except ServerNotRunning:
+            if not is_loopback(self._context.settings.host):
                 raise
+            from corral.cli.background import start_server
+
+            start_server(self._context)
+            self._answer()
 
     def _answer(self) -> None:
         session = self._session

@@ -141,7 +141,17 @@ def test_errors_of_a_stream_have_its_status_before_and_none_within(cli: Cli, mod
     assert cli("run", "m", "hi").err == 'Error: 400 Bad Request: "m" does not support thinking\n'
     model.routes["POST /api/generate"] = Reply(stream=[{"response": "He"}, {"error": "the runner died"}])
     outcome = cli("run", "m", "hi")
-    assert (outcome.status, outcome.out, outcome.err) == (1, "He", "Error: the runner died\n")
+    assert (outcome.status, outcome.out, outcome.err) == (1, "He\n", "Error: the runner died\n")
+
+
+def test_an_answer_without_its_end_is_an_error(cli: Cli, model: FakeApi) -> None:
+    model.routes["POST /api/generate"] = Reply(stream=[{"response": "Once upon"}])
+    outcome = cli("run", "m", "hi")
+    text = "Error: the answer was cut short: the server ended it without its end\n"
+    assert (outcome.status, outcome.out, outcome.err) == (1, "Once upon\n", text)
+    model.routes["POST /api/generate"] = Reply(stream=[])
+    outcome = cli("run", "m", "hi")
+    assert (outcome.status, outcome.out, outcome.err) == (1, "", text)
 
 
 def test_an_embedding_model_prints_one_compact_vector(cli: Cli, model: FakeApi) -> None:
