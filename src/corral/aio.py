@@ -1,6 +1,7 @@
-"""The executors, so that the event loop never waits: one for blocking work (disk, hashing), one for computing.
+"""The executors, so that the event loop never waits: one for blocking work (disk, hashing), two for computing.
 
 Computing (templates, grammars) holds the interpreter, so its threads are few: more would only slow the loop down.
+Large texts have a thread of their own, where they wait for one another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 _EXECUTOR = ThreadPoolExecutor(max_workers=8, thread_name_prefix="corral-blocking")
 _COMPUTING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="corral-computing")
+_LARGE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="corral-large")
+LARGE_CHARACTERS = 2**18
 _END = object()
 
 
@@ -47,6 +50,12 @@ async def run_computing(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """Run a pure `function` that may take more than milliseconds; bounded, since a cancellation does not end it."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_COMPUTING, lambda: function(*args, **kwargs))
+
+
+async def run_large(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for what is larger than LARGE_CHARACTERS: one at a time, and it keeps no small one waiting."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_LARGE, lambda: function(*args, **kwargs))
 
 
 async def iterate_blocking(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:

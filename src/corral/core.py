@@ -6,6 +6,7 @@ then exactly one `Done`; errors are raised. The API layers encode that stream, e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -79,6 +80,11 @@ class Message:
     places: tuple[int, ...] = ()
 
 
+def characters_of(messages: Iterable[Message]) -> int:
+    """How long the texts of a conversation are."""
+    return sum(len(message.content) + len(message.thinking) for message in messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """What the answer's text must match. `value`: None for json; a schema (dict/bool); GBNF text; a regex; choices.
@@ -107,6 +113,25 @@ class TokenLogprob(TokenProb):
     """A generated token with its most probable alternatives, best first."""
 
     top: tuple[TokenProb, ...] = ()
+
+
+class AtLeast(int):
+    """A count that may be higher: what counting further would have cost was saved.
+
+    It says so where it is printed, but for the format `d`, which is for texts that programs read numbers from.
+    """
+
+    def __str__(self) -> str:
+        return f"at least {int(self)}"
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if spec else str(self)
+
+    def __add__(self, other: int) -> AtLeast:
+        return AtLeast(int(self) + int(other))
+
+    def __sub__(self, other: int) -> AtLeast:
+        return AtLeast(int(self) - int(other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.conftest import ServerProcess, linked_store, start_server
+from tests.fakes.processes import until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,3 +34,25 @@ def test_eight_chats_stream_at_the_same_time(server: ServerProcess, tmp_path: Pa
     finally:
         own.stop()
     assert max(first for first, _ in spans) < min(last for _, last in spans)
+
+
+def test_giants_leave_a_slot_to_others_and_cost_what_their_window_costs(server: ServerProcess) -> None:
+    """Eight prompts of 3 MB, of which a window is left: tokenizing all of one took longer than this test."""
+    giant = "It was the best of times, it was the worst of times. " * 57_000
+    options = {"num_ctx": 256, "num_predict": 2, "temperature": 0}
+
+    def ask(prompt: str) -> Any:
+        return server.post(
+            "/api/generate", {"model": "smollm2:135m", "prompt": prompt, "raw": True, "options": options}
+        )
+
+    ask("Hello")
+    with ThreadPoolExecutor(8) as pool:
+        giants = [pool.submit(ask, f"{number} {giant}") for number in range(8)]
+        until(lambda: len(server.request("GET", "/api/requests")["requests"]) > 3, 30, "more giants than slots")
+        assert ask("Hello again")["eval_count"] == 2
+        assert not all(each.done() for each in giants)
+        for each in giants:
+            (warning,) = each.result()["warnings"]
+            assert "at least" in warning["message"]
+            assert each.result()["prompt_eval_count"] <= 256

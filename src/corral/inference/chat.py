@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from corral.aio import run_computing
 from corral.constraint.checks import check_constraint
-from corral.core import Capability, ChatRequest, Done, Event, Message, Notice
+from corral.core import Capability, ChatRequest, Done, Event, Message, Notice, characters_of
 from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
 from corral.inference.preparing.again import events_again
@@ -136,7 +136,14 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
     if not request.parameters.render_only:
         check_media(model, [data for message in request.messages for data in message.images])
     templated = bool(request.messages) and not is_rendered(model)
-    prepared = await prepare(shared, request.common, model, shift=request.parameters.shift, templated=templated)
+    prepared = await prepare(
+        shared,
+        request.common,
+        model,
+        shift=request.parameters.shift,
+        characters=characters_of(request.messages),
+        templated=templated,
+    )
     shown = request.parameters.render_only  # images are but marks in the prompt
     messages = request.messages if shown else await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think, constraint=constraint)

@@ -21,6 +21,7 @@ from corral.core import Capability, Embeddings, EmbedRequest, Metrics, Notice
 from corral.errors import EngineError, InvalidRequest, UnsupportedCapability
 from corral.gguf import GGUFHeader
 from corral.inference.preparing.leasing import Prepared, find_model, leased, prepare
+from corral.inference.running.longtext import first_tokens
 from corral.inference.shared import Shared
 from corral.inference.tokens import vocabulary_size
 from corral.sched.request import Lease
@@ -129,7 +130,7 @@ class _Batch:
         text = given if isinstance(given, str) else await self._decoded(index, given)
         if len(text.encode()) <= self._window - 2:
             return text  # every token has at least a byte
-        tokens = await self.lease.runner.tokenize(text, add_special=False)
+        tokens, count = await first_tokens(self.lease, text, self._window)
         first, last = self._specials
         limit = self._window - (not tokens or tokens[0] != first) - (not tokens or tokens[-1] != last)
         if len(tokens) <= limit:
@@ -138,7 +139,7 @@ class _Batch:
             raise InvalidRequest(_TOO_LONG, field="input")
         if limit <= 0:
             raise InvalidRequest("input after truncation exceeds maximum context length", field="input")
-        return await self._keep(index, tokens, limit)
+        return await self._keep(index, tokens, limit, count)
 
     async def _decoded(self, index: int, ids: tuple[int, ...]) -> str:
         """Token ids as text, so that the engine adds the special tokens a vector needs.
@@ -160,14 +161,14 @@ class _Batch:
     async def _cut_to_batch(self, index: int, text: str) -> str:
         """The second try: what the engine can take in one step."""
         limit = self.lease.spec.n_batch
-        tokens = await self.lease.runner.tokenize(text, add_special=True)
+        tokens, count = await first_tokens(self.lease, text, limit, add_special=True)
         if len(tokens) <= limit:
             return text
-        return await self._keep(index, tokens, limit - 2)
+        return await self._keep(index, tokens, limit - 2, count)
 
-    async def _keep(self, index: int, tokens: list[int], limit: int) -> str:
+    async def _keep(self, index: int, tokens: list[int], limit: int, count: int) -> str:
         kept = tokens[: max(1, limit)]
-        self._cut[index] = (len(tokens), len(kept))
+        self._cut[index] = (int(count), len(kept))
         return await self.lease.runner.detokenize(kept)
 
 

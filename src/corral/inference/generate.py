@@ -18,7 +18,7 @@ It always runs as a plain completion. Source: ollama server/routes.go GenerateHa
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from corral.aio import run_computing
@@ -36,11 +36,12 @@ from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.completion import place_images, run_completion
+from corral.inference.running.longtext import is_far_beyond
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.run import Run, watched
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import control_names, end_tokens, special_tokens, without_bos
-from corral.inference.running.window import fit_prompt, missing, window_of
+from corral.inference.running.window import fit_prompt, missing, most_window, window_of
 from corral.inference.shared import Shared
 from corral.inference.tokens import check_ids
 from corral.inference.ways.answers import (
@@ -102,21 +103,23 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         parameters = replace(parameters, constraint=constraint)
         request = replace(request, parameters=parameters)
     templated = _is_templated(model, request)
-    prepared = await prepare(shared, common, model, shift=parameters.shift, templated=templated)
+    size = len(request.prompt) + len(request.suffix) + len(request.context or ())
+    prepared = await prepare(shared, common, model, shift=parameters.shift, characters=size, templated=templated)
     notices = [*prepared.notices, *way_notices(model), *notices]
     images = request.images if parameters.render_only else await prepare_images(request.images)
 
     async def needs(lease: Lease) -> int:
         if not request.prompt:
             return 0
-        return await missing(lease, prepared, await _Assembly(lease, model, request, think, []).render())
+        assembly = _Assembly(lease, prepared, request, think, [])
+        return await missing(lease, prepared, await assembly.render(), assembly.left_out)
 
     async with leased_for(shared, prepared, needs, emit) as lease:
         loaded = time.perf_counter_ns()
         if not request.prompt:
             yield Done("load", notices=tuple(notices))
             return
-        assembly = _Assembly(lease, model, replace(request, images=images), think, notices)
+        assembly = _Assembly(lease, prepared, replace(request, images=images), think, notices)
         prompt = await assembly.render()
         if parameters.render_only:
             yield Rendered(prompt, len(images))
@@ -137,10 +140,17 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         async for event in watched(shared, run, run_completion(lease, body, run, parser)):
             yield event
         run.check(parameters.constraint)
-        context = None if request.raw else tuple(await lease.runner.tokenize(prompt + run.text))
+        context = None if request.raw else tuple(await _context(lease, prompt, body["prompt"], run.text))
         done = run.done(context)
     shared.telemetry.finished(model.name.short, "generate", done.reason, done.metrics, done.notices)
     yield done
+
+
+async def _context(lease: Lease, prompt: str, sent: object, answer: str) -> list[int]:
+    """The tokens to go on from; of a prompt far beyond the window those that were left of it."""
+    if isinstance(sent, list) and is_far_beyond(len(prompt), window_of(lease)):
+        return [*sent, *await lease.runner.tokenize(answer)]
+    return await lease.runner.tokenize(prompt + answer)
 
 
 def _check(model: Model, request: GenerateRequest) -> tuple[Think, list[Notice]]:
@@ -194,7 +204,7 @@ async def _body(
     if images:
         body["prompt"] = await place_images(lease, prompt, images)
     else:
-        body["prompt"] = await fit_prompt(lease, prepared, prompt, parameters, run.notices)
+        body["prompt"] = await fit_prompt(lease, prepared, prompt, parameters, run.notices, assembly.left_out)
     return body
 
 
@@ -203,12 +213,14 @@ class _Assembly:
     """Makes the prompt of one request."""
 
     lease: Lease
-    model: Model
+    prepared: Prepared
     request: GenerateRequest
     think: Think
     notices: list[Notice]
 
     def __post_init__(self) -> None:
+        self.model = self.prepared.model
+        self.left_out = 0  # tokens of the context, far beyond any window
         self._bos = ""  # of the prompts that were used
         self._answers: Answers = PlainAnswers()
 
@@ -217,9 +229,17 @@ class _Assembly:
         request = self.request
         if request.raw:
             return request.prompt
-        before = await self.lease.runner.detokenize(request.context) if request.context else ""
+        before = await self._before(request.context) if request.context else ""
         turn = await self._turn()
         return before + (turn.removeprefix(self._bos) if before else turn)
+
+    async def _before(self, context: Sequence[int]) -> str:
+        """The text of a context; of one far beyond the window what may be left of it."""
+        detokenize, ends = self.lease.runner.detokenize, 2 * most_window(self.lease, self.prepared)
+        if len(context) <= 2 * ends:
+            return await detokenize(context)
+        self.left_out = len(context) - 2 * ends
+        return await detokenize(context[:ends]) + await detokenize(context[-ends:])
 
     async def finished(self, prompt: str) -> str:
         """The prompt as the engine gets it."""

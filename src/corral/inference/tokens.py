@@ -30,6 +30,8 @@ async def detokenize(shared: Shared, common: Common, ids: Sequence[int]) -> str:
 def check_ids(model: Model, ids: Sequence[int], field: str) -> None:
     """Raise InvalidRequest naming the first id that the model's vocabulary does not have."""
     size = vocabulary_size(model)
+    if not ids or (min(ids) >= 0 and max(ids) < size):  # a million of them, without a step of Python for each
+        return
     for place, token in enumerate(ids):
         if not 0 <= token < size:
             raise InvalidRequest(

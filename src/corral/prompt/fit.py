@@ -131,8 +131,8 @@ def _dropped_notice(
         "last": dropped[-1],
         "roles": roles,
         "dropped_images": _images([messages[place] for place in dropped]),
-        "prompt_tokens": whole,
-        "kept_tokens": tokens,
+        "prompt_tokens": int(whole),
+        "kept_tokens": int(tokens),
         "context_window": context_window,
     }
     text = f"the oldest part of the conversation was dropped to fit num_ctx {context_window}: {places} ({shown})"
@@ -159,25 +159,28 @@ def cut_prompt(
     *,
     adds_bos: bool = False,
     on_overflow: OnOverflow = "drop",
+    total: int | None = None,
 ) -> tuple[list[int], tuple[Notice, ...]]:
     """The first `keep` tokens (negative: as many as fit, one more with a BOS) and the newest ones; a Notice if cut.
 
+    total: how many the prompt has, where some of its middle are not among these (None = they are all here).
     Raises ContextOverflow when a cut is needed and `on_overflow` is "error" (also for a request with `shift: false`).
     """
     if not needs_cut(len(tokens), context_window):
         return list(tokens), ()
+    total = len(tokens) if total is None else total
     if on_overflow == "error":
-        raise ContextOverflow(len(tokens), context_window)
+        raise ContextOverflow(total, context_window)
     kept = (len(tokens) if keep < 0 else keep) + adds_bos
     kept = min(kept, context_window - 1)
     limit = prompt_limit(context_window, kept)
-    dropped = len(tokens) - limit
+    dropped = total - limit
     text = f"the prompt was cut to fit num_ctx {context_window}: {dropped} tokens after the first {kept} were dropped"
     facts = {
-        "dropped_tokens": dropped,
+        "dropped_tokens": int(dropped),
         "kept_first": kept,
-        "prompt_tokens": len(tokens),
+        "prompt_tokens": int(total),
         "kept_tokens": limit,
         "context_window": context_window,
     }
-    return [*tokens[:kept], *tokens[kept + dropped :]], (Notice("prompt_truncated", text, facts),)
+    return [*tokens[:kept], *tokens[kept + len(tokens) - limit :]], (Notice("prompt_truncated", text, facts),)

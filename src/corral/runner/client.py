@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from corral.aio import run_blocking
+from corral.aio import LARGE_CHARACTERS, run_blocking
 from corral.errors import CorralError, EngineError, GrammarLost, RunnerDied, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
@@ -70,6 +70,7 @@ class RunnerClient:
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self._grammars_lost = 0
         self._lost_why = ""
+        self._large = asyncio.Semaphore(1)
         self._explain = explain or _unexplained
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -109,23 +110,28 @@ class RunnerClient:
         """Token ids of a text; add_special adds what the model wants around a prompt (BOS, EOS)."""
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         data = await _encoded(body)
-        answer = await self._call("POST", "/tokenize", answers.tokens, answers.max_token_bytes(len(data)), data)
+        async with self._turn(len(data)):
+            answer = await self._call("POST", "/tokenize", answers.tokens, answers.max_token_bytes(len(data)), data)
         tokens: list[int] = answer["tokens"]
         return tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; incomplete UTF-8 is replaced."""
         limit = answers.max_text_bytes(len(tokens))
-        answer = await self._call(
-            "POST", "/detokenize", answers.content, limit, await _encoded({"tokens": list(tokens)})
-        )
-        return str(answer["content"])
+        data = await _encoded({"tokens": list(tokens)})
+        async with self._turn(len(data)):
+            return str((await self._call("POST", "/detokenize", answers.content, limit, data))["content"])
 
     async def apply_template(self, body: dict[str, Any]) -> str:
         """The prompt that the model's Jinja template makes of a chat body."""
         data = await _encoded(body)
         limit = answers.max_prompt_bytes(len(data))
-        return str((await self._call("POST", "/apply-template", answers.prompt, limit, data))["prompt"])
+        async with self._turn(len(data)):
+            return str((await self._call("POST", "/apply-template", answers.prompt, limit, data))["prompt"])
+
+    def _turn(self, size_bytes: int) -> contextlib.AbstractAsyncContextManager[object]:
+        """Large texts are read one at a time: each takes a core from what the slots compute, for seconds."""
+        return self._large if size_bytes > LARGE_CHARACTERS else contextlib.nullcontext()
 
     async def embeddings(
         self, inputs: Sequence[str | list[int]], *, normalize: int | None = None

@@ -11,7 +11,8 @@ A request's way, with the numbers that stand in the code:
  (3) A ready runner suits it, has a free slot and is not yielding, and nobody is before it: granted at once.
  (4) As many wait as may: QueueFull, with the estimated time until a place is free.
  (5) It waits. From now on every event may bring it forward (`_settle`):
- (6) a suitable runner is ready: granted in fair order, one slot or more at a time;
+ (6) a suitable runner is ready: granted in fair order, one slot or more at a time; a large one does not get the last
+     free slot of a runner that serves a large one already;
  (7) a suitable runner is loading: it waits for that one;
  (8) none is: placement.decide for the first of each model in line: load, evict first, wait, or fail.
  (9) Its runner fails to load: it fails too, unless less memory may help (once). Its runner dies: it gets a new one.
@@ -126,6 +127,8 @@ class Policy:
     def _can_grant_at_once(self, waiter: Waiter, now: float) -> bool:
         runner = self.fleet.suitable(waiter)
         if runner is None or not runner.free_slots or runner.id in self._yielding(now):
+            return False
+        if waiter.want.large and runner.spares_last_slot:
             return False
         return not any(self.fleet.suitable(other) is runner for other in self.queue)
 
@@ -266,6 +269,8 @@ class Policy:
             for waiter in self.queue.order(line, now):
                 if not runner.free_slots:
                     break
+                if waiter.want.large and runner.spares_last_slot:
+                    continue
                 self._grant(runner, self.queue.take(waiter.id), now)  # (6)
 
     def _grant(self, runner: Runner, waiter: Waiter, now: float) -> None:

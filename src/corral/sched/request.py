@@ -25,7 +25,8 @@ class LeaseRequest:
     key: path of the weights; names that share a blob share a runner. automatic: fields of `spec` that nobody asked
     for, so that they neither force a reload nor must be kept when memory is short. slots: how many slots to take
     (at most all of the runner's). least_window: a runner that was to have a smaller window is no use, although the
-    window is automatic. keep_alive_s: None = leave the runner's value; math.inf = for ever.
+    window is automatic. large: its texts keep a slot for long, so that others' must find one. keep_alive_s: None =
+    leave the runner's value; math.inf = for ever.
     """
 
     key: str
@@ -40,6 +41,7 @@ class LeaseRequest:
     on_progress: Callable[[Progress], None] | None = None
     slots: int = 1
     least_window: int = 0
+    large: bool = False
     request_id: str = ""  # "" = the scheduler makes one
 
 

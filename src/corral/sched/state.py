@@ -160,6 +160,11 @@ class Runner:
         return self.slots - sum(held.slots for held in self.leases.values()) if self.state == "ready" else 0
 
     @property
+    def spares_last_slot(self) -> bool:
+        """Whether its last free slot is for requests that are not large."""
+        return self.free_slots == 1 and any(held.want.large for held in self.leases.values())
+
+    @property
     def clients(self) -> frozenset[str]:
         """Whom it serves now."""
         return frozenset(held.want.caller.client for held in self.leases.values())

@@ -320,3 +320,26 @@ def test_closing_stops_a_load_under_way() -> None:
     world.ask("r1")
     world.shut_down()
     assert world.stops == [("a", "shutdown")]
+
+
+def test_large_requests_leave_a_slot_to_others() -> None:
+    world = World()
+    world.ask("giant0", "giant1", "giant2", "giant3", "giant4", parallel=3, large=True)
+    world.ready()
+    assert list(world.granted) == ["giant0", "giant1"]
+    world.ask("small", parallel=3)
+    assert "small" in world.granted
+    world.end("small")
+    assert "giant2" not in world.granted
+    world.end("giant0")
+    assert "giant2" in world.granted
+
+
+def test_one_large_request_takes_any_slot() -> None:
+    world = World()
+    world.ask("giant", parallel=1, large=True)
+    world.ready()
+    world.ask("waits", "too", parallel=1, large=True)
+    assert list(world.granted) == ["giant"]
+    world.end("giant")
+    assert list(world.granted) == ["giant", "waits"]

@@ -71,6 +71,7 @@ def want(
     automatic: frozenset[str] = ALL_AUTOMATIC,
     on_progress: Callable[[Progress], None] | None = None,
     request_id: str = "",
+    large: bool = False,
     **spec: Any,
 ) -> LeaseRequest:
     """A request for model `key`; `parallel` is the number of slots its runner would have."""
@@ -86,6 +87,7 @@ def want(
         slots=slots,
         on_progress=on_progress,
         request_id=request_id,
+        large=large,
         least_window=least_window,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from corral.aio import run_blocking
+from corral.aio import LARGE_CHARACTERS, run_blocking
 from corral.core import Capability, Common, Notice
 from corral.errors import (
     ChatTemplateUnusable,
@@ -46,6 +46,7 @@ class Prepared:
     notices: tuple[Notice, ...]
     plan: Callable[[int, HostFigures], LaunchPlan]  # the same with a window of at least so many tokens; blocking
     slots: int = 1
+    large: bool = False  # as of LeaseRequest
     templated: bool = False  # whether the engine's template makes the prompt
     least_window: int = 0  # tokens that a runner must have been planned with
     llguidance: bool = True  # whether the engine has it; an external llama-server may not
@@ -105,9 +106,12 @@ async def prepare(
     *,
     shift: bool | None = None,
     slots: int = 1,
+    characters: int = 0,
     templated: bool = False,
 ) -> Prepared:
-    """Options merged and checked, and the load planned. `templated`: the engine's template will make the prompt.
+    """Options merged and checked, and the load planned.
+
+    characters: of all its texts; templated: the engine's template will make the prompt.
 
     Raises InvalidRequest for an option of the wrong type, and for any notice so far when the caller is strict;
     ChatTemplateUnusable when that is known of the template.
@@ -136,7 +140,8 @@ async def prepare(
     if (common.strict or shared.settings.strict) and notices:
         raise InvalidRequest(notices[0].message, field=str(notices[0].facts.get("parameter", "options")))
     ours = not shared.settings.llama_server
-    return Prepared(common, model, choices, launch, notices, make_plan, slots, templated, llguidance=ours)
+    large = characters > LARGE_CHARACTERS
+    return Prepared(common, model, choices, launch, notices, make_plan, slots, large, templated, llguidance=ours)
 
 
 def purpose_of(model: Model) -> Purpose:
@@ -170,6 +175,7 @@ async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -
         memory=launch.memory,
         on_progress=emit,
         slots=prepared.slots,
+        large=prepared.large,
         least_window=prepared.least_window,
     )
     async with AsyncExitStack() as stack:

@@ -17,6 +17,7 @@ from corral.answer.outputs import OutputParser
 from corral.core import Delta, Event
 from corral.errors import InvalidRequest
 from corral.inference.running.lastturn import LastTurn
+from corral.inference.running.longtext import check_length
 from corral.inference.running.prefill import Events, engine_events
 from corral.inference.running.run import Run, logprobs_of, progress_of
 from corral.inference.running.window import overflow_notice, window_of
@@ -40,6 +41,7 @@ async def place_images(lease: Lease, text: str, images: Sequence[bytes]) -> dict
         order.append(number)
         return marker
 
+    await check_length(lease, text, window_of(lease))
     if marker in text:
         raise InvalidRequest(f"the prompt must not contain {marker!r}", field="prompt")
     marked = _IMAGE_MARK.sub(place, text)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from corral.core import GenerationParameters, Notice
 from corral.errors import ContextOverflow, EngineError
 from corral.inference.preparing.leasing import Prepared
+from corral.inference.running.longtext import check_length, count_tokens, edge_tokens
 from corral.prompt.fit import answer_room, cut_prompt, most_room, needs_cut
 from corral.sched.request import Lease
 
@@ -33,31 +34,49 @@ def surely_fits(size_bytes: int, window: int) -> bool:
     return size_bytes <= window - answer_room(window, -1)
 
 
-async def missing(lease: Lease, prepared: Prepared, text: str) -> int:
-    """Tokens of window that a prompt and its answer need; 0 when the lease's window takes the prompt."""
+def most_window(lease: Lease, prepared: Prepared) -> int:
+    """The largest window that the request may come to have: where nobody named one, a prompt may make it grow."""
+    trained = prepared.model.context_length if "context_window" in prepared.launch.automatic else 0
+    return max(window_of(lease), trained)
+
+
+async def missing(lease: Lease, prepared: Prepared, text: str, left_out: int = 0) -> int:
+    """Tokens of window that a prompt and its answer need; 0 when the lease's window takes the prompt.
+
+    left_out: as in `fit_prompt`.
+    """
     window = window_of(lease)
     if len(text.encode()) < window:
         return 0
-    tokens = len(await lease.runner.tokenize(text, add_special=True))
+    tokens = left_out + await count_tokens(lease, text, most_window(lease, prepared), add_special=True)
     return tokens + most_room(int(prepared.choices.values["num_predict"])) if needs_cut(tokens, window) else 0
 
 
 async def fit_prompt(
-    lease: Lease, prepared: Prepared, text: str, parameters: GenerationParameters, notices: list[Notice]
+    lease: Lease,
+    prepared: Prepared,
+    text: str,
+    parameters: GenerationParameters,
+    notices: list[Notice],
+    left_out: int = 0,
 ) -> str | list[int]:
     """The prompt as the engine takes it: the text, or its tokens with the middle cut out, and a notice of that.
 
-    Raises ContextOverflow when cutting is not allowed.
+    left_out: tokens that were in its middle, and are not in the text any more. Raises ContextOverflow when cutting is
+    not allowed.
     """
     window = window_of(lease)
     refuses = prepared.choices.refuses_overflow
-    if not (parameters.truncate or refuses) or window <= 1 or len(text.encode()) < window:
+    if not (parameters.truncate or refuses):
+        await check_length(lease, text, window)
         return text
-    tokens = await lease.runner.tokenize(text, add_special=True)
+    if window <= 1 or len(text.encode()) < window:
+        return text
+    tokens, count = await edge_tokens(lease, text, window)
     if not needs_cut(len(tokens), window):
         return tokens
     if not lease.spec.context_shift and not refuses:
-        raise ContextOverflow(len(tokens), window, why=TOO_LONG_WITHOUT_SHIFT)
+        raise ContextOverflow(count + left_out, window, why=TOO_LONG_WITHOUT_SHIFT)
     keep = int(prepared.choices.values["num_keep"])
     kept, cut = cut_prompt(
         tokens,
@@ -65,6 +84,7 @@ async def fit_prompt(
         keep,
         adds_bos=_adds_bos(prepared, tokens),
         on_overflow="error" if refuses else "drop",
+        total=count + left_out,
     )
     notices.extend(cut)
     return kept

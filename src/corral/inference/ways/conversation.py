@@ -45,8 +45,11 @@ class Conversation:
 class Way(Protocol):
     """A way of running a conversation; `messages` are those that fit."""
 
-    async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
-        """Prompt tokens without images; an upper bound is enough unless `exact`."""
+    async def count(self, messages: Sequence[Message], *, exact: bool = False, within: int = 0) -> int:
+        """Prompt tokens without images; an upper bound is enough unless `exact`.
+
+        A prompt far beyond the window (`within`, if that is larger) is AtLeast what proves it.
+        """
         ...
 
     async def show(self, messages: Sequence[Message]) -> Rendered:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 
-from corral.core import Message
+from corral.core import Message, characters_of
 from corral.errors import ContextOverflow
-from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, window_of
+from corral.inference.running.longtext import is_far_beyond
+from corral.inference.running.window import TOO_LONG_WITHOUT_SHIFT, most_window, window_of
 from corral.inference.ways.conversation import Conversation, Way
 from corral.prompt.fit import IMAGE_TOKENS, answer_room, fit_messages, most_room
 from corral.store.models import Model
@@ -22,10 +23,14 @@ async def fit(conversation: Conversation, way: Way) -> list[Message]:
     """The messages that fit the window, with a notice of those that do not; raises ContextOverflow."""
     choices, lease = conversation.prepared.choices, conversation.lease
     asked = choices.refuses_overflow
+    window = window_of(lease)
     agent = conversation.keeps_all and "on_overflow" not in choices.explicit
     if not (conversation.parameters.truncate or asked or agent):
+        if is_far_beyond(characters_of(conversation.messages), window):
+            tokens = await way.count(conversation.messages)
+            if tokens > window:  # as the engine would say, once it had read all of it
+                raise ContextOverflow(tokens, window)
         return list(conversation.messages)
-    window = window_of(lease)
     try:
         fitted = await fit_messages(
             conversation.messages,
@@ -49,9 +54,12 @@ async def fit(conversation: Conversation, way: Way) -> list[Message]:
 
 async def missing(conversation: Conversation, way: Way) -> int:
     """Tokens of window that the whole conversation and an answer need; 0 when the lease's window has them."""
-    window, asked = window_of(conversation.lease), int(conversation.prepared.choices.values["num_predict"])
+    lease, prepared = conversation.lease, conversation.prepared
+    window, asked = window_of(lease), int(prepared.choices.values["num_predict"])
     images = sum(len(message.images) for message in conversation.messages)
-    tokens = await way.count(conversation.messages) + images * image_tokens(conversation.model)
+    tokens = await way.count(conversation.messages, within=most_window(lease, prepared)) + images * image_tokens(
+        conversation.model
+    )
     return 0 if tokens <= window - answer_room(window, asked) else tokens + most_room(asked)
 
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from corral.aio import run_computing
+from corral.aio import LARGE_CHARACTERS, run_computing, run_large
 from corral.answer.harmony import FunctionNames
-from corral.core import Message, Think, Tool
+from corral.core import Message, Think, Tool, characters_of
 from corral.errors import InvalidRequest
 from corral.gotemplate import Budget, Template
 from corral.inference.preparing.way import renderer_of
@@ -54,7 +54,8 @@ class RendererPrompts:
     async def render(self, messages: Sequence[Message], tools: Sequence[Tool], think: Think) -> str:
         """The renderer's text."""
         try:
-            return await run_computing(self._renderer.render, tag_placed_images(messages), tools, think)
+            run = run_large if characters_of(messages) > LARGE_CHARACTERS else run_computing
+            return await run(self._renderer.render, tag_placed_images(messages), tools, think)
         except RecursionError:
             raise InvalidRequest("a tool or a call in the messages is nested too deeply", field="messages") from None
 
@@ -73,7 +74,8 @@ class GoPrompts:
 
         async def render(offered: Sequence[Message]) -> str:
             tagged = tag_images(offered).messages
-            return await run_computing(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
+            run = run_large if characters_of(tagged) > LARGE_CHARACTERS else run_computing
+            return await run(render_messages, self._template, tagged, tools, think=think, budget=self._budget)
 
         has_place = {"system", "messages"} & self._template.identifiers
         spared = frozenset({"tool"} if has_place else {"tool", "system"})

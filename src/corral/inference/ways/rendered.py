@@ -14,6 +14,7 @@ from corral.core import Event, Message, Rendered
 from corral.inference.preparing.way import is_rendered
 from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.lastturn import last_turn
+from corral.inference.running.longtext import count_tokens
 from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import end_tokens, special_tokens, without_bos
@@ -42,13 +43,14 @@ class RenderedChat:
         if rendered and not conversation.generic_tools:
             conversation.notices += schema_notices(conversation.tools)
 
-    async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
+    async def count(self, messages: Sequence[Message], *, exact: bool = False, within: int = 0) -> int:
         """Tokens of the rendered text; its bytes when those fit already."""
         text = await self._render(messages)
-        size = len(text.encode())
-        if not exact and surely_fits(size, window_of(self._chat.lease)):
-            return size
-        return len(await self._chat.lease.runner.tokenize(text))
+        size, lease = len(text.encode()), self._chat.lease
+        if exact:
+            return len(await lease.runner.tokenize(text))
+        window = window_of(lease)
+        return size if surely_fits(size, window) else await count_tokens(lease, text, max(within, window))
 
     async def show(self, messages: Sequence[Message]) -> Rendered:
         """The rendered text."""

@@ -15,6 +15,7 @@ from corral.core import Delta, Event, Message, Notice, Rendered, Think
 from corral.errors import EngineError, TemplateRefused
 from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.enginechat import run_chat
+from corral.inference.running.longtext import count_tokens
 from corral.inference.running.run import Run
 from corral.inference.running.sampling import chat_fields, completion_fields
 from corral.inference.running.specials import end_tokens
@@ -46,7 +47,7 @@ class TemplatedChat:
         conversation.notices += notices
         self._shaping = Shaping(self._template)
 
-    async def count(self, messages: Sequence[Message], *, exact: bool = False) -> int:
+    async def count(self, messages: Sequence[Message], *, exact: bool = False, within: int = 0) -> int:
         """Prompt tokens by the engine's template and tokenizer; plain bytes when those clearly fit."""
         lease = self._chat.lease
         bound = self._bytes(messages)
@@ -55,7 +56,9 @@ class TemplatedChat:
             return bound
         text = (await self._shaped(messages)).text
         size = len(text.encode())
-        return size if not exact and surely_fits(size, window) else len(await lease.runner.tokenize(text))
+        if exact:
+            return len(await lease.runner.tokenize(text))
+        return size if surely_fits(size, window) else await count_tokens(lease, text, max(within, window))
 
     async def show(self, messages: Sequence[Message]) -> Rendered:
         """The prompt as the engine's template makes it."""

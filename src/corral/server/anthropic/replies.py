@@ -45,7 +45,7 @@ def _error(error: BaseException) -> ErrorReply:
     kind = _ERROR_TYPES.get(status_of(error), "api_error")
     detail = ErrorDetail(kind, text_of(error))
     if isinstance(error, ContextOverflow):  # Claude Code compacts at these words, with nothing before and behind them
-        text = f"prompt is too long: {error.prompt_tokens} tokens > {error.maximum} maximum"
+        text = f"prompt is too long: {error.prompt_tokens:d} tokens > {error.maximum} maximum"
         detail = ErrorDetail(kind, text, remedy=error.remedy)
     return ErrorReply(error=detail, request_id=_new_id("req_"))
 

@@ -71,7 +71,7 @@ def openai_text(error: BaseException) -> str:
     if not isinstance(error, ContextOverflow):
         return text_of(error)
     most = f"This model's maximum context length is {error.context_window} tokens"
-    long = f"prompt is too long: {error.prompt_tokens} tokens > {error.maximum} maximum"
+    long = f"prompt is too long: {error.prompt_tokens:d} tokens > {error.maximum} maximum"
     return f"{most}, and the {long}; {error.remedy}"
 
 
