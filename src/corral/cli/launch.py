@@ -86,8 +86,16 @@ def _target(context: Context, program: Program, *, dry: bool) -> Target:
         name = _with_window(context, name, window, dry=dry)
     elif window < program.prompt_tokens:
         context.console.note(_too_small(program, name, window, most))
-    host, keys = context.settings.host, context.settings.api_keys
-    return Target(host.url, keys[0] if keys else "", name, window, context.settings.home / "launch")
+    host, keys, able = context.settings.host, context.settings.api_keys, shown.get("capabilities") or []
+    return Target(
+        host.url,
+        keys[0] if keys else "",
+        name,
+        window,
+        context.settings.home / "launch",
+        sees="vision" in able,
+        thinks="thinking" in able,
+    )
 
 
 def _windows(context: Context, shown: Mapping[str, Any]) -> tuple[int, int]:

@@ -14,18 +14,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_CODEX_INSTRUCTIONS = (
+    "You are a coding agent in the user's terminal. Work with the tools that you have: look at files before you change "
+    "them, change no more than was asked for, run what shows that it works, and say briefly what you did."
+)
 _NO_KEY = "corral"  # programs insist on a key; the server takes any where none is set
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a program is to talk to: the server's address, its key ("" for none), a model and its window in tokens."""
+    """What a program is to talk to: the server's address, its key ("" for none), a model, its window in tokens."""
 
     url: str
     key: str
     model: str
     window: int
     folder: Path  # of Corral's own, for files that a program reads
+    sees: bool = False
+    thinks: bool = False
+
+    @property
+    def senses(self) -> list[str]:
+        """What the model takes."""
+        return ["text", "image"] if self.sees else ["text"]
 
     @property
     def answer_tokens(self) -> int:
@@ -110,21 +121,50 @@ def _codex(target: Target) -> Plan:
     overrides: dict[str, str | int] = {
         "model_provider": "corral",
         **{f"model_providers.corral.{name}": value for name, value in provider.items()},
+        "model_catalog_json": str(target.folder / "codex-models.json"),
         "model_context_window": target.window,
         "model_auto_compact_token_limit": target.window - target.answer_tokens,
     }
     # JSON's strings and numbers are TOML's, too
     told = [word for name, value in overrides.items() for word in ("-c", f"{name}={json.dumps(value)}")]
-    return Plan((_key(target, "CORRAL_LAUNCH_KEY"),), (*told, "-m", target.model))
+    catalog = json.dumps({"models": [_codex_model(target)]}, indent=2) + "\n"
+    files = {target.folder / "codex-models.json": catalog}
+    return Plan((_key(target, "CORRAL_LAUNCH_KEY"),), (*told, "-m", target.model), files)
+
+
+def _codex_model(target: Target) -> dict[str, object]:
+    """An entry of Codex's catalog: a model that is not in one gets instructions of 7,000 tokens, and a warning."""
+    return {
+        "slug": target.model,
+        "display_name": target.model,
+        "context_window": target.window,
+        "shell_type": "default",
+        "visibility": "list",
+        "supported_in_api": True,
+        "priority": 0,
+        "truncation_policy": {"mode": "bytes", "limit": 10000},
+        "input_modalities": target.senses,
+        "base_instructions": _CODEX_INSTRUCTIONS,
+        "support_verbosity": False,
+        "supports_parallel_tool_calls": False,
+        "supports_reasoning_summaries": False,
+        "supported_reasoning_levels": [],
+        "experimental_supported_tools": [],
+    }
 
 
 def _opencode(target: Target) -> Plan:
     limit = {"context": target.window, "output": target.answer_tokens}
+    known: dict[str, object] = {"name": target.model, "limit": limit}
+    if target.sees:
+        known["modalities"] = {"input": target.senses, "output": ["text"]}
+    if target.thinks:
+        known["reasoning"] = True
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "Corral",
         "options": {"baseURL": f"{target.url}/v1", "apiKey": "{env:CORRAL_LAUNCH_KEY}"},
-        "models": {target.model: {"name": target.model, "limit": limit}},
+        "models": {target.model: known},
     }
     model = f"corral/{target.model}"
     config = {
@@ -178,7 +218,7 @@ PROGRAMS = (
         _claude,
         (".local/bin", ".claude/local"),
     ),
-    Program("codex", "Codex", "npm install -g @openai/codex", 8_500, _codex),
+    Program("codex", "Codex", "npm install -g @openai/codex", 4_200, _codex),
     Program(
         "opencode",
         "OpenCode",

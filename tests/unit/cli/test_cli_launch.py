@@ -179,14 +179,18 @@ def test_every_program_is_led_to_the_server_and_the_model(program: Any, tmp_path
 def test_codex_gets_toml_and_opencode_gets_json(tmp_path: Path) -> None:
     import tomllib
 
-    target = Target("http://host:1", "k", 'odd"name', 16384, tmp_path)
+    target = Target("http://host:1", "k", 'odd"name', 16384, tmp_path, sees=True)
     plans = {program.name: program.plan(target) for program in PROGRAMS}
     words = plans["codex"].arguments
     config = tomllib.loads("\n".join(words[place + 1] for place, word in enumerate(words) if word == "-c"))
     assert config["model_providers"]["corral"]["base_url"] == "http://host:1/v1"
     assert config["model_auto_compact_token_limit"] == 12288
+    (catalog,) = plans["codex"].files.values()
+    (model,) = json.loads(catalog)["models"]
+    assert (model["slug"], model["input_modalities"]) == ('odd"name', ["text", "image"])
     content = json.loads(plans["opencode"].settings[-1].value)
     assert content["provider"]["corral"]["models"]['odd"name']["limit"] == {"context": 16384, "output": 4096}
+    assert content["provider"]["corral"]["models"]['odd"name']["modalities"]["input"] == ["text", "image"]
 
 
 def test_a_dry_run_starts_no_server_and_pulls_nothing(cli: Cli, installed: Path, server: FakeApi) -> None:
