@@ -14,6 +14,7 @@ class Call:
 
     started: float
     size_bytes: int = 0  # of the request
+    seeks_slot: bool = True  # is given one once it has been read; others are answered by who reads them
     on_slot: bool = False  # saves or restores a slot: waits for it, and keeps all others waiting
     moved: float = 0.0
 
@@ -53,8 +54,8 @@ class Calls:
         return None if not waiting or any(call.on_slot for call in waiting) else waiting[0]
 
     def wanting(self, since: float) -> int:
-        """How many are due a slot: without an answer, or with one that has moved since then.
+        """How many are due a slot: those that seek one, without an answer, or with one that has moved since then.
 
         The others may have all of their answer on the way to a client that reads slowly, and no slot any more.
         """
-        return sum(1 for call in self._open if not call.moved or call.moved >= since)
+        return sum(call.seeks_slot and (not call.moved or call.moved >= since) for call in self._open)

@@ -34,6 +34,7 @@ _INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well un
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
 _LAST_LINE_S = 0.005  # how much later than the end of an answer a line of the log before it may be read
+_SLOT_SEEKERS = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/systemone"})  # of the calls that do not stream
 _encode = msgspec.json.Encoder().encode
 Explain = Callable[[], Awaitable[CorralError]]
 Check = Callable[[dict[str, Any], StreamBudget], None]
@@ -277,7 +278,8 @@ class RunnerClient:
         *,
         timeout_s: float | None = None,
     ) -> Any:
-        call = Call(time.monotonic(), len(data or b""), on_slot=path.startswith("/slots/"))
+        on_slot, seeks_slot = path.startswith("/slots/"), path in _SLOT_SEEKERS
+        call = Call(time.monotonic(), len(data or b""), seeks_slot, on_slot)
         async with self._request(method, path, data, call, timeout_s) as response:
             answer = decode(await _read(response, max_bytes))
             self.calls.move(call)

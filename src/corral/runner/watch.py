@@ -11,8 +11,9 @@ the engine does is judged by three things: whether /slots is answered, whether a
 | any          | none | stopped, or a deadlock                             | one deadline                            |
 
 While other calls go on, a request can still be stuck in the engine's parser: it is, when fewer slots work than calls
-are due one although slots are free. An external engine may answer /slots only between its steps; there, silence
-counts as a step.
+are due one although slots are free. Slots are given out between steps only, so a call that had been read when the
+last step ended has one; what became of it during a long step, nobody can tell. An external engine may answer /slots
+only between its steps; there, silence counts as a step.
 """
 
 from __future__ import annotations
@@ -168,6 +169,7 @@ class Stretch:
         self._answers_in_steps = answers_in_steps
         self._state = first.state
         self._moved = self._alive = first.at  # when something was done for somebody; when it was at least tried
+        self._stepped = first.at  # when a step was last seen to have ended
         self._suspect: _Suspect | None = None
 
     def judge(self, look: Look, last_progress: float, wanting: int, oldest: Call | None) -> float:
@@ -175,14 +177,14 @@ class Stretch:
 
         wanting: how many calls are due a slot. oldest: of those without an answer.
         """
-        before, self.last = self.last, look
+        before, self.last, stepped = self.last, look, self._stepped
         if look.state is not None and look.state != self._state:
-            self._state, self._moved = look.state, look.at
+            self._state, self._moved, self._stepped = look.state, look.at, look.at
         self._moved = max(self._moved, last_progress)
         self._note_suspect(before, look, wanting, oldest)
         if self._suspect is not None:
             allowed_s = self._allowed_s(self._suspect.call)
-            if self._is_stuck(self._suspect, look, allowed_s):
+            if self._is_stuck(self._suspect, look, allowed_s, stepped):
                 return allowed_s
         may_compute = self._suspect is not None and look.at - self._suspect.since < self._allowed_s(self._suspect.call)
         if self._is_in_a_step(look):
@@ -193,13 +195,15 @@ class Stretch:
         return self._deadline_s if is_over else 0.0
 
     def _note_suspect(self, before: Look, look: Look, wanting: int, oldest: Call | None) -> None:
-        if oldest is None or not self._may_be_read(look, wanting):
+        if oldest is None or not self._may_be_read(look, wanting, oldest):
             self._suspect = None
         elif self._suspect is None or self._suspect.call is not oldest:
             self._suspect = _Suspect(oldest, max(oldest.started, before.at), before)
 
-    def _may_be_read(self, look: Look, wanting: int) -> bool:
+    def _may_be_read(self, look: Look, wanting: int, oldest: Call) -> bool:
         """Whether a call without an answer is still before its turn in a slot, or its turn does not come about."""
+        if not oldest.seeks_slot:
+            return True
         if look.state is None:
             return self._answers_in_steps and self._moved < look.at - _SILENCE_S
         return look.working < min(look.slots, wanting)
@@ -207,8 +211,10 @@ class Stretch:
     def _allowed_s(self, call: Call) -> float:
         return min(PARSE_S, self._deadline_s) + call.size_bytes / _PARSE_BYTES_PER_S
 
-    def _is_stuck(self, suspect: _Suspect, look: Look, allowed_s: float) -> bool:
-        elapsed_s = look.at - suspect.since
+    def _is_stuck(self, suspect: _Suspect, look: Look, allowed_s: float, stepped: float) -> bool:
+        """stepped: when a step had ended, as seen before this look: by now its end has had its effect."""
+        waits_for_step = look.working > 0 and suspect.call.seeks_slot
+        elapsed_s = (stepped if waits_for_step else look.at) - suspect.since
         if elapsed_s < allowed_s:
             return False
         if look.held_bytes - suspect.then.held_bytes > _SUSPICIOUS_BYTES:

@@ -30,6 +30,8 @@ def test_an_answer_that_stands_still_may_be_done_for_the_engine() -> None:
         calls.move(answered)
         assert calls.wanting(answered.moved) == 2
         assert calls.wanting(time.monotonic() + 1) == 1
+        with calls.add(Call(1.0, seeks_slot=False)):
+            assert calls.wanting(answered.moved) == 2
 
 
 def test_the_first_of_a_busy_time_is_progress_and_wakes_the_watchdog() -> None:

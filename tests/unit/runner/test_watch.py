@@ -109,6 +109,27 @@ def test_who_waits_for_a_slot_is_not_being_read(engine: Engine) -> None:
     assert engine.passes(oldest=REQUEST, calls=5, working=4, tokens=1, moves=True)[1] == 0
 
 
+def test_who_waits_beside_one_long_step_is_not_being_read_and_nor_is_whose_step_it_is(engine: Engine) -> None:
+    """An image that takes the CPU half a minute, without an answer yet, and a request that came meanwhile."""
+    took_s, allowed_s = engine.passes(oldest=REQUEST, calls=2, working=1, grows_bytes=50 * MIB)
+    assert (took_s, allowed_s) == (329, 30)
+
+
+def test_the_end_of_a_long_step_gives_a_slot_to_who_waited(engine: Engine) -> None:
+    waiting = Call(started=1.0)
+    assert engine.passes(oldest=waiting, calls=2, working=1, at_most_s=40)[1] == 0
+    engine.tokens += 1  # the step ends; the slot is given out a moment after we look
+    assert engine.passes(oldest=waiting, calls=2, working=1, at_most_s=1)[1] == 0
+    assert engine.passes(oldest=waiting, calls=2, working=2, at_most_s=40)[1] == 0
+
+
+def test_a_text_that_is_only_read_needs_no_slot(engine: Engine) -> None:
+    tokenize = Call(0.0, 500, seeks_slot=False)
+    took_s, allowed_s = engine.passes(oldest=tokenize, calls=4, working=4, tokens=1, moves=True)
+    assert took_s == pytest.approx(1.5 * PARSE_S, abs=2)
+    assert allowed_s == pytest.approx(PARSE_S, abs=0.1)
+
+
 def test_a_main_loop_that_says_nothing_is_stuck(engine: Engine) -> None:
     took_s, allowed_s = engine.passes(oldest=REQUEST, silent=True)
     assert took_s < 10
