@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Scripted, Visits, say, scripted_server
 
 pytestmark = pytest.mark.browser
@@ -16,9 +16,9 @@ PIXEL = base64.b64decode(
 )
 
 
-def answers(page: Page) -> list[str]:
-    """The texts of the shown answers."""
-    return page.locator(".message.assistant corral-text").all_inner_texts()
+def answers(page: Page) -> Locator:
+    """The shown answers."""
+    return page.locator(".message.assistant corral-text")
 
 
 def ended(page: Page, count: int = 1) -> None:
@@ -41,7 +41,7 @@ def test_an_answer_is_seen_while_it_is_made_and_ends_with_its_figures(scripted: 
     expect(page.locator(".message.assistant")).to_have_attribute("aria-busy", "true")
     let_go()
     ended(page)
-    assert answers(page) == ["One two three four"]
+    expect(answers(page)).to_have_text(["One two three four"])
     assert page.locator(".message.assistant strong").inner_text() == "three"
     figures = page.locator(".message.assistant .figures").inner_text()
     assert "tokens/s" in figures
@@ -61,7 +61,7 @@ def test_stop_ends_the_work_in_the_engine(scripted: Scripted, visits: Visits, ho
     expect(page.locator(".message.assistant .note")).to_have_text("Stopped.")
     scripted.run(scripted.running.until_idle())
     assert scripted.engine.cancelled == 1
-    assert answers(page) == ["One"]
+    expect(answers(page)).to_have_text(["One"])
 
 
 def test_answering_again_and_editing_make_branches_and_lose_nothing(scripted: Scripted, visits: Visits) -> None:
@@ -75,16 +75,16 @@ def test_answering_again_and_editing_make_branches_and_lose_nothing(scripted: Sc
     ended(page)
     expect(page.locator(".message.assistant .branches")).to_contain_text("2 of 2")
     page.get_by_role("button", name="Earlier branch").click()
-    assert answers(page) == ["first"]
+    expect(answers(page)).to_have_text(["first"])
     scripted.engine.reply = "third"
     page.get_by_role("button", name="Edit").click()
     page.fill("form.edit textarea", "Good day")
     page.get_by_role("button", name="Send as a branch").click()
     expect(page.locator(".message.assistant corral-text")).to_have_text("third")
     ended(page)
-    assert page.locator(".message.user .said").all_inner_texts() == ["Good day"]
+    expect(page.locator(".message.user .said")).to_have_text(["Good day"])
     page.locator(".message.user").get_by_role("button", name="Earlier branch").click()
-    assert page.locator(".message.user .said").all_inner_texts() == ["Hello"]
+    expect(page.locator(".message.user .said")).to_have_text(["Hello"])
 
 
 def test_a_conversation_goes_on_with_all_that_was_said(scripted: Scripted, visits: Visits) -> None:
