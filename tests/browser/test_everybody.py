@@ -84,7 +84,15 @@ def test_everything_can_be_done_by_keyboard(scripted: Scripted, visits: Visits) 
     expect(page.locator("dialog")).to_contain_text("Alt+N")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1200, "light"),
+        (390, "dark"),
+        pytest.param(1200, "dark", marks=pytest.mark.bench),  # by `make browser`; each half of them is above
+        pytest.param(390, "light", marks=pytest.mark.bench),
+    ],
+)
 def test_no_rule_of_accessibility_is_broken_in_any_room(
     scripted: Scripted, visits: Visits, axe: str, width: int, scheme: str
 ) -> None:
