@@ -227,6 +227,12 @@ class Settings:
     go_template: bool | None = setting(
         None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one"
     )
+    runner_room_bytes: int = setting(
+        0,
+        "RUNNER_ROOM",
+        _read_bytes,
+        "memory that a runner may take beside what was planned for it; 0 = a quarter of that, 1 GiB at least",
+    )
     gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
     sched_spread: bool = without_effect(
         False, "SCHED_SPREAD", _read_bool, "a model is spread over all GPUs anyway, unless `main_gpu` names one"

@@ -95,8 +95,12 @@ def limited(pid: int) -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "string", "minLength": 5, "maxLength": 2}, {"type": "string", "pattern": "^a{5,2}$"}],
-    ids=["string", "pattern"],
+    [
+        {"type": "string", "minLength": 5, "maxLength": 2},
+        {"type": "string", "pattern": "^a{5,2}$"},
+        {"type": "integer", "minimum": 10**16},
+    ],
+    ids=["string", "pattern", "integer"],
 )
 async def test_a_schema_that_never_compiles_costs_seconds_and_a_bounded_amount(
     tmp_path: Path, schema: dict[str, Any]

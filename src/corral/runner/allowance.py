@@ -31,10 +31,14 @@ def room_bytes(planned_bytes: int) -> int:
 
 
 def allow(options: LaunchOptions, spec: RunnerSpec, planned: Planned) -> LaunchOptions:
-    """The options with the runner's limit and stores; unchanged when nothing was planned."""
+    """The options with the runner's limit and stores; unchanged when nothing was planned.
+
+    A room that the options have already is the owner's word, and is taken as it is.
+    """
     if not planned.host_bytes:
         return options
-    room = room_bytes(planned.host_bytes) + (_PROJECTOR_ROOM_BYTES if spec.projector_paths else 0)
+    eyes = _PROJECTOR_ROOM_BYTES if spec.projector_paths else 0
+    room = options.memory_room_bytes or room_bytes(planned.host_bytes) + eyes
     states = room // 4 // max(1, planned.checkpoint_bytes * spec.num_parallel)
     return replace(
         options,

@@ -59,6 +59,7 @@ class LocalLauncher:
             load_timeout_s=settings.load_timeout_s,
             llama_server=settings.llama_server,
             environ=environ,
+            memory_room_bytes=settings.runner_room_bytes,
             kv_max_bytes=max(1, settings.saved_conversations_bytes),
             prompt_cache_mib=0 if settings.separates_keys else PROMPT_CACHE_MIB,  # the engine cannot part it
             verbose=settings.debug > 1,

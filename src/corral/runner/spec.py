@@ -107,7 +107,7 @@ class LaunchOptions:
     kv_dir: Path | None = None  # where slots may be saved; None = nowhere
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
     memory_limit_bytes: int = 0  # of memory that is the runner's own; 0 = none
-    memory_room_bytes: int = 0  # of these, what was not planned for
+    memory_room_bytes: int = 0  # of these, what was not planned for; 0 = ours to choose
     gpus: bool = True  # whether this runner may reach GPUs
     prompt_cache_mib: int = PROMPT_CACHE_MIB  # the engine's own store of conversations that lost their slot, in RAM
     checkpoints: int = 32  # states of a slot that the engine can go back to, where tokens cannot be cut off

@@ -24,6 +24,12 @@ def test_nothing_planned_is_no_limit() -> None:
     assert allow(OPTIONS, SPEC, Planned()) == OPTIONS
 
 
+def test_the_owners_room_is_taken_as_it_is() -> None:
+    options = allow(replace(OPTIONS, memory_room_bytes=100 * MIB), SPEC, Planned(GIB))
+    assert options.memory_limit_bytes == GIB + 100 * MIB
+    assert options.prompt_cache_mib == 50
+
+
 def test_an_image_encoder_gets_room_of_its_own() -> None:
     plain = allow(OPTIONS, SPEC, Planned(GIB))
     sees = allow(OPTIONS, replace(SPEC, projector_paths=(Path("/p"),)), Planned(GIB))
