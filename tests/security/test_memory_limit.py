@@ -6,6 +6,7 @@ The hostile engine is a script in the place of the engine's binding, in the real
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from corral.config import runner_environment
 from corral.errors import CorralError, RunnerFailedToStart, RunnerOutgrown
 from corral.runner.handle import RunnerHandle, State
 from corral.runner.spec import LaunchOptions, RunnerSpec
-from corral.runner.usage import read_usage
+from corral.runner.usage import UsageWatch, read_usage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
 
@@ -194,6 +195,14 @@ async def test_threads_and_files_are_bounded(make: Make, attack: str) -> None:
     error, _, _ = await attacked(handle)
     assert isinstance(error, RunnerOutgrown)
     assert error.what == attack
+
+
+async def test_files_in_memory_that_it_was_given_are_allowed_for(make: Make) -> None:
+    """Once mapped, they count as the runner's own."""
+    options = make("len").options
+    watch = UsageWatch(os.getpid(), options, lambda: False, lambda *_: None, GIB)
+    assert watch.limit_bytes == options.memory_limit_bytes + GIB
+    watch.close()
 
 
 async def test_an_ordinary_runner_is_left_alone(make: Make) -> None:

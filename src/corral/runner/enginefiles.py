@@ -56,6 +56,11 @@ class Opened:
     spec: RunnerSpec
     descriptors: tuple[int, ...] = ()
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of the memory files, all of which a runner may map. Until `close`."""
+        return sum(os.fstat(descriptor).st_size for descriptor in self.descriptors)
+
     def close(self) -> None:
         """Let go of the memory files; a runner that has them keeps them."""
         for descriptor in self.descriptors:

@@ -208,6 +208,7 @@ class RunnerHandle:
 
     async def _spawn(self, opened: Opened) -> None:
         log_end, message_end = self._output.open()
+        given_bytes = opened.memory_bytes
         try:
             await run_blocking(self._make_folders)
             job = Job(opened.spec, self.options, self.client.socket_path, os.getpid(), message_end)
@@ -226,7 +227,7 @@ class RunnerHandle:
         if self.state is not State.STARTING:
             self._signal(signal.SIGKILL)
         self._output.follow()
-        self._usage = UsageWatch(self._process.pid, self.options, self._is_busy, self._outgrown)
+        self._usage = UsageWatch(self._process.pid, self.options, self._is_busy, self._outgrown, given_bytes)
         self._tending = asyncio.create_task(self._tend(self._process), name=f"runner {self._process.pid}")
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it died at once; _tend knows

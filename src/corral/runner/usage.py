@@ -84,12 +84,20 @@ def resident_bytes(pid: int | None) -> tuple[int, int]:
 
 
 class UsageWatch:
-    """Looks until it is closed. over: told what there is too much of, and how much of it may be."""
+    """Looks until it is closed. over: told what there is too much of, and how much of it may be.
+
+    given_bytes: of memory files that it got from us, which count as its own once it maps them.
+    """
 
     def __init__(
-        self, pid: int, options: LaunchOptions, is_busy: Callable[[], bool], over: Callable[[str, int], None]
+        self,
+        pid: int,
+        options: LaunchOptions,
+        is_busy: Callable[[], bool],
+        over: Callable[[str, int], None],
+        given_bytes: int = 0,
     ) -> None:
-        self.limit_bytes = options.memory_limit_bytes
+        self.limit_bytes = options.memory_limit_bytes + given_bytes if options.memory_limit_bytes else 0
         self._pid = pid
         self._folder = options.dir
         self._alone = options.sandbox and not options.llama_server  # it cannot start a process

@@ -155,6 +155,7 @@ async def test_without_room_on_a_disk_the_files_are_in_memory(
     monkeypatch.undo()
     assert list(store.derived.files()) == []
     assert opened.spec.use_mmap is True  # no second copy
+    assert opened.memory_bytes == sum(path.stat().st_size for path in opened.spec.readable_paths)
     on_disk = await EngineFiles(store).open(spec, ignore)
     for path, other in zip(opened.spec.readable_paths, on_disk.spec.readable_paths, strict=True):
         assert path.read_bytes() == other.read_bytes()
