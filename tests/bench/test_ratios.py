@@ -5,9 +5,7 @@ Each figure is measured several times, alternating, and compared by its best or 
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import statistics
 import threading
 import time
@@ -17,25 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.bench.contenders import SocketConnection
 from tests.e2e.conftest import ServerProcess, create_golden_models, start_server
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
 MODEL = "smollm2:135m"
 COUNT = "Count: " + ", ".join(str(i) for i in range(1, 40)) + ","
-
-
-class SocketConnection(http.client.HTTPConnection):
-    """HTTP over a runner's Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("runner", timeout=120)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self._path))
 
 
 @pytest.fixture(scope="module")

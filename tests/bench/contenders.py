@@ -1,0 +1,143 @@
+"""Servers and engines that read the same prompts and write as many tokens: what the comparisons measure. Used by
+test_kernels.py and peers.py; nothing else may run beside them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.conftest import ServerProcess, start_server
+from tests.fakes.stores import add_model
+
+from corral.store import ModelStore
+
+PROMPT_WORDS, ANSWER_TOKENS, ROUNDS = 320, 48, 4
+_WORDS = (
+    "river",
+    "stone",
+    "bridge",
+    "lamp",
+    "window",
+    "garden",
+    "train",
+    "clerk",
+    "number",
+    "silver",
+    "watch",
+    "green",
+)
+BEFORE = {"CORRAL_KERNELS": "off", "CORRAL_HUGE_PAGES": "off"}
+
+
+@dataclass(slots=True)
+class Speed:
+    """Tokens per second of each round."""
+
+    reading: list[float] = field(default_factory=list)
+    answering: list[float] = field(default_factory=list)
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Of reading and of answering."""
+        return statistics.median(self.reading), statistics.median(self.answering)
+
+
+Contender = Callable[[str], tuple[float, float]]  # a prompt -> tokens per second read and answered
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a runner's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("runner", timeout=300)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))
+
+
+def prompt(seed: int) -> str:
+    """A text like no other."""
+    words = random.Random(seed)
+    return " ".join(words.choice(_WORDS) for _ in range(PROMPT_WORDS))
+
+
+def serve(folder: Path, model: Path, environ: Mapping[str, str]) -> ServerProcess:
+    """A server with one model, `m`, that drafts nothing, so that each token of an answer is computed."""
+    runtime = folder / "run"
+    runtime.mkdir(mode=0o700, parents=True)
+    add_model(ModelStore(folder / "models"), "m", model)
+    settings = {"CORRAL_SPECULATION": "off", "CORRAL_TUNE": "off", "XDG_RUNTIME_DIR": str(runtime)}
+    return start_server(folder, env={**settings, **environ})
+
+
+def build_kernels(home: Path) -> None:
+    """`corral engine build` into a home; raises CalledProcessError where it cannot."""
+    command = [sys.executable, "-m", "corral", "engine", "build"]
+    subprocess.run(command, env={"CORRAL_HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin"}, check=True)
+
+
+def through_the_api(server: ServerProcess) -> Contender:
+    """Measured by the client's clock, as a user feels it."""
+
+    def ask(text: str) -> tuple[float, float]:
+        options = {"temperature": 0, "num_predict": ANSWER_TOKENS, "num_ctx": 4096, "repeat_penalty": 1.0}
+        began, times = time.perf_counter(), []
+        body = {"model": "m", "prompt": text, "raw": True, "options": options}
+        read = 0
+        for line in server.stream("/api/generate", body):
+            times.append(time.perf_counter())
+            read = line.get("prompt_eval_count", read)
+        return read / (times[0] - began), _rate(times[:-1])
+
+    return ask
+
+
+def from_the_runner(server: ServerProcess) -> Contender:
+    """The same straight from the server's runner, which must be loaded."""
+    (path,) = (server.home.parent / "run").rglob("*.sock")
+
+    def ask(text: str) -> tuple[float, float]:
+        body = {"prompt": text, "n_predict": ANSWER_TOKENS, "temperature": 0, "stream": True, "ignore_eos": True}
+        connection = SocketConnection(path)
+        began, times, read = time.perf_counter(), [], 0
+        connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        while line := response.readline():
+            if line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                times.append(time.perf_counter())
+                read = event.get("tokens_evaluated", read)
+        connection.close()
+        return read / (times[0] - began), _rate(times[:-1])
+
+    return ask
+
+
+def _rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def compare(contenders: Mapping[str, Contender], rounds: int = ROUNDS) -> dict[str, Speed]:
+    """Each in turn, once unmeasured and then `rounds` times, in changing order, each time with a new prompt."""
+    speeds = {name: Speed() for name in contenders}
+    for turn in range(rounds + 1):
+        names = list(contenders)
+        for name in reversed(names) if turn % 2 else names:
+            reading, answering = contenders[name](prompt(turn))
+            if turn:
+                speeds[name].reading.append(reading)
+                speeds[name].answering.append(answering)
+    return speeds
