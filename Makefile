@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test fuzz e2e peers browser pictures soak bench clean
+.PHONY: setup check format test fuzz e2e peers browser pictures soak bench bench-peers clean
 
 setup:
 	@scripts/setup dev
@@ -54,6 +54,11 @@ soak: setup
 
 bench: setup
 	$(PY) -m pytest -m bench -s
+
+# Other engines on the same files, in turns; writes docs/performance.md's table and plot. With nothing else beside it.
+bench-peers: setup
+	@scripts/bench-setup
+	$(PY) -m tests.bench.peers
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,122 @@
+"""`make bench-peers`: other engines on the same files, in turns; writes the table and the plot of docs/performance.md.
+
+Run as `python -m tests.bench.peers` with nothing else beside it. The peers' Python packages live in build/bench-venv
+(requirements-bench.lock); a llama-server of yours takes part when CORRAL_PEER_LLAMA_SERVER names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tests.bench.contenders import (
+    BEFORE,
+    PROMPT_WORDS,
+    Contender,
+    Speed,
+    build_kernels,
+    compare,
+    from_the_runner,
+    prompt,
+    serve,
+    through_the_api,
+)
+from tests.bench.shapes import llama_1b
+from tests.conftest import CACHE
+from tests.e2e.conftest import ServerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "pictures" / "peers.svg"
+PYTHON = ROOT / "build" / "bench-venv" / "bin" / "python"
+BEGIN, END = "<!-- made by make bench-peers -->", "<!-- end of what make bench-peers made -->"
+OURS = "Corral, through the API"
+
+
+@contextlib.contextmanager
+def contenders(folder: Path, model: Path) -> Iterator[dict[str, Contender]]:
+    """All of them with the model loaded."""
+    with contextlib.ExitStack() as stack:
+
+        def started(name: str, environ: Mapping[str, str]) -> ServerProcess:
+            server = serve(folder / name, model, environ)
+            stack.callback(server.stop)
+            through_the_api(server)(prompt(-1))  # loads the model
+            return server
+
+        build_kernels(folder / "corral" / "home")
+        corral = started("corral", {"CORRAL_KERNELS": "auto"})
+        found = {
+            OURS: through_the_api(corral),
+            "Corral's runner, bare": from_the_runner(corral),
+            "the engine's wheel as it comes": from_the_runner(started("wheel", BEFORE)),
+        }
+        if binary := os.environ.get("CORRAL_PEER_LLAMA_SERVER"):
+            native = started("native", {"CORRAL_LLAMA_SERVER": binary, "CORRAL_HUGE_PAGES": "off"})
+            found["a llama-server built here"] = from_the_runner(native)
+        found["ik_llama.cpp's wheel"] = stack.enter_context(_ik_llama(model))
+        yield found
+
+
+@contextlib.contextmanager
+def _ik_llama(model: Path) -> Iterator[Contender]:
+    command = [PYTHON, Path(__file__).with_name("ik_llama.py"), model]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        stdin, stdout = child.stdin, child.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def ask(text: str) -> tuple[float, float]:
+            stdin.write(json.dumps(text) + "\n")
+            stdin.flush()
+            reading, answering = json.loads(stdout.readline())
+            return reading, answering
+
+        yield ask
+        stdin.close()
+
+
+def table(model: str, speeds: Mapping[str, Speed]) -> list[str]:
+    """Rows of Markdown: ratios to ours, and the medians."""
+    ours = speeds[OURS].medians
+    lines = [f"| {model} | reading | answering | tokens/s, medians |", "|---|---|---|---|"]
+    for name, speed in speeds.items():
+        reading, answering = speed.medians
+        ratios = f"{reading / ours[0]:.2f} | {answering / ours[1]:.2f}"
+        lines.append(f"| {name} | {ratios} | {reading:.1f}, {answering:.1f} |")
+    return [*lines, ""]
+
+
+def write_page(lines: list[str]) -> None:
+    """Put the tables where docs/performance.md has its marks."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text("\n".join([before + BEGIN, "", *lines, "![the same as bars](pictures/peers.svg)", "", END]) + after)
+
+
+def main() -> None:
+    """Measure both models, write the page, draw the plot."""
+    lines: list[str] = []
+    drawn: dict[str, dict[str, tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        models = {
+            "1B shape, Q4_K_M": llama_1b(Path(name) / "1b.gguf"),
+            "Gemma 3 270M, Q4_K_M": CACHE / "gemma3.gguf",
+        }
+        for number, (title, model) in enumerate(models.items()):
+            with contenders(Path(name) / str(number), model) as found:
+                speeds = compare(found)
+            lines += table(title, speeds)
+            drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}
+            print("\n".join(lines), flush=True)
+    write_page([f"A prompt of {PROMPT_WORDS} words read, an answer begun, in turns; Corral is 1.", "", *lines])
+    subprocess.run([PYTHON, Path(__file__).with_name("plot.py"), PLOT], input=json.dumps(drawn), text=True, check=True)
+
+
+if __name__ == "__main__":
+    main()
