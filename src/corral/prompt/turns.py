@@ -178,6 +178,8 @@ def _one_by_one(message: Message, results: list[Message]) -> list[Message]:
         turns.append(replace(said, tool_calls=(replace(call, id=short, index=0),)))
         turns.append(replace(answer, tool_call_id=short, tool_name=call.name))
         said = Message("assistant")
+    if results:  # that answer no call: the user's words, which come behind an answer
+        turns.append(Message("assistant"))
     return turns + [_as_text(result) for result in results]
 
 

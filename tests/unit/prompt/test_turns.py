@@ -88,6 +88,13 @@ def test_plain_calls_are_single_named_and_answered(conversation: list[Message]) 
             assert place + 1 == len(turns) or turns[place + 1].role == "assistant"
 
 
+def test_a_result_too_many_is_told_behind_an_answer() -> None:
+    call = Message("assistant", tool_calls=(ToolCall("f", {}, id="one"),))
+    turns = with_plain_calls([Message("user", "Go."), call, Message("tool", "first"), Message("tool", "second")])
+    assert roles(turns) == ["user", "assistant", "tool", "assistant", "user"]
+    assert turns[-1].content == "[result]\nsecond"
+
+
 @given(conversations())
 def test_the_plainest_form_knows_only_the_user_and_the_assistant_in_turn(conversation: list[Message]) -> None:
     turns = plain(conversation)
