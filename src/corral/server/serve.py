@@ -39,6 +39,7 @@ from corral.server.door import AT_START, Door
 from corral.server.holders import Holders, holders_of
 from corral.server.kernelwork import make_when_idle
 from corral.server.listen import LimitedProtocol, QuietServer, bind
+from corral.server.memory import give_memory_back
 from corral.server.openai.responses.store import forget_strangers
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
@@ -58,6 +59,7 @@ def serve(settings: Settings) -> int:
     Raises OSError when the address is taken, CorralError for settings that cannot be.
     """
     set_up_logging(settings)
+    give_memory_back()
     make_directory(settings.home)
     listener = bind(settings.host)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
