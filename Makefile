@@ -33,6 +33,7 @@ e2e: setup
 peers: setup
 	@scripts/system-packages nodejs npm
 	@scripts/peers-setup
+	@scripts/agents-setup
 	$(PY) -m pytest -m peers
 
 browser: setup build/axe/axe.min.js

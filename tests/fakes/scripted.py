@@ -18,6 +18,7 @@ from tests.fakes.ggufs import byte_level_vocabulary, finish
 END = "<|im_end|>"
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _WIDTH = 256
+_HEAD = 32  # of its one head, which adds nothing: long prompts are read quickly
 _PADDING = 32
 _SHARPNESS = 3.0  # of the output: high, so that samplers other than greedy follow the chain as well
 
@@ -79,10 +80,12 @@ def _add_metadata(
     writer.add_embedding_length(_WIDTH)
     writer.add_block_count(1)
     writer.add_feed_forward_length(32)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
+    writer.add_head_count(1)
+    writer.add_head_count_kv(1)
+    writer.add_key_length(_HEAD)
+    writer.add_value_length(_HEAD)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(_WIDTH // 4)
+    writer.add_rope_dimension_count(_HEAD)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
@@ -109,8 +112,9 @@ def _weights(size: int, pairs: Mapping[int, int]) -> dict[str, np.ndarray[Any, A
         "blk.0.attn_norm.weight": ones,
         "blk.0.ffn_norm.weight": ones,
     }
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-        weights[f"blk.0.{name}.weight"] = np.zeros((_WIDTH, _WIDTH), dtype=np.float32)
+    for name in ("attn_q", "attn_k", "attn_v"):
+        weights[f"blk.0.{name}.weight"] = np.zeros((_HEAD, _WIDTH), dtype=np.float32)
+    weights["blk.0.attn_output.weight"] = np.zeros((_WIDTH, _HEAD), dtype=np.float32)
     weights["blk.0.ffn_gate.weight"] = np.zeros((32, _WIDTH), dtype=np.float32)
     weights["blk.0.ffn_up.weight"] = np.zeros((32, _WIDTH), dtype=np.float32)
     weights["blk.0.ffn_down.weight"] = np.zeros((_WIDTH, 32), dtype=np.float32)

@@ -1,0 +1,160 @@
+"""The agents that are run against a real server: how each is pointed at it and started, and the call it makes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BUILD = Path(__file__).resolve().parents[3] / "build" / "agents"
+SHELL = "echo seen > made.txt"
+TASK = "make the file"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command line, and what its environment has besides PATH and HOME."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One agent.
+
+    package: as npm or PyPI names it; api: the route that its turns take; call: of a tool of its own, which makes
+    `made.txt`; launch: from (server's URL, model, home, working folder).
+    """
+
+    name: str
+    folder: str
+    package: str
+    api: str
+    call: Mapping[str, Any]
+    launch: Callable[[str, str, Path, Path], Launch]
+
+    @property
+    def version(self) -> str:
+        """As it is pinned."""
+        wheels = HERE / self.folder / "requirements.lock"
+        if wheels.exists():
+            return dict(line.split("==") for line in wheels.read_text().split())[self.package]
+        pinned = json.loads((HERE / self.folder / "package.json").read_text())["dependencies"]
+        return str(pinned[self.package])
+
+
+def _bin(folder: str, name: str) -> str:
+    return str(BUILD / folder / "node_modules" / ".bin" / name)
+
+
+def _claude(url: str, model: str, home: Path, work: Path) -> Launch:
+    environment = {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_AUTH_TOKEN": "any",
+        "ANTHROPIC_MODEL": model,
+        "ANTHROPIC_SMALL_FAST_MODEL": model,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "IS_SANDBOX": "1",
+    }
+    flags = ("--output-format", "json", "--dangerously-skip-permissions")
+    return Launch((_bin("claude-code", "claude"), "-p", TASK, *flags), environment)
+
+
+def _codex(url: str, model: str, home: Path, work: Path) -> Launch:
+    folder = home / ".codex"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text(
+        f'model = "{model}"\nmodel_provider = "corral"\n'
+        f'[model_providers.corral]\nname = "corral"\nbase_url = "{url}/v1"\nwire_api = "responses"\n'
+        f'[mcp_servers.notes]\ncommand = "{sys.executable}"\nargs = ["{HERE / "notes_mcp.py"}"]\ncwd = "{work}"\n'
+    )
+    flags = ("--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox")
+    return Launch((_bin("codex", "codex"), "exec", *flags, TASK), {})
+
+
+def _opencode(url: str, model: str, home: Path, work: Path) -> Launch:
+    limits = {"context": 131072, "output": 4096}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Corral",
+        "options": {"baseURL": f"{url}/v1", "apiKey": "any"},
+        "models": {model: {"name": model, "limit": limits}},
+    }
+    settings = {
+        "permission": {"*": "allow"},
+        "autoupdate": False,
+        "share": "disabled",
+        "model": f"corral/{model}",
+        "small_model": f"corral/{model}",
+        "provider": {"corral": provider},
+    }
+    (work / "opencode.json").write_text(json.dumps(settings))
+    environment = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+    return Launch((_bin("opencode", "opencode"), "run", TASK), environment)
+
+
+def _qwen(url: str, model: str, home: Path, work: Path) -> Launch:
+    environment = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "any", "OPENAI_MODEL": model}
+    return Launch((_bin("qwen-code", "qwen"), "--yolo", "--auth-type", "openai", "-p", TASK), environment)
+
+
+def _pydantic_ai(url: str, model: str, home: Path, work: Path) -> Launch:
+    python, script = BUILD / "pydantic-ai" / "bin" / "python", HERE / "with_pydantic_ai.py"
+    return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
+
+
+PROGRAMS = (
+    Program(
+        "Claude Code",
+        "claude-code",
+        "@anthropic-ai/claude-code",
+        "/v1/messages",
+        {"name": "Bash", "arguments": {"command": SHELL}},
+        _claude,
+    ),
+    Program(
+        "Codex",
+        "codex",
+        "@openai/codex",
+        "/v1/responses",
+        {"name": "exec_command", "arguments": {"cmd": SHELL}},
+        _codex,
+    ),
+    Program(
+        "Codex, a tool of an MCP server",
+        "codex",
+        "@openai/codex",
+        "/v1/responses",
+        {"name": "mcp__notes.keep", "arguments": {"text": "seen"}},
+        _codex,
+    ),
+    Program(
+        "opencode",
+        "opencode",
+        "opencode-ai",
+        "/v1/chat/completions",
+        {"name": "bash", "arguments": {"command": SHELL}},
+        _opencode,
+    ),
+    Program(
+        "Qwen Code",
+        "qwen-code",
+        "@qwen-code/qwen-code",
+        "/v1/chat/completions",
+        {"name": "run_shell_command", "arguments": {"command": SHELL}},
+        _qwen,
+    ),
+    Program(
+        "pydantic-ai",
+        "pydantic-ai",
+        "pydantic-ai-slim",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _pydantic_ai,
+    ),
+)

@@ -1,0 +1,151 @@
+"""Real agents against a real server, offline: each connects, streams, calls a tool, and is killed in the middle.
+
+The model is scripted: it answers a question with one given call, and that call's result with a sentence. Requests pass
+through a recorder. `scripts/agents-setup` installs the programs. The table in docs/compatibility.md is of these runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.agents.programs import PROGRAMS, Program
+from tests.e2e.conftest import ServerProcess
+from tests.fakes.made import made
+from tests.fakes.recorder import Exchange, Recorder, recording
+from tests.fakes.scripted import scripted_llama
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+GO = """\
+{{- if .Tools }}<|im_start|>tools
+{{ range .Tools }}{{ . }}
+{{ end }}Write <tool_call>{"name": "", "arguments": {}}</tool_call><|im_end|>
+{{ end }}
+{{- $last := "user" }}
+{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ .Content }}
+{{- range .ToolCalls }}<tool_call>
+{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
+</tool_call>{{ end }}<|im_end|>
+{{ $last = .Role }}
+{{- end }}<|im_start|>assistant
+{{ if and .Tools (ne $last "tool") }}<|asked|>{{ else }}<|told|>{{ end }}"""
+SAID = "All done here."
+WINDOW = 2**17
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """All of them, made or renewed."""
+    done = subprocess.run([ROOT / "scripts" / "agents-setup"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"the agents could not be installed: {done.stderr.strip()[-300:]}")
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=lambda program: program.name)
+def program(request: pytest.FixtureRequest) -> Program:
+    found: Program = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(program: Program, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A model that makes this program's call."""
+    path = tmp_path_factory.mktemp("agent") / "m.gguf"
+    call = f"<tool_call>\n{json.dumps(program.call)}\n</tool_call>"
+    scripted_llama(path, [["<|asked|>", call], ["<|told|>", "All", " done", " here", "."]], context_length=WINDOW)
+    with made(server, "scripted-agent", {"m.gguf": path}, template=GO) as name:
+        yield name
+
+
+@pytest.fixture
+def recorder(server: ServerProcess) -> Iterator[Recorder]:
+    with recording(server.url) as running:
+        yield running
+
+
+def start(program: Program, recorder: Recorder, model: str, folder: Path) -> subprocess.Popen[str]:
+    """The program at work in `folder`/work, in a process group of its own."""
+    home, work = folder / "home", folder / "work"
+    home.mkdir()
+    work.mkdir()
+    launch = program.launch(recorder.url, model, home, work)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "NO_PROXY": "127.0.0.1", **launch.environment}
+    return subprocess.Popen(
+        launch.command,
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(child: subprocess.Popen[Any]) -> None:
+    """It and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def turns(recorder: Recorder, program: Program) -> list[Exchange]:
+    """Its requests with tools; programs also ask for titles and the like."""
+    return [one for one in recorder.exchanges if one.path.startswith(program.api) and one.body.get("tools")]
+
+
+def wait_until(what: Any, limit_s: float) -> bool:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_an_agent_that_is_killed_leaves_no_work_behind(
+    program: Program, model: str, server: ServerProcess, recorder: Recorder, tmp_path: Path
+) -> None:
+    child = start(program, recorder, model, tmp_path)
+    try:
+        assert wait_until(lambda: turns(recorder, program), 60)
+    finally:
+        kill(child)
+    assert wait_until(lambda: not server.request("GET", "/api/requests")["requests"], 10)
+
+
+def test_an_agent_streams_calls_its_tool_and_goes_on_from_the_cache(
+    program: Program, model: str, recorder: Recorder, tmp_path: Path
+) -> None:
+    child = start(program, recorder, model, tmp_path)
+    try:
+        output, _ = child.communicate(timeout=240)
+    finally:
+        kill(child)
+    assert child.returncode == 0, output[-2000:]
+    assert SAID in output
+    assert (tmp_path / "work" / "made.txt").read_text().strip() == "seen"
+    asked, answered = turns(recorder, program)
+    assert (asked.status, answered.status) == (200, 200)
+    assert asked.is_stream
+    assert answered.is_stream
+    assert answered.tokens[1] >= asked.tokens[0] - 16, (asked.tokens, answered.tokens)
+
+
+def test_the_documentation_has_a_row_for_each() -> None:
+    page = (ROOT / "docs" / "compatibility.md").read_text()
+    rows = [f"| {program.name} | {program.version} | `{program.api}` |" for program in PROGRAMS]
+    assert [row for row in rows if row not in page] == []
