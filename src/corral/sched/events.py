@@ -88,10 +88,14 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A ready runner is gone without having been stopped."""
+    """A ready runner is gone without having been stopped.
+
+    was_met: whether a request that has it got anything of it; False = it died before any reached it.
+    """
 
     runner_id: int
     error: CorralError
+    was_met: bool = True
 
 
 @dataclass(frozen=True, slots=True)

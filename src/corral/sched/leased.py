@@ -31,7 +31,7 @@ class LeasedRunner:
     def __init__(self, client: Any, hold: SlotHold | None = None, *, kept: bool = False) -> None:
         self._client = client
         self._hold = hold
-        self._may_be_gone = kept
+        self.may_be_gone = kept  # it has answered nothing yet
         self._error: CorralError | None = None
         self._awaiting: set[asyncio.Task[Any]] = set()
         self._aborted: set[asyncio.Task[Any]] = set()
@@ -143,13 +143,13 @@ class LeasedRunner:
                 raise self._error.with_traceback(None) from None
             raise
         else:
-            self._may_be_gone = False
+            self.may_be_gone = False
             return answer
         finally:
             self._awaiting.discard(task)
             self._aborted.discard(task)
 
     def _told(self, error: CorralError) -> CorralError:
-        if self._may_be_gone and isinstance(error, RunnerDied):
+        if self.may_be_gone and isinstance(error, RunnerDied):
             return RunnerGone(error.exit_code, error.last_lines)
         return error

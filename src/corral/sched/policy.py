@@ -228,7 +228,7 @@ class Policy:
         runner = self._remove(event.runner_id)
         if runner is None:
             return
-        if runner.leases:  # (9) a death while idle is no loop: the next request just loads anew
+        if runner.leases and event.was_met:  # (9) a death while idle is no loop: the next request just loads anew
             self._breakers.record_failure(runner.launch, event.error, now, runner.clients)
         for request_id in runner.leases:
             self._act(Interrupt(request_id, event.error, abort_calls=False))

@@ -14,7 +14,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from corral.aio import run_blocking
@@ -270,6 +270,8 @@ class Scheduler:
                 self._events.task_done()
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, Died):
+            event = replace(event, was_met=self._was_met(event.runner_id))
         if isinstance(event, Died | Stopped | LoadFailed):
             self._live.pop(event.runner_id, None)
             _log_end(event)
@@ -283,6 +285,11 @@ class Scheduler:
             ready = (runner for runner in self._policy.fleet if runner.state == "ready")
             if self._list.changed(tuple(Remembered(runner.name, runner.keep_alive_s) for runner in ready)):
                 self._spawn(self._list.save())
+
+    def _was_met(self, runner_id: int) -> bool:
+        """Whether a request that has this runner now got anything of it, or it was started for one."""
+        held = [each.leased for each in self._requests.values() if each.lease and each.lease.runner_id == runner_id]
+        return not all(leased is not None and leased.may_be_gone for leased in held)
 
     def _arm_timer(self, now: float) -> None:
         if self._timer is not None:

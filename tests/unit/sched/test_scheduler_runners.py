@@ -18,6 +18,7 @@ from corral.errors import (
     QueueFull,
     RunnerDied,
     RunnerFailedToStart,
+    RunnerGone,
     RunnerHung,
     ServerClosing,
 )
@@ -72,6 +73,36 @@ async def test_a_crash_while_idle_is_noticed_without_a_request(launcher: FakeLau
         launcher.handles[0].die()
         await settle()
         assert scheduler.loaded() == []
+
+
+async def test_a_runner_that_died_before_it_was_asked_anything_is_no_failure_of_the_model(
+    launcher: FakeLauncher,
+) -> None:
+    async with running_scheduler(launcher) as scheduler:
+        for _ in range(8):  # more than open a circuit
+            async with scheduler.lease(want("a")) as lease:
+                launcher.handles[-1].fake_client.answer.set()
+                await lease.runner.tokenize("x")
+            async with scheduler.lease(want("a")) as lease:
+                launcher.handles[-1].die()
+                await settle()
+                with pytest.raises(RunnerGone, match="signal 11"):
+                    await lease.runner.tokenize("x")
+        assert len(launcher.handles) == 8
+
+
+async def test_one_that_dies_of_what_it_was_started_for_is_a_failure(launcher: FakeLauncher) -> None:
+    async with running_scheduler(launcher) as scheduler:
+        for _ in range(5):
+            async with scheduler.lease(want("a")) as lease:
+                launcher.handles[-1].die()
+                await settle()
+                with pytest.raises(RunnerDied) as caught:
+                    await lease.runner.tokenize("x")
+                assert not isinstance(caught.value, RunnerGone)
+        with pytest.raises(RunnerFailedToStart, match="5 times"):
+            async with scheduler.lease(want("a")):
+                pass
 
 
 async def test_a_reported_failure_replaces_the_runner(launcher: FakeLauncher) -> None:
