@@ -118,7 +118,7 @@ async def test_an_empty_prompt_loads_and_keep_alive_0_unloads(server: RunningSer
     assert len((await server.call("GET", "/api/ps"))[1]["models"]) == 1
     _, reply = await server.call("POST", "/api/generate", {"model": "go", "keep_alive": "0s", "stream": True})
     assert reply["done_reason"] == "unload"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await server.launcher.runners[0].closed.wait()
 
 
@@ -133,7 +133,7 @@ async def test_a_model_deleted_while_loaded_can_be_unloaded(server: RunningServe
     assert (await server.call("DELETE", "/api/delete", {"model": "go"}))[0] == 200
     status, reply = await server.call("POST", "/api/generate", {"model": "go", "keep_alive": 0})
     assert (status, reply["done_reason"]) == (200, "unload")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await server.launcher.runners[0].closed.wait()
 
 
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_stops_the_engine(server: RunningServer) -> N
         await answer.content.readline()
         answer.close()
     await server.until_idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.engine.cancelled:
             await asyncio.sleep(0.005)
 
@@ -164,12 +164,12 @@ async def test_a_client_that_leaves_stops_the_engine(server: RunningServer) -> N
 async def test_a_client_that_leaves_before_the_first_token_stops_the_engine(server: RunningServer) -> None:
     server.engine.hang_after = 0
     task = asyncio.create_task(server.post("/api/generate", {"model": "go", "prompt": "x"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.engine.active:
             await asyncio.sleep(0.005)
     task.cancel()
     await server.until_idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.engine.cancelled:
             await asyncio.sleep(0.005)
 

@@ -201,11 +201,11 @@ async def test_half_an_upload_leaves_nothing(server: RunningServer) -> None:
     writer.write(head.encode() + b"x" * 2_000_000)
     await writer.drain()
     blobs = server.deps.store.root / "blobs"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not list(blobs.glob("corral-tmp-*")):
             await asyncio.sleep(0.005)
     writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while list(blobs.glob("corral-tmp-*")):
             await asyncio.sleep(0.005)
     assert reader is not None
@@ -309,7 +309,7 @@ async def test_pull_and_show_warn_of_a_model_that_cannot_run_here(server: Runnin
 async def test_requests_in_flight_can_be_seen_and_ended(server: RunningServer) -> None:
     server.engine.gate = asyncio.Event()
     running = asyncio.create_task(server.call("POST", "/api/generate", {"model": "go", "prompt": "x"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.engine.active:
             await asyncio.sleep(0.005)
     _, listed = await server.call("GET", "/api/requests")
@@ -349,7 +349,7 @@ async def test_a_full_queue_is_a_503_with_retry_after(tmp_path: Path) -> None:
         server.engine.gate = asyncio.Event()
         body = {"model": "go", "prompt": "x"}
         tasks = [asyncio.create_task(server.call("POST", "/api/generate", body))]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not server.engine.active:
                 await asyncio.sleep(0.005)
             tasks.append(asyncio.create_task(server.call("POST", "/api/generate", body)))

@@ -69,7 +69,7 @@ async def test_an_outdated_runner_is_loaded_anew_and_no_other(
     go = next(row for row in scheduler.loaded() if row.name.startswith("go"))
     assert go.spec is not None
     launcher.stale.add(go.spec.model_path)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not any(row.name == go.name and row.runner_id > go.runner_id for row in scheduler.loaded()):
             await asyncio.sleep(0.01)
     task.cancel()
@@ -89,13 +89,13 @@ async def test_the_host_is_watched_while_requests_are_served_and_only_then(
     assert calls == ["pause"]
     server.engine.gate = asyncio.Event()
     request = asyncio.create_task(server.post("/api/generate", {"model": "go", "prompt": "x"}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while calls.count("sample") < 3:
             await asyncio.sleep(0.01)
     server.engine.gate.set()
     await request
     await server.until_idle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while calls[-1] != "pause":
             await asyncio.sleep(0.01)
     task.cancel()

@@ -103,7 +103,7 @@ async def until_measuring(server: RunningServer, launcher: Measuring) -> asyncio
     await server.post("/api/generate", {"model": "go", "prompt": "x"})
     await server.until_idle()
     task = asyncio.create_task(serving(server, launcher).run_when_idle())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await launcher.began.wait()
     return task
 

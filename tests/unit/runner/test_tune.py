@@ -168,7 +168,7 @@ async def test_cancelling_a_measurement_stops_its_runner(tmp_path: Path) -> None
             pass
 
     task = asyncio.create_task(consume())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not made or not made[0].engine.active:
             await asyncio.sleep(0.005)
     task.cancel()

@@ -229,7 +229,7 @@ class Client:
 
 async def slow_started(launcher: FakeLauncher, count: int = 1) -> None:
     """Until so many runners have been asked to start (the first figures are read on a thread)."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(launcher.handles) < count:
             await asyncio.sleep(0)
         await launcher.handles[count - 1].started.wait()
