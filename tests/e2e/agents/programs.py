@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,6 +109,25 @@ def _pydantic_ai(url: str, model: str, home: Path, work: Path) -> Launch:
     return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
 
 
+def _ai_sdk(url: str, model: str, home: Path, work: Path) -> Launch:
+    script = str(shutil.copy(HERE / "with_ai_sdk.mjs", BUILD / "ai-sdk"))  # imports are looked for beside it
+    return Launch(("node", script, TASK), {"PEER_URL": url, "PEER_MODEL": model})
+
+
+def _langgraph(url: str, model: str, home: Path, work: Path) -> Launch:
+    python, script = BUILD / "langgraph" / "bin" / "python", HERE / "with_langgraph.py"
+    return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
+
+
+def _llm(url: str, model: str, home: Path, work: Path) -> Launch:
+    settings = {"model_id": "peer", "model_name": model, "api_base": f"{url}/v1", "supports_tools": True}
+    (home / "extra-openai-models.yaml").write_text(json.dumps([settings]))  # JSON is YAML
+    opened = 'open("made.txt", "w").write(text)'
+    tool = f'def keep(text: str) -> str:\n    """Keep a note."""\n    {opened}\n    return "kept"\n'
+    command = (str(BUILD / "llm" / "bin" / "llm"), "-m", "peer", "--key", "any", "--functions", tool, TASK)
+    return Launch(command, {"LLM_USER_PATH": str(home)})
+
+
 PROGRAMS = (
     Program(
         "Claude Code",
@@ -156,5 +176,29 @@ PROGRAMS = (
         "/v1/chat/completions",
         {"name": "keep", "arguments": {"text": "seen"}},
         _pydantic_ai,
+    ),
+    Program(
+        "LangGraph",
+        "langgraph",
+        "langgraph",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _langgraph,
+    ),
+    Program(
+        "AI SDK",
+        "ai-sdk",
+        "ai",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _ai_sdk,
+    ),
+    Program(
+        "llm",
+        "llm",
+        "llm",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _llm,
     ),
 )
