@@ -292,6 +292,9 @@ class Settings:
     share_cache: bool = setting(
         False, "SHARE_CACHE", _read_bool, "let the holders of several keys find each other's prompts", guarded=True
     )
+    share: bool = setting(
+        False, "SHARE", _read_bool, "let others pull the models from here, as from a registry (/v2)", guarded=True
+    )
     open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
     markdown: bool = setting(False, "MARKDOWN", _read_bool, "draw answers on a terminal as Markdown, block by block")

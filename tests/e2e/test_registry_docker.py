@@ -58,15 +58,18 @@ def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_registry(folder: Path) -> Iterator[str]:
-    """host:port of a docker-registry that keeps its data in `folder`; skips where it is not installed."""
+def running_registry(folder: Path, more: str = "") -> Iterator[str]:
+    """host:port of a docker-registry that keeps its data in `folder`; skips where it is not installed.
+
+    more: added to its configuration.
+    """
     if not Path(BINARY).exists():
         pytest.skip("docker-registry (Debian package) is not installed")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = folder / "config.yml"
-    config.write_text(CONFIG.format(root=folder / "data", port=port))
+    config.write_text(CONFIG.format(root=folder / "data", port=port) + more)
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen([BINARY, "serve", str(config)], stdout=log, stderr=log)
     try:

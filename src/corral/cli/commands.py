@@ -32,6 +32,7 @@ class Command:
 
 
 _INSECURE = Flag("insecure", "bool", "Use an insecure registry")
+_SERVE_FLAGS = (Flag("share", "bool", "Let others pull the models of this server, as from a registry"),)
 _JSON = Flag("json", "bool", "Print the server's answer as JSON")
 _SHOW_FLAGS = (
     _JSON,
@@ -72,6 +73,7 @@ COMMANDS = (
         "Start the server",
         "serve:serve",
         Count(0, 0),
+        _SERVE_FLAGS,
         aliases=("start",),
         needs_server=False,
         variables=("*",),

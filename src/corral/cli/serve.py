@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from corral.cli.context import Context
 from corral.errors import CorralError
@@ -20,7 +21,7 @@ def serve(context: Context) -> int:
     from corral.server.serve import serve as run_server
 
     try:
-        return run_server(context.settings)
+        return run_server(replace(context.settings, share=context.settings.share or context.parsed.flag("share")))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressTaken(context.settings.host.host, context.settings.host.port) from None

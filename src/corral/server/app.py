@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from corral.aio import run_blocking
 from corral.errors import CorralError
-from corral.server import anthropic, openai
+from corral.server import anthropic, distribution, openai
 from corral.server.deps import Deps
 from corral.server.errors import handle_error
 from corral.server.guard import Guard
@@ -80,6 +80,7 @@ def create_app(deps: Deps) -> Starlette:
         _route("/ui/{name:path}", _page, "GET", "HEAD"),
         *openai.routes,
         *anthropic.routes,
+        *(distribution.routes if deps.settings.share else ()),
     ]
     app = Starlette(
         routes=routes,

@@ -13,6 +13,7 @@ allowedHostsMiddleware, envconfig AllowedOrigins, gin-contrib/cors v1.7.2, 2026-
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import secrets
 import socket
@@ -139,7 +140,7 @@ class Guard:
             if scope["method"] == "OPTIONS":
                 return Response(status_code=204)
         if self._holders and not _needs_no_key(scope["path"]):
-            holder = self._holders.of(_shown_key(headers))
+            holder = self._holders.of(_shown_key(headers, scope["path"]))
             if holder is None:
                 return _unauthorized(scope["path"])
             scope[HOLDER] = holder
@@ -204,15 +205,25 @@ def _host_part(host: str) -> str:
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
-def _shown_key(headers: Headers) -> bytes:
+def _shown_key(headers: Headers, path: str) -> bytes:
+    """A bearer token, x-api-key, or the password that OCI clients send for their user."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic" and _is_registry(path):
+        try:
+            return base64.b64decode(token.strip(), validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
     return (token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")).encode("utf-8", "replace")
+
+
+def _is_registry(path: str) -> bool:
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def _unauthorized(path: str) -> Response:
     text = "unauthorized: a valid API key is required"
     response = _refused(path, 401, text, "authentication_error", "invalid_api_key")
-    response.headers["WWW-Authenticate"] = "Bearer"
+    response.headers["WWW-Authenticate"] = 'Basic realm="corral"' if _is_registry(path) else "Bearer"
     return response
 
 
@@ -222,6 +233,8 @@ def _refused(path: str, status: int, text: str, kind: str, code: str | None = No
     if path.startswith("/v1/messages"):
         error: dict[str, Any] = {"type": kind, "message": text}
         body = {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
+    elif _is_registry(path):
+        body = {"errors": [{"code": "UNAUTHORIZED" if status == 401 else "DENIED", "message": text}]}
     elif path.startswith("/v1/"):
         error = {"message": text, "type": kind, "param": None, "code": code}
         body = {"error": error}

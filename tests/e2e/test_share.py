@@ -1,0 +1,183 @@
+"""`serve --share`: others pull the models of a server, as from a registry, and can do nothing else there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.e2e.conftest import ServerProcess, start_server
+from tests.e2e.test_registry_docker import running_registry
+from tests.fakes.ggufs import tiny_llama
+from tests.fakes.stores import add_model
+
+from corral.config import Settings
+from corral.names import ModelName
+from corral.registry.service import Registry
+from corral.store import ModelStore
+from corral.store.manifests import Manifest
+
+KEY = "a-key-of-the-team"
+TEXTS = {"template": "{{ .Prompt }}", "system": "Be brief."}
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        code: str = json.loads(self.body)["errors"][0]["code"]
+        return code
+
+
+def ask(server: ServerProcess, path: str, method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    connection.close()
+    return answer
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    folder = tmp_path_factory.mktemp("shared")
+    store = ModelStore(folder / "models")
+    add_model(store, "tiny:1", tiny_llama(folder / "a.gguf"), texts=TEXTS)
+    add_model(store, "team/other:2", tiny_llama(folder / "b.gguf", seed=2))
+    return store
+
+
+@pytest.fixture(scope="module")
+def sharing(store: ModelStore) -> Iterator[ServerProcess]:
+    server = start_server(store.root.parent, env={"CORRAL_SHARE": "true"})
+    yield server
+    server.stop()
+
+
+def weights_of(store: ModelStore, name: str) -> tuple[str, bytes]:
+    digest = store.manifests.read(ModelName.parse(name)).layers[0].digest
+    return str(digest), store.blobs.path(digest).read_bytes()
+
+
+async def pull(reference: str, folder: Path) -> tuple[ModelStore, Manifest]:
+    """Into a store of its own; the manifest that came."""
+    mine = ModelStore(folder / "models")
+    registry = Registry(mine, Settings(home=folder / "home", models=mine.root))
+    try:
+        statuses = [status.status async for status in registry.pull(reference, insecure=True)]
+    finally:
+        await registry.close()
+    assert statuses[-1] == "success"
+    return mine, mine.manifests.read(ModelName.parse(reference))
+
+
+async def test_another_corral_pulls_byte_for_byte(sharing: ServerProcess, store: ModelStore, tmp_path: Path) -> None:
+    mine, pulled = await pull(f"http://127.0.0.1:{sharing.port}/library/tiny:1", tmp_path)
+    assert pulled.raw == store.manifests.read(ModelName.parse("tiny:1")).raw
+    for layer in pulled.all_layers:
+        mine.blobs.verify(layer.digest)
+
+
+async def test_a_docker_registry_mirrors_it(sharing: ServerProcess, store: ModelStore, tmp_path: Path) -> None:
+    mirrored = f"proxy:\n  remoteurl: http://127.0.0.1:{sharing.port}\n"
+    with running_registry(tmp_path, mirrored) as mirror:
+        mine, pulled = await pull(f"http://{mirror}/library/tiny:1", tmp_path)
+    assert pulled.raw == store.manifests.read(ModelName.parse("tiny:1")).raw
+    for layer in pulled.all_layers:
+        mine.blobs.verify(layer.digest)
+
+
+def test_manifests_come_by_tag_and_by_digest_for_head_too(sharing: ServerProcess, store: ModelStore) -> None:
+    raw = store.manifests.read(ModelName.parse("tiny:1")).raw
+    digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    for reference in ("1", digest):
+        answer = ask(sharing, f"/v2/library/tiny/manifests/{reference}")
+        assert (answer.status, answer.body) == (200, raw)
+        assert answer.headers["docker-content-digest"] == digest
+        head = ask(sharing, f"/v2/library/tiny/manifests/{reference}", "HEAD")
+        assert (head.status, head.headers["content-length"], head.body) == (200, str(len(raw)), b"")
+
+
+def test_a_blob_comes_in_ranges(sharing: ServerProcess, store: ModelStore) -> None:
+    digest, data = weights_of(store, "tiny:1")
+    answer = ask(sharing, f"/v2/library/tiny/blobs/{digest}", Range="bytes=1000-1999")
+    assert (answer.status, answer.body) == (206, data[1000:2000])
+    assert answer.headers["content-range"] == f"bytes 1000-1999/{len(data)}"
+    assert ask(sharing, f"/v2/library/tiny/blobs/{digest}").body == data
+
+
+def test_names_and_tags_are_listed_in_parts(sharing: ServerProcess) -> None:
+    assert json.loads(ask(sharing, "/v2/_catalog").body) == {"repositories": ["library/tiny", "team/other"]}
+    first = ask(sharing, "/v2/_catalog?n=1")
+    assert json.loads(first.body) == {"repositories": ["library/tiny"]}
+    following = first.headers["link"].partition(">")[0].removeprefix("<")
+    assert json.loads(ask(sharing, following).body) == {"repositories": ["team/other"]}
+    assert json.loads(ask(sharing, "/v2/team/other/tags/list").body) == {"name": "team/other", "tags": ["2"]}
+
+
+def test_a_blob_is_given_below_its_own_name_only(sharing: ServerProcess, store: ModelStore) -> None:
+    digest, _ = weights_of(store, "tiny:1")
+    stray, _ = store.blobs.put(b"uploaded, and of no model")
+    assert ask(sharing, f"/v2/team/other/blobs/{digest}").code == "BLOB_UNKNOWN"
+    assert ask(sharing, f"/v2/library/tiny/blobs/{stray}").code == "BLOB_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v2/library/none/manifests/1", "MANIFEST_UNKNOWN"),
+        ("/v2/library/tiny/manifests/9", "MANIFEST_UNKNOWN"),
+        ("/v2/library/tiny/manifests/a%20b", "MANIFEST_UNKNOWN"),
+        ("/v2/library/tiny/manifests/sha256:" + "0" * 64, "MANIFEST_UNKNOWN"),
+        ("/v2/library/tiny/manifests/sha256:xyz", "DIGEST_INVALID"),
+        ("/v2/library/tiny/blobs/sha256:xyz", "DIGEST_INVALID"),
+        ("/v2/library/none/tags/list", "NAME_UNKNOWN"),
+        ("/v2/evil.example/library/tiny/manifests/1", "NAME_INVALID"),
+        ("/v2/library/..%2f..%2fetc/manifests/passwd", "NAME_INVALID"),
+    ],
+)
+def test_what_is_not_here_is_said_in_the_specifications_words(sharing: ServerProcess, path: str, code: str) -> None:
+    answer = ask(sharing, path)
+    assert (answer.status, answer.code) == (404, code)
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
+def test_nothing_is_written(sharing: ServerProcess, method: str) -> None:
+    assert ask(sharing, "/v2/library/tiny/manifests/1", method).status == 405
+    assert ask(sharing, "/v2/library/tiny/blobs/uploads/", method).status in {404, 405}
+
+
+def test_a_key_is_asked_for_as_oci_clients_expect(store: ModelStore, tmp_path: Path) -> None:
+    server = start_server(tmp_path, models=store.root, env={"CORRAL_SHARE": "1", "CORRAL_API_KEYS": KEY})
+    try:
+        refused = ask(server, "/v2/")
+        assert (refused.status, refused.code) == (401, "UNAUTHORIZED")
+        assert refused.headers["www-authenticate"].startswith("Basic ")
+        for shown in (f"team:{KEY}", f":{KEY}"):
+            assert ask(server, "/v2/", Authorization=f"Basic {base64.b64encode(shown.encode()).decode()}").status == 200
+        for wrong in ("team:other", "no colon"):
+            header = f"Basic {base64.b64encode(wrong.encode()).decode()}"
+            assert ask(server, "/v2/", Authorization=header).status == 401
+        assert ask(server, "/v2/", Authorization="Basic ***").status == 401
+        assert ask(server, "/v2/", Authorization=f"Bearer {KEY}").status == 200
+        basic = f"Basic {base64.b64encode(f'team:{KEY}'.encode()).decode()}"
+        assert ask(server, "/api/tags", Authorization=basic).status == 401
+    finally:
+        server.stop()
+
+
+def test_nothing_is_shared_unless_asked_for(store: ModelStore, tmp_path: Path) -> None:
+    server = start_server(tmp_path, models=store.root)
+    try:
+        assert ask(server, "/v2/").status == 404
+        assert ask(server, "/v2/library/tiny/manifests/1").status == 404
+    finally:
+        server.stop()
