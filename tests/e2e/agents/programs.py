@@ -128,6 +128,15 @@ def _llm(url: str, model: str, home: Path, work: Path) -> Launch:
     return Launch(command, {"LLM_USER_PATH": str(home)})
 
 
+def _continue(url: str, model: str, home: Path, work: Path) -> Launch:
+    entry: dict[str, Any] = {"name": model, "provider": "openai", "model": model, "apiBase": f"{url}/v1"}
+    entry |= {"apiKey": "any", "roles": ["chat"], "capabilities": ["tool_use"]}
+    config = home / "config.yaml"
+    config.write_text(json.dumps({"name": "peer", "version": "1.0.0", "schema": "v1", "models": [entry]}))  # also YAML
+    command = (_bin("continue", "cn"), "--config", str(config), "--auto", "-p", TASK)
+    return Launch(command, {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_ENABLE_TELEMETRY": "0"})
+
+
 PROGRAMS = (
     Program(
         "Claude Code",
@@ -168,6 +177,14 @@ PROGRAMS = (
         "/v1/chat/completions",
         {"name": "run_shell_command", "arguments": {"command": SHELL}},
         _qwen,
+    ),
+    Program(
+        "Continue",
+        "continue",
+        "@continuedev/cli",
+        "/v1/chat/completions",
+        {"name": "Bash", "arguments": {"command": SHELL}},
+        _continue,
     ),
     Program(
         "pydantic-ai",
