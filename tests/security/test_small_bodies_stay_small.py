@@ -39,13 +39,13 @@ def peak() -> int:
 
 
 def png(width: int, height: int) -> bytes:
-    """The beginning of a picture: what it says of its size, and some of its rows."""
+    """A black picture; of a large one the beginning."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(4 * MIB))
+    rows = zlib.compress(bytes(min((1 + 3 * width) * height, 8 * MIB)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
@@ -78,13 +78,15 @@ async def test_a_picture_of_very_many_pixels_is_refused_before_it_is_decoded(
 ) -> None:
     projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
     server.add("see", jinja="{{ messages }}", extra={media.PROJECTOR: projector})
-    data = png(40_000, 40_000)
-    assert len(data) < MIB
     before = peak()
-    body = {"model": "see", "messages": [{"role": "user", "content": "x", "images": [base64.b64encode(data).decode()]}]}
-    status, reply = await server.post("/api/chat", body)
-    assert status == 400, reply
-    assert grown_mib(before) < 60
+    for width, height in ((40_000, 40_000), (17_000, 90), (90, 17_000), (2**31 - 1, 2**31 - 1), (9_000, 9_000)):
+        data = png(width, height)
+        assert len(data) < MIB
+        image = base64.b64encode(data).decode()
+        body = {"model": "see", "messages": [{"role": "user", "content": "x", "images": [image]}]}
+        status, reply = await server.post("/api/chat", body)
+        assert status == 400, (width, height, reply)
+    assert grown_mib(before) < 80
 
 
 HOSTILE_MEMBERS = ["../../evil.gguf", "/etc/evil.gguf", "m/../../../evil.gguf", "C:\\evil.gguf", "m/\x00evil.gguf"]
