@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.agents.programs import PROGRAMS, Program
+from tests.e2e.agents.programs import PROGRAMS, Program, aider
 from tests.e2e.conftest import ServerProcess
 from tests.fakes.made import made
 from tests.fakes.recorder import Exchange, Recorder, recording
@@ -143,6 +143,29 @@ def test_an_agent_streams_calls_its_tool_and_goes_on_from_the_cache(
     assert asked.is_stream
     assert answered.is_stream
     assert answered.tokens[1] >= asked.tokens[0] - 16, (asked.tokens, answered.tokens)
+
+
+def test_aider_streams_and_its_second_turn_goes_on_from_the_cache(
+    server: ServerProcess, recorder: Recorder, tmp_path: Path
+) -> None:
+    path = scripted_llama(tmp_path / "m.gguf", [["<|told|>", "All", " done", " here", "."]], context_length=WINDOW)
+    with made(server, "scripted-aider", {"m.gguf": path}, template=GO) as model:
+        launch = aider(recorder.url, model)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", **launch.environment}
+        done = subprocess.run(
+            launch.command,
+            cwd=tmp_path,
+            env=environment,
+            input="hello there\nand again\n/exit\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.stdout.count(SAID) == 2, done.stdout[-2000:] + done.stderr[-2000:]
+    first, second = (one for one in recorder.exchanges if one.path == "/api/chat")
+    assert first.is_stream
+    assert second.tokens[1] > 0.6 * first.tokens[0]
 
 
 def test_the_documentation_has_a_row_for_each() -> None:

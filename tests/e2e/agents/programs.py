@@ -137,6 +137,16 @@ def _continue(url: str, model: str, home: Path, work: Path) -> Launch:
     return Launch(command, {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_ENABLE_TELEMETRY": "0"})
 
 
+def aider(url: str, model: str) -> Launch:
+    """Reads its turns from standard input; it has no tools, and puts a reminder behind the last message."""
+    flags = (
+        *("--no-git", "--yes-always", "--no-pretty", "--no-fancy-input", "--no-check-update", "--no-analytics"),
+        *("--no-show-model-warnings", "--no-show-release-notes", "--map-tokens", "0"),
+    )
+    command = (str(BUILD / "aider" / "bin" / "aider"), "--model", f"ollama_chat/{model}", *flags)
+    return Launch(command, {"OLLAMA_API_BASE": url, "LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+
+
 PROGRAMS = (
     Program(
         "Claude Code",
