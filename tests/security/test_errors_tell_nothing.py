@@ -138,3 +138,28 @@ async def leave_in_mid_body(server: RunningServer, path: str, half: bytes, lengt
         raw: Any = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("/srv/secret/x"), OSError(5, "bad", "/srv/secret/x"), KeyError("/srv/secret")]
+)
+async def test_what_nobody_foresaw_is_an_internal_error_and_no_more(
+    server: RunningServer, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(server.deps.store, "list", fail)
+    monkeypatch.setattr(server.deps.store, "load", fail)
+    user = {"role": "user", "content": "x"}
+    for method, path, body in (
+        ("GET", "/api/tags", None),
+        ("GET", "/v1/models", None),
+        ("POST", "/api/chat", {"model": "go", "messages": [user], "stream": False}),
+        ("POST", "/v1/chat/completions", {"model": "go", "messages": [user]}),
+        ("POST", "/v1/messages", {"model": "go", "messages": [user], "max_tokens": 1}),
+    ):
+        status, reply = await server.call(method, path, body)
+        assert status == 500, (path, reply)
+        assert "internal server error" in str(reply), path
+        assert "secret" not in str(reply), path

@@ -14,7 +14,7 @@ from tests.fuzz.histories import PICTURE
 
 from corral.store import manifests as media
 
-SOUND = base64.b64decode(PICTURE)
+WHOLE = base64.b64decode(PICTURE)
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
     "jpeg": b"\xff\xd8\xff\xe0\x00\x10JFIF",
@@ -53,10 +53,16 @@ async def test_what_only_begins_like_a_picture_or_sound_is_refused(seeing: Runni
     assert await look(seeing, HEADS[kind] + random.Random(kind).randbytes(400)) == 400
 
 
+async def test_a_picture_that_was_cut_is_refused(seeing: RunningServer) -> None:
+    assert await look(seeing, WHOLE) == 200
+    for keep in (0.3, 0.6):
+        assert await look(seeing, WHOLE[: int(len(WHOLE) * keep)]) == 400, keep
+
+
 async def test_broken_pictures_end_in_an_answer_or_a_refusal(seeing: RunningServer) -> None:
     draw = random.Random(5)
     for _ in range(60):
-        data = bytearray(SOUND)
+        data = bytearray(WHOLE)
         for _ in range(draw.randint(1, 4)):
             data[draw.randrange(len(data))] = draw.randrange(256)
         await look(seeing, bytes(data[: draw.randint(1, len(data))]))
