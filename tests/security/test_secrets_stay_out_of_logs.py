@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, status
 from tests.fakes.server import running_server
 
 from corral.store import manifests as media
@@ -22,8 +22,9 @@ async def test_nothing_that_is_secret_is_logged(
     caplog.set_level(logging.DEBUG)
     fake.token = "token-of-the-registry-64"
     fake.add_model("library/m", "latest", {media.MODEL: b"GGUF"})
+    fake.faults.append(status(1, "/manifests/", 404))  # of the mirror, which is told; then the registry is asked
     mirror = fake.url.replace("http://", f"http://user-of-mirror:{PASSWORD}@")
-    async with running_server(tmp_path, api_keys=(KEY, "other"), mirrors=(mirror,)) as server:
+    async with running_server(tmp_path, api_keys=(KEY, "other"), mirrors=(f"{fake.host}={mirror}",)) as server:
         server.add("go", texts={"template": "{{ .System }} {{ .Prompt }}"})
         server.add("jinja", jinja="{{ messages }}")
         head = {"Authorization": f"Bearer {KEY}"}
