@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+_LOOK_S = 0.1
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host", "accept-encoding"}
 
 
@@ -24,6 +28,7 @@ class Exchange:
     status: int = 0
     reply: bytes = b""
     ended: bool = False
+    left: bool = False  # by either side
 
     @property
     def is_stream(self) -> bool:
@@ -87,6 +92,7 @@ class Recorder:
         self.exchanges.append(exchange)
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP_BY_HOP}
         connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=300)
+        threading.Thread(target=_leave_with, args=(handler.connection, connection, exchange), daemon=True).start()
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection.request(handler.command, handler.path, data, headers)
             answer = connection.getresponse()
@@ -102,8 +108,22 @@ class Recorder:
                 handler.wfile.write(piece)
                 handler.wfile.flush()
             exchange.ended = True
+        exchange.left = True
         connection.close()
         handler.close_connection = True
+
+
+def _leave_with(client: socket.socket, onward: http.client.HTTPConnection, exchange: Exchange) -> None:
+    """A client that has left while nothing came for it is gone for the server, too."""
+    while not exchange.left:
+        with contextlib.suppress(OSError, ValueError):
+            ready, _, _ = select.select([client], [], [], _LOOK_S)
+            if ready and not client.recv(1, socket.MSG_PEEK):
+                if onward.sock is not None:
+                    onward.sock.shutdown(socket.SHUT_RDWR)
+                return
+            if ready:
+                time.sleep(_LOOK_S)  # it has more to say
 
 
 @contextlib.contextmanager
