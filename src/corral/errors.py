@@ -78,12 +78,13 @@ class InvalidModelName(InvalidRequest):
 
 
 class UnsupportedCapability(InvalidRequest):
-    """The model lacks a capability that the request needs."""
+    """The model lacks a capability that the request needs; `hint` is what would help, where anything does."""
 
-    def __init__(self, model: str, capability: str, why: str = "") -> None:
+    def __init__(self, model: str, capability: str, why: str = "", hint: str = "") -> None:
         super().__init__(why or f"{model} does not support {capability}")
         self.model = model
         self.capability = capability
+        self.hint = hint
 
 
 class UnsupportedModel(InvalidRequest):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.e2e.conftest import ServerProcess
-from tests.fakes.made import made, refused
+from tests.fakes.made import made
 from tests.fakes.scripted import scripted_llama
 
 pytestmark = pytest.mark.e2e
@@ -254,10 +255,11 @@ GENERIC = {
 
 
 def test_without_tool_support_tools_are_refused_unless_the_generic_mode_is_asked_for(server: ServerProcess) -> None:
-    status, text = refused(server, "/api/chat", GENERIC)
-    assert status == 400
-    assert text.startswith("registry.ollama.ai/library/smollm2:135m does not support tools (")
-    assert "CORRAL_GENERIC_TOOLS=1" in text
+    with pytest.raises(urllib.error.HTTPError) as failure:
+        server.post("/api/chat", GENERIC)
+    with failure.value as answer:
+        assert json.load(answer) == {"error": "registry.ollama.ai/library/smollm2:135m does not support tools"}
+        assert "CORRAL_GENERIC_TOOLS=1" in answer.headers["X-Corral-Hint"]
     reply = server.post("/api/chat", {**GENERIC, "generic_tools": True, "tool_choice": "required"})
     for call in reply["message"]["tool_calls"]:
         assert call["function"]["name"] in {"get_weather", "add"}

@@ -211,10 +211,7 @@ async def test_tools_and_embedding_models(server: RunningServer, route: str) -> 
     for body in ({"model": "vectors"}, {"model": "vectors", **PROMPT[route]}):
         await expect(server, route, body, 400, f'"vectors" does not support {word}')
     if word == "chat":
-        text = (
-            "registry.ollama.ai/library/go:latest does not support tools (any model calls tools with "
-            'CORRAL_GENERIC_TOOLS=1 set for the server, or "generic_tools": true in the request)'
-        )
+        text = "registry.ollama.ai/library/go:latest does not support tools"
         await expect(server, route, {"model": "go", "messages": USER, "tools": [TOOL]}, 400, text)
 
 

@@ -60,8 +60,7 @@ async def test_without_streaming_the_reply_has_the_whole_text(server: RunningSer
         (
             {"model": "go", "messages": USER, "tools": [WEATHER]},
             400,
-            "registry.ollama.ai/library/go:latest does not support tools (any model calls tools with "
-            'CORRAL_GENERIC_TOOLS=1 set for the server, or "generic_tools": true in the request)',
+            "registry.ollama.ai/library/go:latest does not support tools",
         ),
         ({"model": "go", "messages": USER, "think": "high"}, 400, '"go" does not support thinking'),
         (

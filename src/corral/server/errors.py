@@ -56,8 +56,10 @@ def text_of(error: BaseException) -> str:
 
 
 def headers_of(error: BaseException) -> dict[str, str]:
-    """Headers that belong to an error: Retry-After when the queue is full."""
-    return {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.QueueFull) else {}
+    """Headers that belong to an error: Retry-After when the queue is full; a hint beside a text that clients know."""
+    if isinstance(error, errors.QueueFull):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"X-Corral-Hint": error.hint} if isinstance(error, errors.UnsupportedCapability) and error.hint else {}
 
 
 def error_line(error: BaseException) -> bytes:

@@ -60,7 +60,7 @@ _ALLOW_HEADERS = ",".join(
     + ["Anthropic-Beta", "Openai-Beta"]
     + [f"X-Stainless-{name}" for name in _STAINLESS]
 )
-_EXPOSE_HEADERS = "X-Corral-Warnings, Retry-After"
+_EXPOSE_HEADERS = "X-Corral-Warnings, X-Corral-Hint, Retry-After"
 _ALLOW_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
 _PRIVATE = [ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]

@@ -6,6 +6,7 @@ Source of order and texts: ollama server/routes.go GenerateHandler, ChatHandler,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,6 +16,7 @@ from corral.inference.preparing.sounds import is_sound
 from corral.prompt.gorender import thinks
 from corral.store.models import Model
 
+log = logging.getLogger(__name__)
 MOST_TOP_LOGPROBS = 20
 _BUDGET_NEEDS_THINKING = 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'
 _NO_IMAGES = "Multimodal data provided, but model does not support multimodal requests."
@@ -47,11 +49,11 @@ def require(model: Model, capability: Capability) -> None:
 
 
 def require_tools(model: Model) -> None:
-    """Raise UnsupportedCapability, in Ollama's words and with what would help, unless the model was taught tools."""
+    """Raise UnsupportedCapability, in Ollama's words and with a hint beside them, unless the model was taught tools."""
     if Capability.TOOLS not in model.capabilities:
-        remedy = 'any model calls tools with CORRAL_GENERIC_TOOLS=1 set for the server, or "generic_tools": true'
-        why = f"{model.name.full} does not support tools ({remedy} in the request)"
-        raise UnsupportedCapability(model.name.full, str(Capability.TOOLS), why)
+        hint = 'any model calls tools with CORRAL_GENERIC_TOOLS=1 set for the server, or "generic_tools": true'
+        log.info("%s was asked for tools: %s in the request", model.name.short, hint)
+        raise UnsupportedCapability(model.name.full, str(Capability.TOOLS), hint=f"{hint} in the request")
 
 
 def check_media(model: Model, media: Sequence[bytes]) -> None:
