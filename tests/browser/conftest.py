@@ -51,9 +51,9 @@ TO_WEBP = """async (png) => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for the tests of a file: as long as it is there, playwright's event loop keeps out pytest's."""
     if not CHROMIUM:
         pytest.skip("no chromium: scripts/system-packages chromium")
     with sync_playwright() as playwright:
@@ -177,7 +177,7 @@ def scripted(tmp_path: Path) -> Iterator[Scripted]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[ServerProcess]:
     """`corral serve` in a process of its own, with SmolLM2 and Gemma 3."""
     folder = tmp_path_factory.mktemp("real")
