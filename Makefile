@@ -30,11 +30,14 @@ e2e: setup
 	@scripts/peers-setup
 	$(PY) -m pytest -m "e2e or peers"
 
+# Other projects' programs; writes docs/compatibility.md's table.
 peers: setup
 	@scripts/system-packages nodejs npm
 	@scripts/peers-setup
 	@scripts/agents-setup
+	@rm -f build/agents/found.json
 	$(PY) -m pytest -m peers
+	$(PY) -m tests.e2e.agents.table
 
 browser: setup build/axe/axe.min.js
 	@scripts/system-packages chromium

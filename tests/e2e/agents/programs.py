@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 BUILD = Path(__file__).resolve().parents[3] / "build" / "agents"
 SHELL = "echo seen > made.txt"
 TASK = "make the file"
+SAID = "All done here."
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Program:
     """One agent.
 
     package: as npm or PyPI names it; api: the route that its turns take; call: of a tool of its own, which makes
-    `made.txt`; launch: from (server's URL, model, home, working folder).
+    `made.txt`, empty where it has no tools; launch: from (server's URL, model, home, working folder); loop: what the
+    table says of it.
     """
 
     name: str
@@ -38,10 +40,11 @@ class Program:
     api: str
     call: Mapping[str, Any]
     launch: Callable[[str, str, Path, Path], Launch]
+    loop: str = "yes"
 
     @property
-    def version(self) -> str:
-        """As it is pinned."""
+    def pin(self) -> str:
+        """The version that is pinned."""
         wheels = HERE / self.folder / "requirements.lock"
         if wheels.exists():
             return dict(line.split("==") for line in wheels.read_text().split())[self.package]
@@ -104,19 +107,19 @@ def _qwen(url: str, model: str, home: Path, work: Path) -> Launch:
     return Launch((_bin("qwen-code", "qwen"), "--yolo", "--auth-type", "openai", "-p", TASK), environment)
 
 
-def _pydantic_ai(url: str, model: str, home: Path, work: Path) -> Launch:
-    python, script = BUILD / "pydantic-ai" / "bin" / "python", HERE / "with_pydantic_ai.py"
-    return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
+def _script(folder: str) -> Callable[[str, str, Path, Path], Launch]:
+    """A library's: with_FOLDER.py, in its environment."""
+    python, script = BUILD / folder / "bin" / "python", HERE / f"with_{folder.replace('-', '_')}.py"
+
+    def launch(url: str, model: str, home: Path, work: Path) -> Launch:
+        return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
+
+    return launch
 
 
 def _ai_sdk(url: str, model: str, home: Path, work: Path) -> Launch:
     script = str(shutil.copy(HERE / "with_ai_sdk.mjs", BUILD / "ai-sdk"))  # imports are looked for beside it
     return Launch(("node", script, TASK), {"PEER_URL": url, "PEER_MODEL": model})
-
-
-def _langgraph(url: str, model: str, home: Path, work: Path) -> Launch:
-    python, script = BUILD / "langgraph" / "bin" / "python", HERE / "with_langgraph.py"
-    return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
 
 
 def _llm(url: str, model: str, home: Path, work: Path) -> Launch:
@@ -137,14 +140,21 @@ def _continue(url: str, model: str, home: Path, work: Path) -> Launch:
     return Launch(command, {"CONTINUE_TELEMETRY_ENABLED": "0", "CONTINUE_CLI_ENABLE_TELEMETRY": "0"})
 
 
-def aider(url: str, model: str) -> Launch:
+def aider(url: str, model: str, *more: str) -> Launch:
     """Reads its turns from standard input; it has no tools, and puts a reminder behind the last message."""
     flags = (
         *("--no-git", "--yes-always", "--no-pretty", "--no-fancy-input", "--no-check-update", "--no-analytics"),
         *("--no-show-model-warnings", "--no-show-release-notes", "--map-tokens", "0"),
     )
-    command = (str(BUILD / "aider" / "bin" / "aider"), "--model", f"ollama_chat/{model}", *flags)
+    command = (str(BUILD / "aider" / "bin" / "aider"), "--model", f"ollama_chat/{model}", *flags, *more)
     return Launch(command, {"OLLAMA_API_BASE": url, "LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+
+
+def _aider(url: str, model: str, home: Path, work: Path) -> Launch:
+    return aider(url, model, "--message", TASK)
+
+
+AIDER = Program("aider", "aider", "aider-chat", "/api/chat", {}, _aider, loop="it has none")
 
 
 PROGRAMS = (
@@ -202,7 +212,7 @@ PROGRAMS = (
         "pydantic-ai-slim",
         "/v1/chat/completions",
         {"name": "keep", "arguments": {"text": "seen"}},
-        _pydantic_ai,
+        _script("pydantic-ai"),
     ),
     Program(
         "LangGraph",
@@ -210,7 +220,7 @@ PROGRAMS = (
         "langgraph",
         "/v1/chat/completions",
         {"name": "keep", "arguments": {"text": "seen"}},
-        _langgraph,
+        _script("langgraph"),
     ),
     Program(
         "AI SDK",
@@ -228,4 +238,5 @@ PROGRAMS = (
         {"name": "keep", "arguments": {"text": "seen"}},
         _llm,
     ),
+    AIDER,
 )
