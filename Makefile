@@ -33,6 +33,7 @@ e2e: setup
 # Other projects' programs; writes docs/compatibility.md's table.
 peers: setup
 	@scripts/system-packages nodejs npm
+	@scripts/system-packages default-jdk-headless || echo "no JDK could be installed: its client is skipped" >&2
 	@scripts/peers-setup
 	@scripts/agents-setup
 	@rm -f build/agents/found.json

@@ -21,10 +21,14 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"
 
 @dataclass
 class Exchange:
-    """One request and its answer; `reply` grows while it is passed on, and is whole when `ended`."""
+    """One request and its answer; `reply` grows while it is passed on, and is whole when `ended`.
+
+    offer: the protocol that the client offered to change to.
+    """
 
     path: str
     body: dict[str, Any]
+    offer: str = ""
     status: int = 0
     reply: bytes = b""
     ended: bool = False
@@ -88,9 +92,12 @@ class Recorder:
         data = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with contextlib.suppress(ValueError):
             decoded = json.loads(data) if data else {}
-        exchange = Exchange(handler.path, decoded if data and isinstance(decoded, dict) else {})
+        offer = handler.headers.get("Upgrade", "")
+        exchange = Exchange(handler.path, decoded if data and isinstance(decoded, dict) else {}, offer)
         self.exchanges.append(exchange)
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP_BY_HOP}
+        if offer:
+            headers["Connection"] = handler.headers.get("Connection", "")
         connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=300)
         threading.Thread(target=_leave_with, args=(handler.connection, connection, exchange), daemon=True).start()
         with contextlib.suppress(OSError, http.client.HTTPException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ class Launch:
 class Program:
     """One agent.
 
-    package: as npm or PyPI names it; api: the route that its turns take; call: of a tool of its own, which makes
-    `made.txt`, empty where it has no tools; launch: from (server's URL, model, home, working folder); loop: what the
-    table says of it.
+    package: as npm or PyPI names it, "" of what the machine brings; api: the route that its turns take; call: of a tool
+    of its own, which makes `made.txt`, empty where it has no tools; launch: from (server's URL, model, home, working
+    folder); last: the call that it waits for to end its loop, None where a text ends it; streamed: which of its
+    rounds are; loop: what the table says of it; offer: the protocol that its first request offers to change to.
     """
 
     name: str
@@ -40,11 +42,26 @@ class Program:
     api: str
     call: Mapping[str, Any]
     launch: Callable[[str, str, Path, Path], Launch]
+    last: Mapping[str, Any] | None = None
+    streamed: tuple[bool, ...] = (True, True)
     loop: str = "yes"
+    offer: str = ""
 
     @property
-    def pin(self) -> str:
-        """The version that is pinned."""
+    def is_here(self) -> bool:
+        """Whether what the machine has to bring is there; the rest is installed."""
+        return bool(self.package) or shutil.which("javac") is not None
+
+    @property
+    def version(self) -> str:
+        """As it is pinned; of the JDK, the machine's."""
+        return self.pin or subprocess.run(["java", "--version"], capture_output=True, text=True).stdout.split()[1]
+
+    @property
+    def pin(self) -> str | None:
+        """The version that is pinned, if one is."""
+        if not self.package:
+            return None
         wheels = HERE / self.folder / "requirements.lock"
         if wheels.exists():
             return dict(line.split("==") for line in wheels.read_text().split())[self.package]
@@ -115,6 +132,10 @@ def _script(folder: str) -> Callable[[str, str, Path, Path], Launch]:
         return Launch((str(python), str(script), TASK), {"PEER_URL": url, "PEER_MODEL": model})
 
     return launch
+
+
+def _jdk(url: str, model: str, home: Path, work: Path) -> Launch:
+    return Launch(("java", str(HERE / "with_jdk.java"), TASK), {"PEER_URL": url, "PEER_MODEL": model})
 
 
 def _ai_sdk(url: str, model: str, home: Path, work: Path) -> Launch:
@@ -237,6 +258,36 @@ PROGRAMS = (
         "/v1/chat/completions",
         {"name": "keep", "arguments": {"text": "seen"}},
         _llm,
+    ),
+    Program(
+        "smolagents",
+        "smolagents",
+        "smolagents",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _script("smolagents"),
+        last={"name": "final_answer", "arguments": {"answer": SAID}},
+    ),
+    Program(
+        "instructor",
+        "instructor",
+        "instructor",
+        "/v1/chat/completions",
+        {"name": "PartialNote", "arguments": {"text": "seen"}},
+        _script("instructor"),
+        last={"name": "PartialNote", "arguments": {"text": SAID}},
+        streamed=(True, False, False),
+        loop="asks again with what was wrong",
+    ),
+    Program(
+        "the JDK's HttpClient",
+        "",
+        "",
+        "/v1/chat/completions",
+        {"name": "keep", "arguments": {"text": "seen"}},
+        _jdk,
+        loop="by hand",
+        offer="h2c",
     ),
     AIDER,
 )

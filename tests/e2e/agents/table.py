@@ -22,7 +22,7 @@ Found = Mapping[str, Mapping[str, str]]  # a program's name to a column's to wha
 def note(program: Program, **cells: str) -> None:
     """Keep what a test has found; `tool_loop` stands for the column `tool loop`."""
     found = json.loads(_FOUND.read_text()) if _FOUND.exists() else {}
-    row = found.setdefault(program.name, {"version": program.pin})
+    row = found.setdefault(program.name, {"version": program.version})
     row.update({name.replace("_", " "): cell for name, cell in cells.items()})
     _FOUND.write_text(json.dumps(found))
 
