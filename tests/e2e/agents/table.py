@@ -19,9 +19,14 @@ _FOUND = BUILD / "found.json"  # removed before the tests, so that it is of one 
 Found = Mapping[str, Mapping[str, str]]  # a program's name to a column's to what it says there
 
 
+def _found() -> dict[str, dict[str, str]]:
+    """Nothing where no program could be run."""
+    return json.loads(_FOUND.read_text()) if _FOUND.exists() else {}
+
+
 def note(program: Program, **cells: str) -> None:
     """Keep what a test has found; `tool_loop` stands for the column `tool loop`."""
-    found = json.loads(_FOUND.read_text()) if _FOUND.exists() else {}
+    found = _found()
     row = found.setdefault(program.name, {"version": program.version})
     row.update({name.replace("_", " "): cell for name, cell in cells.items()})
     _FOUND.write_text(json.dumps(found))
@@ -44,7 +49,7 @@ def written(page: str, found: Found) -> str:
 
 def main() -> None:
     """Write the page."""
-    PAGE.write_text(written(PAGE.read_text(), json.loads(_FOUND.read_text())))
+    PAGE.write_text(written(PAGE.read_text(), _found()))
 
 
 if __name__ == "__main__":
