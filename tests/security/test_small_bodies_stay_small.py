@@ -89,6 +89,38 @@ async def test_a_picture_of_very_many_pixels_is_refused_before_it_is_decoded(
     assert grown_mib(before) < 80
 
 
+PARTS = {
+    "objects": b"{}," * 2_000_000 + b"{}",
+    "arrays": b"[]," * 2_000_000 + b"[]",
+    "members": b"{" + b",".join(b'"a%d":1' % number for number in range(400_000)) + b"}",
+    "messages": b'{"role":"user","content":"x"},' * 200_000 + b"{}",
+    "numbers": b"1000," * 2_000_000 + b"1",
+    "texts": b'"ab",' * 2_000_000 + b'""',
+}
+FIELDS = {
+    "/api/chat": "messages",
+    "/api/embed": "input",
+    "/api/create": "messages",
+    "/v1/chat/completions": "tools",
+    "/v1/messages": "messages",
+    "/v1/responses": "input",
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+async def test_a_body_of_more_parts_than_any_window_holds_is_refused_before_it_is_decoded(
+    server: RunningServer, what: str
+) -> None:
+    """A part of three letters is an object of three hundred bytes."""
+    before = peak()
+    for path, field in FIELDS.items():
+        data = b'{"model":"go","' + field.encode() + b'":[' + PARTS[what] + b"]}"
+        status, reply = await server.call("POST", path, data)
+        assert status == 400, (path, reply)
+        assert "more than" in str(reply), path
+    assert grown_mib(before) < 80
+
+
 HOSTILE_MEMBERS = ["../../evil.gguf", "/etc/evil.gguf", "m/../../../evil.gguf", "C:\\evil.gguf", "m/\x00evil.gguf"]
 
 

@@ -7,6 +7,7 @@
 | not an object                | InvalidRequest naming what it is                |
 | cut short                    | InvalidRequest `unexpected EOF`                 |
 | nested over 1,000 levels     | InvalidRequest                                  |
+| more parts than any window   | InvalidRequest, before anything is decoded      |
 | broken UTF-8, half a pair    | U+FFFD in its place                             |
 | a field of the wrong type    | InvalidRequest, `field` is its path             |
 | an unknown field             | ignored, and reported to the caller             |
@@ -32,9 +33,15 @@ from corral.errors import InvalidRequest
 T = TypeVar("T")
 
 MAX_DEPTH = 1000
+# A part costs memory far beyond its letters, and decoding holds the interpreter. No window holds so many of any kind.
+MAX_CONTAINERS = 2**16  # objects and arrays, some 300 bytes each
+MAX_MEMBERS = 2**18  # of all objects; a bias for each token of the largest vocabulary
+MAX_VALUES = 2**20  # tokens, most likely
+_MOST_NAMED = 100  # unknown fields, each with a notice of its own
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one without an end is all the rest
+_BRACKET = re.compile(rb"[\[{\]}]")
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )  # a whole pair of surrogates, or (the group) half of one, or any other escape
@@ -48,8 +55,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object in a body; raises InvalidRequest for anything else."""
     if not data or data.isspace():
         raise InvalidRequest("missing request body")
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-        _check_depth(data)
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH or data.count(b",") >= MAX_MEMBERS:
+        _check_parts(data)
     try:
         value = _decode(data)
     except RecursionError:
@@ -126,11 +133,15 @@ def unknown_fields(value: Mapping[str, Any], shape: type[Any]) -> list[str]:
 
 
 def unknown_notices(value: Mapping[str, Any], shape: type[Any]) -> tuple[Notice, ...]:
-    """A notice for each unknown field of a request."""
-    return tuple(
+    """A notice for each unknown field of a request; of very many the first are named, the others counted."""
+    names = unknown_fields(value, shape)
+    notices = [
         Notice("parameter_unknown", f'parameter "{name[:100]}" is not known and was ignored', {"parameter": name[:100]})
-        for name in unknown_fields(value, shape)
-    )
+        for name in names[:_MOST_NAMED]
+    ]
+    if more := len(names) - len(notices):
+        notices.append(Notice("parameter_unknown", f"{more} more parameters are not known and were ignored"))
+    return tuple(notices)
 
 
 @cache
@@ -149,16 +160,23 @@ def _decode_mended(data: bytes) -> Any:
         raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
 
 
-def _check_depth(data: bytes) -> None:
-    depth = 0
-    for match in _STRUCTURE.finditer(data):
-        token = match.group()
-        if token in b"[{":
-            depth += 1
+def _check_parts(data: bytes) -> None:
+    """Raises InvalidRequest for more levels or parts than there may be; brackets and commas in texts do not count."""
+    bare = _STRING.sub(b"", data)
+    depth = containers = 0
+    for match in _BRACKET.finditer(bare):
+        if match.group() in b"[{":
+            depth, containers = depth + 1, containers + 1
             if depth > MAX_DEPTH:
                 raise _too_deep()
-        elif token in b"]}":
+            if containers > MAX_CONTAINERS:
+                raise InvalidRequest(f"the request body has more than {MAX_CONTAINERS} objects and arrays")
+        else:
             depth -= 1
+    if bare.count(b":") > MAX_MEMBERS:
+        raise InvalidRequest(f"the objects of the request body have more than {MAX_MEMBERS} members")
+    if bare.count(b",") >= MAX_VALUES:
+        raise InvalidRequest(f"the request body has more than {MAX_VALUES} values")
 
 
 def _too_deep() -> InvalidRequest:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import zstandard
 from starlette.requests import ClientDisconnect, Request
 
 from corral.aio import run_blocking
+from corral.api.bodies import parse_object
 from corral.errors import BodyTooLarge, InvalidRequest, RequestCanceled
 from corral.server.deps import deps_of
 
@@ -70,6 +71,11 @@ async def _read_bounded(request: Request, limit: int, why: str) -> bytes:
     except ClientDisconnect as error:
         raise RequestCanceled from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body's JSON object, which may be large where none is expected; raises InvalidRequest for anything else."""
+    return await decode(request, parse_object, await read_body(request))
 
 
 async def decode(request: Request, decoder: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

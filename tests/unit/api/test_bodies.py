@@ -6,14 +6,25 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api.arguments import kept_arguments, read_arguments
-from corral.api.bodies import decode_base64, decode_data_url
+from corral.api.bodies import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MAX_VALUES,
+    decode_base64,
+    decode_data_url,
+    parse_object,
+    unknown_notices,
+)
 from corral.api.parts import Parts
 from corral.core import Message
+from corral.errors import InvalidRequest
 
 
 @given(st.binary(), st.booleans(), st.booleans())
@@ -82,3 +93,37 @@ def test_parts_are_joined_and_their_images_stand_between() -> None:
     parts.add_image(b"3")
     parts.add_text("d")
     assert parts.message("user") == Message("user", "a\n\nb\n\ncd", images=(b"1", b"2", b"3"), places=(0, 7, 7))
+
+
+@pytest.mark.parametrize(
+    ("opening", "part", "most", "closing", "why"),
+    [
+        (b'{"x":[', b"[]", MAX_CONTAINERS - 2, b"]}", "objects and arrays"),
+        (b'{"x":[', b"1", MAX_VALUES, b"]}", "values"),
+        (b"{", b'"x":1', MAX_MEMBERS, b"}", "members"),
+    ],
+)
+def test_a_body_has_as_many_parts_as_it_may_and_no_more(
+    opening: bytes, part: bytes, most: int, closing: bytes, why: str
+) -> None:
+    parse_object(opening + b",".join([part] * most) + closing)
+    with pytest.raises(InvalidRequest, match=why):
+        parse_object(opening + b",".join([part] * (most + 1)) + closing)
+
+
+@given(st.text(alphabet='a"\\[]{},:\n\u00e9', max_size=60))
+def test_what_stands_in_texts_is_no_part(text: str) -> None:
+    often = {"x": [text] * 3, "y": "[" * (MAX_DEPTH + 1), "z": ",:" * MAX_VALUES}
+    assert parse_object(json.dumps(often).encode()) == often
+
+
+class _Shape(msgspec.Struct):
+    known: int = 0
+
+
+def test_unknown_fields_are_named_and_of_very_many_the_rest_is_counted() -> None:
+    few = unknown_notices({"known": 1, "a": 1, "b": 1}, _Shape)
+    assert [notice.facts for notice in few] == [{"parameter": "a"}, {"parameter": "b"}]
+    many = unknown_notices({f"p{number}": 1 for number in range(100_000)}, _Shape)
+    assert len(many) == 101
+    assert many[-1].message == "99900 more parameters are not known and were ignored"

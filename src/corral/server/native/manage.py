@@ -6,18 +6,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
-from corral.api.bodies import convert, parse_object
+from corral.api.bodies import convert
 from corral.api.native_manage import CopyFields, NamedFields
 from corral.errors import InvalidRequest, ModelNotFound
 from corral.goquote import quote
 from corral.names import ModelName, split_source
-from corral.server.body import read_body
+from corral.server.body import read_object
 from corral.server.deps import deps_of
 
 
 async def copy(request: Request) -> Response:
     """Give a model a second name; only the manifest is copied."""
-    fields = convert(parse_object(await read_body(request)), CopyFields)
+    fields = convert(await read_object(request), CopyFields)
     store = deps_of(request).store
     source = _existing(fields.source, "source")
     destination = _existing(fields.destination, "destination")
@@ -36,7 +36,7 @@ async def copy(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """Remove a name, and the blobs that no other name uses. A loaded runner keeps running."""
-    fields = convert(parse_object(await read_body(request)), NamedFields)
+    fields = convert(await read_object(request), NamedFields)
     sent = fields.reference
     if not sent.strip():
         raise InvalidRequest("model is required", field="model")

@@ -11,11 +11,10 @@ from prometheus_client.core import GaugeMetricFamily
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.bodies import parse_object
 from corral.api.native_replies import encode
 from corral.errors import InvalidRequest, RequestNotFound
 from corral.sched import Scheduler
-from corral.server.body import read_body
+from corral.server.body import read_object
 from corral.server.callers import owner_of
 from corral.server.deps import deps_of
 from corral.server.native.replies import json_reply
@@ -51,7 +50,7 @@ async def read_log_level(request: Request) -> Response:
 
 async def write_log_level(request: Request) -> Response:
     """Change the level of the running server: `{"level":"debug"}`."""
-    level = parse_object(await read_body(request)).get("level")
+    level = (await read_object(request)).get("level")
     if level not in _LEVELS:
         raise InvalidRequest(f"level must be one of {', '.join(_LEVELS)}", field="level")
     logging.getLogger("corral").setLevel(level.upper())

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from corral.aio import run_blocking
-from corral.api.bodies import convert, parse_object
+from corral.api.bodies import convert
 from corral.api.native_manage import ShowFields
 from corral.errors import CloudDisabled, InvalidRequest, ModelNotFound
-from corral.server.body import read_body
+from corral.server.body import read_object
 from corral.server.deps import Deps, deps_of
 from corral.server.native.models import show_body
 from corral.server.native.remote import describe
@@ -20,7 +20,7 @@ _COPILOT = "GitHubCopilotChat/"
 
 async def show(request: Request) -> Response:
     """Details, parameters, template, capabilities and tensors of a model."""
-    fields = convert(parse_object(await read_body(request)), ShowFields)
+    fields = convert(await read_object(request), ShowFields)
     if not fields.reference.strip():
         raise InvalidRequest("model is required", field="model")
     if fields.remote or asks(request, "remote"):

@@ -7,12 +7,12 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.bodies import convert, parse_object
+from corral.api.bodies import convert
 from corral.api.native import CommonFields, common_of
 from corral.api.native_manage import DetokenizeFields, RerankFields, TokenizeFields
 from corral.api.native_replies import warnings_of
 from corral.core import Common
-from corral.server.body import decode, read_body
+from corral.server.body import read_object
 from corral.server.callers import caller_of
 from corral.server.deps import deps_of
 from corral.server.native.replies import json_reply, reply_with_warnings
@@ -66,6 +66,6 @@ async def rerank(request: Request) -> Response:
 
 
 async def _read(request: Request, shape: type[T]) -> tuple[T, Common]:
-    body = await decode(request, parse_object, await read_body(request))
+    body = await read_object(request)
     fields = convert(body, shape)
     return fields, common_of(body, fields, caller_of(request))

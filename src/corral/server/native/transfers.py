@@ -17,7 +17,7 @@ from corral.core import TransferStatus
 from corral.create.request import CreateRequest
 from corral.errors import InvalidModelName, InvalidRequest
 from corral.names import ModelName
-from corral.server.body import decode, read_body
+from corral.server.body import decode, read_body, read_object
 from corral.server.deps import deps_of
 from corral.server.native.replies import transfer_reply
 from corral.server.translation import loader, made_ready
@@ -25,7 +25,7 @@ from corral.server.translation import loader, made_ready
 
 async def pull(request: Request) -> Response:
     """Fetch a model from a registry."""
-    fields = convert(parse_object(await read_body(request)), TransferFields)
+    fields = convert(await read_object(request), TransferFields)
     reference = fields.reference.strip()
     if not reference:
         raise InvalidModelName(reference)
@@ -36,7 +36,7 @@ async def pull(request: Request) -> Response:
 
 async def push(request: Request) -> Response:
     """Send a model to a registry."""
-    fields = convert(parse_object(await read_body(request)), TransferFields)
+    fields = convert(await read_object(request), TransferFields)
     reference = fields.reference.strip()
     if not reference:
         raise InvalidRequest("model is required", field="model")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.bodies import convert, parse_object
+from corral.api.bodies import convert
 from corral.api.native_manage import TransferFields
-from corral.server.body import read_body
+from corral.server.body import read_object
 from corral.server.deps import deps_of
 from corral.server.native.replies import transfer_reply
 
 
 async def tune(request: Request) -> Response:
     """`{"model","stream"?}` → lines `measuring: …`, `chosen: …`, `success`."""
-    fields = convert(parse_object(await read_body(request)), TransferFields)
+    fields = convert(await read_object(request), TransferFields)
     return transfer_reply(deps_of(request).tuning.measure(fields.reference), stream=fields.stream)
