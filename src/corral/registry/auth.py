@@ -19,7 +19,7 @@ from yarl import URL
 from corral.errors import RegistryError
 from corral.registry.keys import Identity
 
-_FIELD = re.compile(r'([a-zA-Z]+)\s*=\s*(?:"([^"]*)"|([^",\s]+))')
+_FIELD = re.compile(r'(?<![a-zA-Z])([a-zA-Z]++)\s*+=\s*+(?:"([^"]*)"|([^",\s]+))')
 _EMPTY_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
 _NONCE_BYTES = 16
 

@@ -212,9 +212,7 @@ class RegistryClient:
             if method not in {"GET", "HEAD"} or response.status not in _REDIRECTS or not location:
                 return response
             response.close()
-            url = response.url.join(URL(location, encoded=True))
-            if url.scheme not in {"http", "https"}:
-                raise RegistryError(f"redirected to {url.scheme}:, which is no http", response.status)
+            url = joined(response, location)
         raise RegistryError(f"maximum redirects exceeded ({_MAX_REDIRECTS})")
 
     async def _send(
@@ -282,6 +280,18 @@ class RegistryClient:
         return self._unverified
 
 
+def joined(response: aiohttp.ClientResponse, location: str) -> URL:
+    """Where an answer's Location leads; raises RegistryError when that is no http(s) URL."""
+    try:
+        url = response.url.join(URL(location, encoded=True))
+        url.explicit_port  # noqa: B018  read now, since only then a wrong one is found
+    except ValueError as error:
+        raise RegistryError("redirected to what is no URL", response.status) from error
+    if url.scheme not in {"http", "https"}:
+        raise RegistryError(f"redirected to {url.scheme}:, which is no http", response.status)
+    return url
+
+
 def user_agent() -> str:
     """Begins like Ollama's, because registries read the version out of it to refuse models that need a newer one."""
     machine = platform.machine().lower()
@@ -319,7 +329,9 @@ def _unreachable(method: str, url: URL, error: BaseException) -> Unreachable:
 
 
 def _reason(url: URL, error: BaseException) -> str:
-    """Why there was no answer; aiohttp's own texts of connection errors show Python objects."""
+    """Why there was no answer; aiohttp's own texts of connection errors show Python objects, and a proxy's login."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answers {error.status}"
     if not isinstance(error, aiohttp.ClientConnectorError):
         return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     if isinstance(error.os_error, ConnectionRefusedError):

@@ -72,5 +72,6 @@ def _read_mirror(text: str) -> _Mirror:
     except ValueError:
         base = URL()
     if base.scheme not in {"http", "https"} or not base.host or base.query_string or base.fragment:
-        raise InvalidRequest(f"mirror {text!r} is no http(s) URL", field="mirrors")
+        shown = text.rpartition("@")[2]  # without a login
+        raise InvalidRequest(f"mirror {shown!r} is no http(s) URL", field="mirrors")
     return _Mirror(host.lower(), base)

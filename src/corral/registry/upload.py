@@ -20,7 +20,7 @@ from yarl import URL
 from corral.aio import run_settled
 from corral.errors import InvalidModelName, RegistryError
 from corral.names import ModelName
-from corral.registry.client import RegistryClient, Repository, Unreachable
+from corral.registry.client import RegistryClient, Repository, Unreachable, joined
 from corral.store.manifests import Layer
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class BlobUpload:
             following = _location(response)
             if response.status != 307:
                 return following
-            target = response.url.join(URL(response.headers["Location"], encoded=True))
+            target = _location(response, "Location")
         length = {"Content-Type": "application/octet-stream", "Content-Length": str(part.size)}
         async with self._client.open(
             self._repository, "PUT", target, headers=length, body=part.chunks, is_patient=False
@@ -154,11 +154,11 @@ class _PartBody:
         return data
 
 
-def _location(response: aiohttp.ClientResponse) -> URL:
-    """The next URL of an upload session, absolute or relative to this one."""
-    for name in ("Docker-Upload-Location", "Location"):
+def _location(response: aiohttp.ClientResponse, *names: str) -> URL:
+    """The next URL of an upload session, absolute or relative to this one; by default by either header."""
+    for name in names or ("Docker-Upload-Location", "Location"):
         if text := response.headers.get(name, ""):
-            return response.url.join(URL(text, encoded=True))
+            return joined(response, text)
     raise RegistryError("the registry gave no Location for the upload", response.status)
 
 

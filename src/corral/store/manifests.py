@@ -146,13 +146,14 @@ def _parse_layer(entry: Any) -> Layer:
     digest, size = entry.get("digest"), entry.get("size", 0)
     if not isinstance(digest, str):
         raise InvalidRequest("manifest's layer has no digest")
+    blob = Digest.parse(digest)
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
-        raise InvalidRequest(f"manifest's layer {digest} has no valid size")
+        raise InvalidRequest(f"manifest's layer {blob} has no valid size")
     texts = [entry.get(key) or "" for key in ("mediaType", "from", "name")]
     if not all(isinstance(text, str) for text in texts):
-        raise InvalidRequest(f"manifest's layer {digest} has a name that is no string")
+        raise InvalidRequest(f"manifest's layer {blob} has a name that is no string")
     media_type, source, name = texts
-    return Layer(media_type, Digest.parse(digest), size, source, name)
+    return Layer(media_type, blob, size, source, name)
 
 
 class ManifestStore:
