@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.fakes.registry import FakeRegistry, digest_of
 from tests.fakes.server import RunningServer
 
 from corral.names import ModelName
 from corral.store import ModelStore
+from corral.store import manifests as media
 from corral.store.care import fsck, prune_at_start
 
 
@@ -81,3 +83,29 @@ async def test_damage_is_said_everywhere(server: RunningServer, damage: str, cap
     assert "damaged" in reply["error"]
     assert str(store.root) not in str(reply) + str(listed)
     assert (await server.post("/api/generate", {"model": "go", "prompt": "x"}))[0] == 200
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("way", ["pull", "pull that fails", "copy", "delete of the damaged one"])
+async def test_nor_on_any_other_way_on_which_blobs_become_unused(
+    server: RunningServer, fake: FakeRegistry, damage: str, way: str
+) -> None:
+    name = f"{fake.host}/library/m"
+    fake.add_model("library/m", "latest", {media.MODEL: b"GGUF 1", media.SYSTEM: b"one"})
+    assert (await server.post("/api/pull", {"model": name, "insecure": True}))[0] == 200
+    store = server.deps.store
+    store.copy(ModelName.parse(name), ModelName.parse("sharer"))
+    DAMAGE[damage](store.manifests.path(ModelName.parse("sharer")))
+    before = set(store.blobs.digests())
+    if way == "pull":
+        fake.add_model("library/m", "latest", {media.MODEL: b"GGUF 2", media.SYSTEM: b"two"})
+        assert (await server.post("/api/pull", {"model": name, "insecure": True}))[0] == 200
+    elif way == "pull that fails":
+        fake.add_model("library/m", "latest", {media.SYSTEM: b"two", media.MODEL: b"GGUF 2"})
+        del fake.blobs[digest_of(b"GGUF 2")]
+        assert (await server.post("/api/pull", {"model": name, "insecure": True}))[0] == 500
+    elif way == "copy":
+        assert (await server.post("/api/copy", {"source": "go", "destination": name}))[0] == 200
+    else:
+        await server.call("DELETE", "/api/delete", {"model": "sharer"})
+    assert before <= set(store.blobs.digests())

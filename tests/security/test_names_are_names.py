@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from tests.fakes.server import RunningServer
 
+import corral
 from corral.config import Settings, SettingsError
 from corral.errors import InvalidModelName, RegistryError
 from corral.registry import pip
@@ -60,13 +65,56 @@ async def test_pip_sees_nothing_of_the_folder_that_the_server_was_started_in(
         place.mkdir()
     for file in ("setup.py", "pip/__main__.py", "pip/__init__.py", "evil/setup.py", "sitecustomize.py", "json.py"):
         (here / file).write_text(EVIL)
+    (here / "evil-1.0.tar.gz").write_bytes(sdist())
     monkeypatch.chdir(here)
     monkeypatch.setenv("PYTHONPATH", str(here))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     for requirement in ("evil", "./evil", "evil-1.0.tar.gz"):
-        with pytest.raises(RegistryError):
+        with pytest.raises(RegistryError) as raised:
             await pip.find(requirement, scratch)
+        assert "setup" not in str(raised.value)  # what pip says once it has opened one
+        assert str(here) not in str(raised.value)
     assert list(here.rglob("ran")) == []
+
+
+def sdist() -> bytes:
+    """A source distribution of `evil`, whose setup.py runs when pip wants to know its name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, text in (("setup.py", EVIL), ("PKG-INFO", "Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")):
+            member = tarfile.TarInfo(f"evil-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["evil-1.0.tar.gz", "evil-1.0.zip", "x-1.0-py3-none-any.whl", "evil", "here/evil.whl"])
+async def test_a_pull_tells_nothing_of_the_files_that_lie_here(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "here/here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    answers = []
+    for _ in range(2):
+        status, reply = await server.post("/api/pull", {"model": f"pypi/{name}"})
+        assert status in {400, 500}
+        assert str(tmp_path) not in str(reply)
+        assert "No such file" not in str(reply)
+        answers.append((status, reply))
+        Path(name).write_bytes(sdist())
+    assert answers[0] == answers[1]
+
+
+def test_no_python_that_we_start_looks_for_modules_where_it_is_started() -> None:
+    """Every one has -P (no folder of its own first) or -I (nothing of the environment either)."""
+    found = 0
+    for path in Path(corral.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        for use in re.finditer(r"sys\.executable\b", text):
+            found += 1
+            assert re.match(r"[^\w-]*-[PI]\b", text[use.end() :]), (path, text[use.start() : use.end() + 40])
+    assert found >= 8
 
 
 @pytest.mark.parametrize("module", ["corral.py", "json.py", "corral/__init__.py"])
