@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import resource
 import struct
@@ -134,7 +135,7 @@ async def test_a_small_file_that_is_sent_stays_small(tmp_path: Path, file: str, 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with running_server(tmp_path) as server:
         server.add("go")
-        assert (await server.call("POST", f"/api/blobs/{digest}", data))[0] == 201
+        assert (await server.call("POST", f"/api/blobs/{digest}", data=io.BytesIO(data)))[0] == 201
         body: dict[str, Any] = {"model": "x", "quantize": "f16"}
         if field == "from":
             stored, _ = server.deps.store.blobs.put(data)

@@ -138,7 +138,7 @@ async def test_the_login_of_a_proxy_is_in_no_error(
     async def refuse(_: web.Request) -> web.StreamResponse:
         return web.Response(status=code, reason="No")
 
-    fake.faults.append(refuse)  # type: ignore[arg-type]
+    fake.faults.append(refuse)
     monkeypatch.setenv(f"{scheme}_proxy", fake.url.replace("http://", f"http://user-of-proxy:{PASSWORD}@"))
     monkeypatch.setenv("no_proxy", "")
     client = RegistryClient(lambda: pytest.fail("no token is asked for"), RetryPolicy(sleep=naps, connect_s=1))

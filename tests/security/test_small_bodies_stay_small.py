@@ -115,7 +115,7 @@ async def test_a_body_of_more_parts_than_any_window_holds_is_refused_before_it_i
     before = peak()
     for path, field in FIELDS.items():
         data = b'{"model":"go","' + field.encode() + b'":[' + PARTS[what] + b"]}"
-        status, reply = await server.call("POST", path, data)
+        status, reply = await server.call("POST", path, data=io.BytesIO(data))
         assert status == 400, (path, reply)
         assert "more than" in str(reply), path
     assert grown_mib(before) < 80

@@ -40,8 +40,8 @@ MAX_VALUES = 2**20  # tokens, most likely
 _MOST_NAMED = 100  # unknown fields, each with a notice of its own
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one without an end is all the rest
-_BRACKET = re.compile(rb"[\[{\]}]")
+# A text without an end is all the rest: were it only its first quote, each would be looked through anew.
+_SIGNS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]},:]', re.DOTALL)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )  # a whole pair of surrogates, or (the group) half of one, or any other escape
@@ -161,22 +161,26 @@ def _decode_mended(data: bytes) -> Any:
 
 
 def _check_parts(data: bytes) -> None:
-    """Raises InvalidRequest for more levels or parts than there may be; brackets and commas in texts do not count."""
-    bare = _STRING.sub(b"", data)
-    depth = containers = 0
-    for match in _BRACKET.finditer(bare):
-        if match.group() in b"[{":
+    """Raises InvalidRequest for more levels or parts than there may be; what stands in texts does not count."""
+    depth = containers = members = values = 0
+    for match in _SIGNS.finditer(data):
+        sign = data[match.start()]
+        if sign in b"[{":
             depth, containers = depth + 1, containers + 1
             if depth > MAX_DEPTH:
                 raise _too_deep()
             if containers > MAX_CONTAINERS:
                 raise InvalidRequest(f"the request body has more than {MAX_CONTAINERS} objects and arrays")
-        else:
+        elif sign in b"]}":
             depth -= 1
-    if bare.count(b":") > MAX_MEMBERS:
-        raise InvalidRequest(f"the objects of the request body have more than {MAX_MEMBERS} members")
-    if bare.count(b",") >= MAX_VALUES:
-        raise InvalidRequest(f"the request body has more than {MAX_VALUES} values")
+        elif sign in b":":
+            members += 1
+            if members > MAX_MEMBERS:
+                raise InvalidRequest(f"the objects of the request body have more than {MAX_MEMBERS} members")
+        elif sign in b",":
+            values += 1
+            if values >= MAX_VALUES:
+                raise InvalidRequest(f"the request body has more than {MAX_VALUES} values")
 
 
 def _too_deep() -> InvalidRequest:

@@ -56,10 +56,11 @@ class Endpoints:
 
 def insecure_notice(repository: Repository) -> Notice | None:
     """What to tell about a transfer that could have been tampered with."""
+    where = repository.base.with_user(None).authority  # which clients read: without a mirror's login
     if repository.base.scheme == "http":
-        return Notice("insecure_transport", f"{repository.base.authority} was reached over plain HTTP")
+        return Notice("insecure_transport", f"{where} was reached over plain HTTP")
     if not repository.verify_tls:
-        return Notice("insecure_transport", f"the certificate of {repository.base.authority} was not verified")
+        return Notice("insecure_transport", f"the certificate of {where} was not verified")
     return None
 
 
