@@ -21,7 +21,11 @@ from tests.fakes.stores import add_model
 
 from corral.store import ModelStore
 
-PROMPT_WORDS, ANSWER_TOKENS, ROUNDS = 320, 48, 4
+ANSWER_TOKENS, ROUNDS = 48, 4
+WORDS = {
+    "1B shape, Q4_K_M": 80,
+    "Gemma 3 270M, Q4_K_M": 450,
+}  # of a prompt: some 500 tokens; the shape has one a letter
 _WORDS = (
     "river",
     "stone",
@@ -68,10 +72,10 @@ class SocketConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def prompt(seed: int) -> str:
-    """A text like no other."""
+def prompt(seed: int, length: int) -> str:
+    """A text like no other, of so many words."""
     words = random.Random(seed)
-    return " ".join(words.choice(_WORDS) for _ in range(PROMPT_WORDS))
+    return " ".join(words.choice(_WORDS) for _ in range(length))
 
 
 def serve(folder: Path, model: Path, environ: Mapping[str, str]) -> ServerProcess:
@@ -130,13 +134,13 @@ def _rate(times: list[float]) -> float:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
-def compare(contenders: Mapping[str, Contender], rounds: int = ROUNDS) -> dict[str, Speed]:
+def compare(contenders: Mapping[str, Contender], model: str, rounds: int = ROUNDS) -> dict[str, Speed]:
     """Each in turn, once unmeasured and then `rounds` times, in changing order, each time with a new prompt."""
     speeds = {name: Speed() for name in contenders}
     for turn in range(rounds + 1):
         names = list(contenders)
         for name in reversed(names) if turn % 2 else names:
-            reading, answering = contenders[name](prompt(turn))
+            reading, answering = contenders[name](prompt(turn, WORDS[model]))
             if turn:
                 speeds[name].reading.append(reading)
                 speeds[name].answering.append(answering)

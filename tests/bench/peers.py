@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tests.bench.contenders import (
     BEFORE,
-    PROMPT_WORDS,
     Contender,
     Speed,
     build_kernels,
@@ -46,7 +45,7 @@ def contenders(folder: Path, model: Path) -> Iterator[dict[str, Contender]]:
         def started(name: str, environ: Mapping[str, str]) -> ServerProcess:
             server = serve(folder / name, model, environ)
             stack.callback(server.stop)
-            through_the_api(server)(prompt(-1))  # loads the model
+            through_the_api(server)(prompt(-1, 20))  # loads the model
             return server
 
         build_kernels(folder / "corral" / "home")
@@ -110,11 +109,11 @@ def main() -> None:
         }
         for number, (title, model) in enumerate(models.items()):
             with contenders(Path(name) / str(number), model) as found:
-                speeds = compare(found)
+                speeds = compare(found, title)
             lines += table(title, speeds)
             drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}
             print("\n".join(lines), flush=True)
-    write_page([f"A prompt of {PROMPT_WORDS} words read, an answer begun, in turns; Corral is 1.", "", *lines])
+    write_page(["A prompt of some 500 tokens read, an answer begun, in turns; Corral is 1.", "", *lines])
     subprocess.run([PYTHON, Path(__file__).with_name("plot.py"), PLOT], input=json.dumps(drawn), text=True, check=True)
 
 

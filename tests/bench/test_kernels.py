@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bench.contenders import BEFORE, Speed, build_kernels, compare, from_the_runner, serve, through_the_api
+from tests.bench.contenders import BEFORE, WORDS, Speed, build_kernels, compare, from_the_runner, serve, through_the_api
 from tests.bench.shapes import llama_1b
 from tests.e2e.conftest import ServerProcess
 
@@ -26,18 +26,25 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module", params=["1B shape, Q4_K_M", "Gemma 3 270M, Q4_K_M"])
+@pytest.fixture(scope="module", params=list(WORDS))
+def model(request: pytest.FixtureRequest) -> str:
+    """What is measured."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
 def servers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models_dir: Path, kernels: Path
+    model: str, tmp_path_factory: pytest.TempPathFactory, models_dir: Path, kernels: Path
 ) -> Iterator[dict[str, ServerProcess]]:
     """The same model with the engine as it comes, and with kernels and huge pages."""
     folder = tmp_path_factory.mktemp("kernels")
-    model = models_dir / "gemma3.gguf" if request.param.startswith("Gemma") else llama_1b(folder / "1b.gguf")
+    file = models_dir / "gemma3.gguf" if model.startswith("Gemma") else llama_1b(folder / "1b.gguf")
     shutil.copytree(kernels, folder / "now" / "home")
     started: dict[str, ServerProcess] = {}
     try:
-        started["before"] = serve(folder / "before", model, BEFORE)
-        started["now"] = serve(folder / "now", model, {"CORRAL_KERNELS": "auto"})
+        started["before"] = serve(folder / "before", file, BEFORE)
+        started["now"] = serve(folder / "now", file, {"CORRAL_KERNELS": "auto"})
         yield started
     finally:
         for server in started.values():
@@ -51,16 +58,16 @@ def told(what: str, one: Speed, other: Speed) -> tuple[float, float]:
     return reading, answering
 
 
-def test_kernels_and_huge_pages_pay(servers: dict[str, ServerProcess]) -> None:
-    speeds = compare({name: through_the_api(server) for name, server in servers.items()})
+def test_kernels_and_huge_pages_pay(servers: dict[str, ServerProcess], model: str) -> None:
+    speeds = compare({name: through_the_api(server) for name, server in servers.items()}, model)
     reading, answering = told("kernels and huge pages / without", speeds["now"], speeds["before"])
     assert reading >= 1.35
     assert answering >= 1.10
 
 
-def test_the_api_takes_two_percent(servers: dict[str, ServerProcess]) -> None:
+def test_the_api_takes_two_percent(servers: dict[str, ServerProcess], model: str) -> None:
     server = servers["now"]
-    speeds = compare({"api": through_the_api(server), "runner": from_the_runner(server)})
+    speeds = compare({"api": through_the_api(server), "runner": from_the_runner(server)}, model)
     reading, answering = told("through the API / straight from the runner", speeds["api"], speeds["runner"])
     assert reading >= 0.96
     assert answering >= 0.98
