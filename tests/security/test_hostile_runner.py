@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.hostile.binding import PARAMETERS
 
 from corral.config import runner_environment
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart, RunnerHung, RunnerMisbehaved
@@ -148,19 +149,12 @@ def written_bytes(pid: int) -> int:
     return int(fields["wchar"])
 
 
-BINDING = """
+BINDING = (
+    """
 import os, time
-
-class Anything:
-    def __getattr__(self, name): return self
-
-class CommonParams:
-    def __init__(self):
-        self.__dict__.update(model=Anything(), cpuparams=Anything(), cpuparams_batch=Anything())
-
-ggml_type = llama_pooling_type = llama_load_mode = llama_flash_attn_type = llama_split_mode = Anything()
-xllamacpp = None
-
+"""
+    + PARAMETERS
+    + """
 class Server:
     def __init__(self, params):
         for fd in [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]:
@@ -170,6 +164,7 @@ class Server:
                 pass
         time.sleep(60)
 """
+)
 MESSAGES = {
     "nonsense": 'os.write(fd, b"ready\\n")',
     "another sandbox": 'os.write(fd, b\'{"event": "sandbox", "active": ["all"], "missing": {}}\\n\')',

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fakes.hostile.binding import PARAMETERS
 
 from corral.config import runner_environment
 from corral.errors import CorralError, RunnerFailedToStart, RunnerOutgrown
@@ -81,16 +82,8 @@ def serve(path):
 
 BINDING = (
     ENGINE
+    + PARAMETERS
     + """
-class Anything:
-    def __getattr__(self, name): return self
-
-class CommonParams:
-    def __init__(self):
-        self.__dict__.update(model=Anything(), cpuparams=Anything(), cpuparams_batch=Anything())
-
-ggml_type = llama_pooling_type = llama_load_mode = llama_flash_attn_type = llama_split_mode = Anything()
-xllamacpp = None
 
 class Server:
     listening_address = ""
