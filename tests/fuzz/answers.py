@@ -8,12 +8,15 @@ from typing import Any
 from tests.fakes.server import RunningServer
 from tests.fuzz.histories import FORMS, TEMPLATES, Turn, words
 
+OLLAMAS_500 = ("unsupported quantization type ",)
+"""How the texts begin that the real Ollama gives with a 500 for what is the client's mistake, and so do we."""
+
 
 async def check_answer(server: RunningServer, path: str, body: Any) -> int:
     """Raise AssertionError unless the server answers as promised; the status."""
     status, reply = await server.call("POST", path, body)
     shown = (path, body if isinstance(body, bytes) else json.dumps(body), reply)
-    assert status < 500, shown
+    assert status < 500 or reply.get("error", "").startswith(OLLAMAS_500), shown
     assert "internal server error" not in str(reply), shown
     if status >= 400:
         check_error(path, reply, shown)

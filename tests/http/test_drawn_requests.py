@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.fakes.runner import FakeEngine
 from tests.fakes.server import RunningServer, running_server
@@ -24,6 +24,7 @@ SHORT = settings(max_examples=200, deadline=None, suppress_health_check=list(Hea
 
 @SHORT
 @given(request=requests())
+@example(request=("/api/create", {"model": "made", "from": "go", "stream": False, "quantize": "x"}))
 async def test_any_body_is_answered_or_refused_with_a_reason(
     server: RunningServer, request: tuple[str, dict[str, Any]]
 ) -> None:

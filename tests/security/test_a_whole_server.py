@@ -140,4 +140,5 @@ def test_nobody_waits_and_the_server_stays_small(whole: ServerProcess) -> None:
             late.append((name, round(waiting.worst_s, 2)))
     assert late == []
     assert peak_mib(whole) < MOST_MIB
-    assert whole.post("/api/generate", {"model": "go", "prompt": "x", "options": {"num_predict": 2}})["eval_count"] == 2
+    asked = {"model": "go", "prompt": "x", "options": {"num_predict": 2, "temperature": 0}}
+    assert whole.post("/api/generate", asked)["done_reason"] in ("length", "stop")
