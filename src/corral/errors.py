@@ -25,10 +25,11 @@ CorralError
 ├── RequestCanceled
 ├── RequestNotFound
 ├── ServerClosing
+├── NoNode                    of a cluster, to load a model on
 ├── RunnerError
 │   ├── RunnerFailedToStart
 │   │   └── ChatTemplateUnusable   a chat template that the engine does not even start with
-│   ├── RunnerDied            RunnerGone: it was dead before the request reached it
+│   ├── RunnerDied            RunnerGone: it was dead before the request reached it; NodeGone: with its machine
 │   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
 │   ├── GrammarLost           the engine goes on without the grammar that an answer was to be held to
 │   └── EngineError           the engine answered with an error of its own
@@ -267,6 +268,16 @@ class RequestCanceled(CorralError):
         super().__init__(text)
 
 
+class NoNode(CorralError):
+    """No machine of the cluster takes loads, or none of those that a model is pinned to; it was waited for so long."""
+
+    def __init__(self, waited_s: float, wanted: Sequence[str] = ()) -> None:
+        which = f"none of the nodes {', '.join(wanted)}" if wanted else "no node"
+        super().__init__(f"{which} of the cluster takes loads; waited {waited_s:.0f} s for one")
+        self.waited_s = waited_s
+        self.wanted = tuple(wanted)
+
+
 class ServerClosing(CorralError):
     """The server shuts down and takes no more requests."""
 
@@ -332,6 +343,15 @@ class RunnerDied(RunnerError):
 
 class RunnerGone(RunnerDied):
     """A runner that had been there for a while was dead before it answered a request's first call."""
+
+
+class NodeGone(RunnerDied):
+    """The machine of a cluster that the runner was on is gone; `why` says how that was noticed."""
+
+    def __init__(self, node: str, why: str = "") -> None:
+        super().__init__(None, (f"the node {node} was lost" + (f": {why}" if why else ""),))
+        self.node = node
+        self.why = why
 
 
 class RunnerKilled(RunnerError):

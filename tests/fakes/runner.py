@@ -352,7 +352,7 @@ class FakeLauncher:
         self.runners: list[FakeRunner] = []
         self.closed = False
 
-    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> FakeRunner:  # noqa: B008  frozen
+    def create(self, spec: RunnerSpec, planned: Planned = Planned(), node: str = "") -> FakeRunner:  # noqa: B008  frozen
         """A runner that is not started yet."""
         runner = FakeRunner(spec, self.engine)
         self.runners.append(runner)

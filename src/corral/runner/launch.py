@@ -65,10 +65,16 @@ class LocalLauncher:
             verbose=settings.debug > 1,
         )
 
-    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> RunnerHandle:  # noqa: B008  frozen
+    def create(
+        self,
+        spec: RunnerSpec,
+        planned: Planned = Planned(),  # noqa: B008  frozen
+        node: str = "",
+    ) -> RunnerHandle:
         """A runner that is not started yet: the spec's open settings filled in to suit the host.
 
-        `planned` is what the runner may take of its memory, with room; unknown = as much as it wants.
+        `planned` is what the runner may take of its memory, with room; unknown = as much as it wants. `node` is this
+        machine, whatever a cluster calls it.
         """
         tuning = self._tuner.choose(spec)
         spec = self._drafts.apply(tuning.apply(spec))

@@ -9,11 +9,14 @@
 | Loaded         | a runner is ready                           | Fail       | a waiting request gets this error      |
 | LoadFailed     | it never got ready                          | Interrupt  | a running request gets this error      |
 | Died           | a ready runner is gone                      | Notify     | tell a waiting request where it stands |
-| Stopped        | a stopped runner is gone                    | ReadMemory | later MemoryRead                       |
+| Stopped        | a stopped runner is gone                    | ReadMemory | later NodeReported                     |
 | RunnerReported | a holder found it hung or dead              |            |                                        |
 | UnloadAsked    | keep_alive 0 without a prompt, corral stop  |            |                                        |
 | RenewAsked     | an idle runner has been outgrown            |            |                                        |
-| MemoryRead     | the host's figures                          |            |                                        |
+| NodeJoined     | a machine is there, or there again          |            |                                        |
+| NodeReported   | what it has now                             |            |                                        |
+| NodeLost       | it is gone with all its runners             |            |                                        |
+| NodeDrainAsked | it shall take nothing more                  |            |                                        |
 | Ticked         | the time Policy.next_deadline named is here |            |                                        |
 | ShutdownAsked  | drain; force = now                          |            |                                        |
 
@@ -29,6 +32,7 @@ from corral.core import Notice, Progress
 from corral.errors import CorralError
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import HostFigures, MemoryEstimate
+from corral.sched.nodes import HERE
 from corral.sched.request import LeaseRequest
 
 
@@ -128,10 +132,36 @@ class RenewAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryRead:
-    """The answer to ReadMemory."""
+class NodeJoined:
+    """A machine takes loads from now on; blobs: digests of those in its store."""
 
+    node_id: str
     figures: HostFigures
+    blobs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReported:
+    """What a node has: the answer to ReadMemory, or unasked. blobs: None = as before."""
+
+    node_id: str
+    figures: HostFigures
+    blobs: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node is gone, and what ran there with it."""
+
+    node_id: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDrainAsked:
+    """A node shall take no load and no further request; its runners go as they become idle."""
+
+    node_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +188,10 @@ Event = (
     | RunnerReported
     | UnloadAsked
     | RenewAsked
-    | MemoryRead
+    | NodeJoined
+    | NodeReported
+    | NodeLost
+    | NodeDrainAsked
     | Ticked
     | ShutdownAsked
 )
@@ -166,12 +199,13 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Start a runner with this spec; `need` is what was reckoned with for it."""
+    """Start a runner with this spec on a node; `need` is what was reckoned with for it."""
 
     runner_id: int
     key: str
     spec: RunnerSpec
     need: MemoryEstimate
+    node: str = HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +253,9 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class ReadMemory:
-    """Read the host's figures anew."""
+    """Read a node's figures anew."""
+
+    node: str = HERE
 
 
 Action = Load | Stop | Grant | Fail | Interrupt | Notify | ReadMemory

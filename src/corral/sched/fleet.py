@@ -9,6 +9,7 @@ from corral.core import Notice
 from corral.runner.spec import RunnerSpec
 from corral.sched.events import Action, Load, Loaded, Stop
 from corral.sched.memory import SMALL_WINDOWS, MemoryEstimate
+from corral.sched.nodes import HERE, Node
 from corral.sched.reload import needs_reload
 from corral.sched.state import Limits, Runner, Waiter
 
@@ -16,11 +17,12 @@ from corral.sched.state import Limits, Runner, Waiter
 class Fleet:
     """All runners from Load until they are gone; what is to be done to them goes to `act`."""
 
-    def __init__(self, limits: Limits, act: Callable[[Action], None]) -> None:
+    def __init__(self, limits: Limits, act: Callable[[Action], None], nodes: dict[str, Node]) -> None:
         self._limits = limits
         self._act = act
         self._last_id = 0
         self._displacing: set[str] = set()  # models that another one had to go for
+        self.nodes = nodes
         self.by_id: dict[int, Runner] = {}
 
     def __iter__(self) -> Iterator[Runner]:
@@ -47,8 +49,8 @@ class Fleet:
             waiter.suits[runner.id] = not asks and runner.planned_window >= want.least_window
         return waiter.suits[runner.id]
 
-    def load(self, head: Waiter, need: MemoryEstimate, now: float, *, last_try: bool) -> None:
-        """Start a runner for this request in the form that `need` has."""
+    def load(self, head: Waiter, need: MemoryEstimate, now: float, *, node: str = HERE, last_try: bool) -> None:
+        """Start a runner for this request on a node, in the form that `need` has."""
         want = head.want
         self._last_id += 1
         asked = self._limits.keep_alive_s if want.keep_alive_s is None else want.keep_alive_s
@@ -66,13 +68,18 @@ class Fleet:
             keep_alive_s=self._limits.keep_alive(asked, want.name),
             pinned=want.name.lower() in self._limits.pinned,
             load_started=now,
+            node=node,
             slots=need.slots,
             displaced=want.key in self._displacing,
             last_try=last_try,
         )
         self._displacing.discard(want.key)
+        self._begin(runner)
+
+    def _begin(self, runner: Runner) -> None:
         self.by_id[runner.id] = runner
-        self._act(Load(runner.id, runner.key, runner.spec, runner.need))
+        self.nodes[runner.node].runners[runner.id] = None
+        self._act(Load(runner.id, runner.key, runner.spec, runner.need, runner.node))
 
     def begin_renewal(self, runner_id: int) -> None:
         """Stop this runner to load it anew, unless it is in use or about to go anyway."""
@@ -85,8 +92,16 @@ class Fleet:
         """Load a runner that was stopped for this again; it expires when the former one would have."""
         self._last_id += 1
         runner = replace(gone, id=self._last_id, state="loading", load_started=now, measured_bytes=0, leases={})
-        self.by_id[runner.id] = runner
-        self._act(Load(runner.id, runner.key, runner.spec, runner.need))
+        self._begin(runner)
+
+    def remove(self, runner_id: int) -> Runner | None:
+        """It is gone; what was read of its node's memory before is no longer so."""
+        runner = self.by_id.pop(runner_id, None)
+        if runner is not None and runner.node in self.nodes:
+            node = self.nodes[runner.node]
+            del node.runners[runner_id]
+            node.figures = None
+        return runner
 
     def became_ready(self, event: Loaded, now: float) -> Runner | None:
         """Take the engine's own figures; None when it is to stop anyway."""
@@ -98,6 +113,7 @@ class Fleet:
         runner.measured_bytes = event.measured_bytes
         runner.ready_at = runner.last_used = now
         runner.notices = ()
+        self.nodes[runner.node].figures = None  # read before it took its memory
         if event.device_error and runner.need.gpu_share:
             runner.need = replace(runner.need, gpu_share=0.0)
             text = f"the model was to use a GPU, but computes on the CPU: {event.device_error}"
@@ -126,15 +142,19 @@ class Fleet:
         loading = [runner for runner in self if runner.state == "loading" and not runner.renewal]
         self.stop("aborted", [runner for runner in loading if runner.id not in wanted])
 
-    def ask_to_go(self, now: float, key: str | None = None) -> None:
-        """Runners of this model (None = all) go once they are idle."""
+    def ask_to_go(self, now: float, key: str | None = None, node: str | None = None) -> None:
+        """Runners of this model and node (None = all) go once they are idle."""
         for runner in self:
-            if key in {None, runner.key}:
+            if key in {None, runner.key} and node in {None, runner.node}:
                 runner.unload_asked, runner.keep_alive_s = now, 0.0
 
-    def others_idle(self) -> list[Runner]:
-        """Idle runners that may go when memory ran out."""
-        return [runner for runner in self if runner.is_idle and not runner.pinned]
+    def on(self, node: str) -> list[Runner]:
+        """The runners of one node."""
+        return [self.by_id[runner_id] for runner_id in self.nodes[node].runners]
+
+    def others_idle(self, node: str) -> list[Runner]:
+        """Idle runners of a node that may go when memory ran out there."""
+        return [runner for runner in self.on(node) if runner.is_idle and not runner.pinned]
 
     def smaller_form(self, runner: Runner) -> MemoryEstimate | None:
         """What to try after `runner` ran out of memory: less of what is ours to choose; None = nothing left to try.
@@ -149,7 +169,7 @@ class Fleet:
             context_window=window if "context_window" in runner.automatic else None,
             slots=1 if "num_parallel" in runner.automatic else None,
         )
-        return smaller if smaller != need or self.others_idle() else None
+        return smaller if smaller != need or self.others_idle(runner.node) else None
 
 
 def _in_form(spec: RunnerSpec, planned: MemoryEstimate, form: MemoryEstimate, automatic: frozenset[str]) -> RunnerSpec:

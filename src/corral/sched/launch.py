@@ -1,7 +1,7 @@
 """What the scheduler asks of runners and of where they come from: the seam between deciding and processes.
 
 `runner.handle.RunnerHandle`, `runner.kvcache.ConversationStore` and `runner.launch.LocalLauncher` fulfil these
-protocols today; tests have fakes.
+protocols on one machine; tests have fakes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 from corral.runner.client import RunnerClient
 from corral.runner.slots import OwnedSlots
 from corral.runner.spec import Planned, RunnerInfo, RunnerSpec
+from corral.sched.nodes import HERE
 
 
 class Handle(Protocol):
@@ -81,11 +82,19 @@ class Conversations(Protocol):
 
 
 class Launcher(Protocol):
-    """Where runners come from: a local process today, an actor on a cluster tomorrow.
+    """Where runners come from: processes of this machine, or of the nodes of a cluster.
 
     A launcher whose runners can save what they have read has a `conversations: Conversations`.
     """
 
-    def create(self, spec: RunnerSpec, planned: Planned = ...) -> Handle:
-        """A runner that has not been started, and may take what was planned."""
+    def create(self, spec: RunnerSpec, planned: Planned = ..., node: str = HERE) -> Handle:
+        """A runner on this node that has not been started, and may take what was planned."""
+        ...
+
+
+class NodeSource(Protocol):
+    """What knows the machines of a cluster; it tells of them through `Scheduler.nodes`."""
+
+    def ask_report(self, node_id: str) -> None:
+        """Have this node report soon; neither waits nor raises. A node that cannot is found lost in its own time."""
         ...

@@ -41,6 +41,7 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         spec=runner.spec,
         launched=handle.spec if handle else None,
         runner_id=runner.id,
+        node=runner.node,
         load_s=runner.ready_at - runner.load_started if ready else 0.0,
         age_s=now - runner.ready_at if ready else 0.0,
         idle_s=now - runner.last_used if runner.is_idle else 0.0,

@@ -71,13 +71,15 @@ def decide(
     figures: HostFigures | None,
     limits: Limits,
     now: float,
+    *,
+    max_loaded: int,
 ) -> Decision:
-    """What to do for the first waiting request of a model that has no usable runner."""
+    """What to do on a node for the first waiting request of a model that has no usable runner."""
     fleet = list(runners)
     rival = next((runner for runner in fleet if runner.key == head.want.key), None)
     if rival is not None:
         return _displace_rival(rival, head, limits, now)
-    if len(fleet) >= limits.max_loaded:
+    if len(fleet) >= max_loaded:
         return _free_a_place(head, need, fleet, limits, now)
     if figures is None:
         return AskMemory()

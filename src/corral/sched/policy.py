@@ -20,7 +20,7 @@ A request's way, with the numbers that stand in the code:
 
 from __future__ import annotations
 
-from corral.errors import CorralError, QueueFull, RequestCanceled, RunnerGone, ServerClosing
+from corral.errors import CorralError, NodeGone, NoNode, QueueFull, RequestCanceled, RunnerGone, ServerClosing
 from corral.sched import placement
 from corral.sched.breaker import Breakers
 from corral.sched.estimate import Estimates, Place, line_up
@@ -35,7 +35,10 @@ from corral.sched.events import (
     Interrupt,
     Loaded,
     LoadFailed,
-    MemoryRead,
+    NodeDrainAsked,
+    NodeJoined,
+    NodeLost,
+    NodeReported,
     Notify,
     ReadMemory,
     RenewAsked,
@@ -48,26 +51,33 @@ from corral.sched.events import (
 )
 from corral.sched.fairness import FairQueue
 from corral.sched.fleet import Fleet, grant_notices
-from corral.sched.memory import HostFigures, MemoryEstimate
+from corral.sched.memory import MemoryEstimate
+from corral.sched.nodes import HERE, Node
 from corral.sched.state import Held, Launch, Limits, Runner, Waiter
 
 _LONGEST_RETRY_AFTER_S = 60
+_EFFORT = {
+    placement.LoadNow: 0,
+    placement.AskMemory: 1,
+    placement.Evict: 2,
+    placement.Wait: 3,
+    placement.Never: 4,
+}  # of the decisions for each node, the one of least effort is followed
 
 
 class Policy:
     """All state of the scheduler. Time is a float of seconds that never goes back."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, clustered: bool = False) -> None:
+        """clustered: there is no node until one joins, else this machine alone is there."""
         self.limits = limits
-        self.fleet = Fleet(limits, self._act)
+        self.nodes = {} if clustered else {HERE: Node(HERE, max_loaded=limits.max_loaded)}
+        self.fleet = Fleet(limits, self._act, self.nodes)
         self.queue = FairQueue(limits)
         self.holders: dict[str, int] = {}  # request id -> runner id, of granted requests
         self.closing = False
         self._estimates = Estimates()
         self._breakers = Breakers(limits)
-        self._figures: HostFigures | None = None
-        self._figures_at = 0.0
-        self._reading = False
         self._retry: dict[Launch, MemoryEstimate] = {}  # smaller form, after a load ran out of memory
         self._actions: list[Action] = []
 
@@ -87,8 +97,8 @@ class Policy:
             case RenewAsked():
                 if not len(self.queue):  # whoever waits may need its memory or its place
                     self.fleet.begin_renewal(event.runner_id)
-            case MemoryRead():
-                self._figures, self._figures_at, self._reading = event.figures, now, False
+            case NodeJoined() | NodeReported() | NodeLost() | NodeDrainAsked():
+                self._take_from_node(event, now)
             case ShutdownAsked():
                 self._on_shutdown(event.force, now)
             case _:
@@ -203,20 +213,19 @@ class Policy:
         runner = self.fleet.became_ready(event, now)
         if runner is None:
             return
-        self._figures = None
         self._retry.pop(runner.launch, None)
         self._estimates.loaded(runner.key, now - runner.load_started)
         if runner.last_idle is None and not any(self.fleet.suitable(waiter) is runner for waiter in self.queue):
             runner.last_idle = now
 
     def _on_load_failed(self, event: LoadFailed, now: float) -> None:
-        runner = self._remove(event.runner_id)
+        runner = self.fleet.remove(event.runner_id)
         if runner is None or runner.state == "stopping":  # it was aborted: nobody waits for it
             return
         smaller = self.fleet.smaller_form(runner) if event.out_of_memory else None
         if smaller is not None:  # (9) once more, alone and with less
             self._retry[runner.launch] = smaller
-            self.fleet.stop("memory", self.fleet.others_idle())
+            self.fleet.stop("memory", self.fleet.others_idle(runner.node))
             return
         self._retry.pop(runner.launch, None)
         self._breakers.record_failure(runner.launch, event.error, now)
@@ -225,7 +234,7 @@ class Policy:
                 self._fail(waiter, event.error)
 
     def _on_died(self, event: Died, now: float) -> None:
-        runner = self._remove(event.runner_id)
+        runner = self.fleet.remove(event.runner_id)
         if runner is None:
             return
         if runner.leases and event.was_met:  # (9) a death while idle is no loop: the next request just loads anew
@@ -234,15 +243,40 @@ class Policy:
             self._act(Interrupt(request_id, event.error, abort_calls=False))
 
     def _on_stopped(self, event: Stopped, now: float) -> None:
-        runner = self._remove(event.runner_id)
+        runner = self.fleet.remove(event.runner_id)
         if runner is None or not runner.renewal or self.closing or runner.unload_asked is not None:
             return
         if not len(self.queue):  # else the next load is for whoever waits
             self.fleet.end_renewal(runner, now)
 
-    def _remove(self, runner_id: int) -> Runner | None:
-        self._figures = None
-        return self.fleet.by_id.pop(runner_id, None)
+    # ---- events of nodes
+
+    def _take_from_node(self, event: NodeJoined | NodeReported | NodeLost | NodeDrainAsked, now: float) -> None:
+        node = self.nodes.get(event.node_id)
+        match event:
+            case NodeJoined():
+                node = self.nodes.setdefault(event.node_id, Node(event.node_id))
+                node.state, node.max_loaded = "up", self.limits.places(len(event.figures.devices))
+                node.report(event.figures, event.blobs, now)
+            case NodeReported():
+                if node is not None:  # else it was lost a moment ago
+                    node.report(event.figures, event.blobs, now)
+            case NodeDrainAsked():
+                if node is not None:
+                    node.state = "draining"
+                    self.fleet.ask_to_go(now, node=node.id)
+            case NodeLost():
+                if node is not None:
+                    self._on_node_lost(node, event.why)
+
+    def _on_node_lost(self, node: Node, why: str) -> None:
+        """Its runners are gone at once; no breaker counts that, for it says nothing of them."""
+        for runner in self.fleet.on(node.id):
+            self.fleet.stop("lost", [runner])
+            self.fleet.remove(runner.id)
+            for request_id in runner.leases:
+                self._act(Interrupt(request_id, NodeGone(node.id, why)))
+        del self.nodes[node.id]
 
     # ---- what follows from the state
 
@@ -286,21 +320,21 @@ class Policy:
 
     def _place_homeless(self, now: float) -> None:
         for head in self._heads(now):
-            decision = self._decide(head, now)
-            self._follow(decision, head, now)  # (8)
+            node, decision = self._decide(head, now)
+            self._follow(decision, node, head, now)  # (8)
             if head.is_overdue(now, self.limits) and not isinstance(decision, placement.LoadNow | placement.Never):
                 return  # what becomes free is for this one, not for smaller ones behind it
 
-    def _follow(self, decision: placement.Decision, head: Waiter, now: float) -> None:
+    def _follow(self, decision: placement.Decision, node: str, head: Waiter, now: float) -> None:
         match decision:
             case placement.LoadNow():
-                self.fleet.load(head, decision.need, now, last_try=head.launch in self._retry)
+                self.fleet.load(head, decision.need, now, node=node, last_try=head.launch in self._retry)
             case placement.Evict():
                 self.fleet.evict(decision.runner_ids, decision.reason, in_favour_of=head.want.key)
             case placement.AskMemory():
-                if not self._reading:
-                    self._reading = True
-                    self._act(ReadMemory())
+                if not self.nodes[node].reading:
+                    self.nodes[node].reading = True
+                    self._act(ReadMemory(node))
             case placement.Never():
                 for waiter in self.queue:
                     if waiter.want.key == head.want.key and waiter.want.spec == head.want.spec:
@@ -308,12 +342,25 @@ class Policy:
             case placement.Wait():
                 pass
 
-    def _decide(self, head: Waiter, now: float) -> placement.Decision:
+    def _decide(self, head: Waiter, now: float) -> tuple[str, placement.Decision]:
+        """Where, and what to do there: the node on which the least has to happen first."""
+        up = [node for node in self.nodes.values() if node.state == "up"]
+        if not up:
+            waited_s = now - head.arrived
+            late = waited_s >= self.limits.node_wait_s
+            return "", placement.Never(NoNode(waited_s)) if late else placement.Wait()
+        up.sort(key=lambda node: (head.want.digest not in node.blobs, len(self.fleet.on(node.id)), node.id))
+        decisions = [(node.id, self._decide_on(node, head, now)) for node in up]
+        return min(decisions, key=lambda each: _EFFORT[type(each[1])])
+
+    def _decide_on(self, node: Node, head: Waiter, now: float) -> placement.Decision:
         smaller = self._retry.get(head.launch)
-        if smaller is not None and any(runner.state == "stopping" for runner in self.fleet):
+        fleet = self.fleet.on(node.id)
+        if smaller is not None and any(runner.state == "stopping" for runner in fleet):
             return placement.Wait()
-        fresh = self._figures if now - self._figures_at <= self.limits.memory_age_s else None
-        return placement.decide(head, smaller or head.want.memory, self.fleet, fresh, self.limits, now)
+        fresh = node.figures if now - node.figures_at <= self.limits.memory_age_s else None
+        need = smaller or head.want.memory
+        return placement.decide(head, need, fleet, fresh, self.limits, now, max_loaded=node.max_loaded)
 
     def _heads(self, now: float) -> list[Waiter]:
         """The first waiting request of every model without a usable runner: overdue ones first, by arrival."""
@@ -332,7 +379,7 @@ class Policy:
         for head in self._heads(now):
             if not head.is_overdue(now, self.limits):
                 break
-            decision = self._decide(head, now)
+            _, decision = self._decide(head, now)
             if isinstance(decision, placement.Wait) and decision.yielding:
                 return frozenset({decision.yielding})
             if isinstance(decision, placement.Evict):  # idle only because its next request has not been granted yet
@@ -366,6 +413,8 @@ class Policy:
         """When `Ticked` must come at the latest, if nothing else happens; None = never."""
         limits = self.limits
         times = [runner.expires_at(now) for runner in self.fleet if runner.is_idle]
+        if not self.nodes:
+            times += [waiter.arrived + limits.node_wait_s for waiter in self.queue]
         for waiter in self.queue:
             times += [waiter.arrived + limits.turn_s, waiter.arrived + limits.background_patience_s]
         if len(self.queue):

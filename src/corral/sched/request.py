@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from corral.core import Caller, Notice, Progress
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import MemoryEstimate
+from corral.sched.nodes import HERE
 
 if TYPE_CHECKING:
     from corral.runner.client import RunnerClient
@@ -105,6 +106,7 @@ class LoadedModel:
     spec: RunnerSpec | None = None
     launched: RunnerSpec | None = None
     runner_id: int = 0
+    node: str = HERE  # "" = the server's own machine
     load_s: float = 0.0
     age_s: float = 0.0
     idle_s: float = 0.0

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
-from corral.aio import run_blocking
 from corral.config import Settings
 from corral.errors import CorralError, ServerClosing
 from corral.runner.client import RunnerClient
@@ -35,7 +34,8 @@ from corral.sched.events import (
     Load,
     Loaded,
     LoadFailed,
-    MemoryRead,
+    NodeJoined,
+    NodeReported,
     Notify,
     ReadMemory,
     RenewAsked,
@@ -48,15 +48,17 @@ from corral.sched.events import (
     UnloadAsked,
 )
 from corral.sched.hostmemory import HostMemory
-from corral.sched.launch import Conversations, Launcher
+from corral.sched.launch import Conversations, Launcher, NodeSource
 from corral.sched.leased import LeasedRunner
 from corral.sched.listing import describe_request, describe_runner
 from corral.sched.live import LiveRunner
+from corral.sched.members import Members
 from corral.sched.memory import LEAST_CHECKPOINTS, HostFigures
 from corral.sched.policy import Policy
 from corral.sched.remember import LoadedList, Remembered
 from corral.sched.request import Lease, LeaseRequest, LoadedModel, RequestInfo
 from corral.sched.state import Limits, limits_of
+from corral.sched.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +85,19 @@ class Scheduler:
         clock: Clock | None = None,
         host_memory: HostMemory | None = None,
         limits: Limits | None = None,
+        cluster: NodeSource | None = None,
     ) -> None:
+        """cluster: where runners are on other machines, which join through `nodes`; None = on this one only."""
         self._settings = settings
         self._launcher = launcher
         self._conversations: Conversations | None = getattr(launcher, "conversations", None)
         self._clock: Clock = clock or LoopClock()
-        self._host_memory = host_memory or HostMemory()
-        self._surveyed = asyncio.Event()  # the host's figures are known
         self._arrived = asyncio.Event()  # set, and replaced by another, at every request
         self._limits = limits
-        self._policy = Policy(limits or limits_of(settings))
+        self._clustered = cluster is not None
+        self._policy = Policy(limits or limits_of(settings, None), clustered=self._clustered)
+        self._survey = Survey(host_memory or HostMemory(), cluster, self._policy.limits.node_wait_s)
+        self.nodes = Members(self._post, lambda: self._policy.nodes)
         self._events: asyncio.Queue[Event] = asyncio.Queue()  # bounded by the requests and runners there are
         self._requests: dict[str, _Request] = {}
         self._live: dict[int, LiveRunner] = {}
@@ -104,10 +109,14 @@ class Scheduler:
         self._closing = False
         self._closed = False
         self._list = LoadedList(settings)
-        self.host = HostFigures(0, 0)
 
     def __repr__(self) -> str:
         return f"Scheduler({self._policy!r}, requests={list(self._requests)})"
+
+    @property
+    def host(self) -> HostFigures:
+        """What the host has, as last read; zeros until then. Of a cluster: what its largest node has."""
+        return self._survey.host
 
     # ---- life
 
@@ -122,15 +131,15 @@ class Scheduler:
             self._spawn(self._list.load_all(await self._list.to_load(), load))
 
     async def figures(self) -> HostFigures:
-        """What the host has, as last read; waits for the first reading."""
-        await self._surveyed.wait()
-        return self.host
+        """What the host has, as last read; waits for the first reading. Of a cluster: what its largest node has.
+
+        Raises NoNode when no node joins a cluster in `Limits.node_wait_s`.
+        """
+        return await self._survey.last_read()
 
     async def figures_now(self) -> HostFigures:
-        """What the host has, read for this."""
-        await self._surveyed.wait()
-        await self._refresh_host()
-        return self.host
+        """What the host has, read for this; of a cluster: as last reported. Raises as `figures`."""
+        return await self._survey.now()
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones end for at most `drain_s`, stop and reap every runner."""
@@ -257,7 +266,9 @@ class Scheduler:
             await self._events.join()
 
     async def _own(self) -> None:
-        await self._survey()
+        await self._survey.first()
+        if self._limits is None and not self._clustered:  # which decides how many models may be loaded
+            self._policy = Policy(limits_of(self._settings, len(self.host.devices)))
         while True:
             event = await self._events.get()
             try:
@@ -278,6 +289,8 @@ class Scheduler:
         now = self._clock.now()
         for action in self._policy.handle(event, now):
             self._perform(action, now)
+        if isinstance(event, NodeJoined | NodeReported):
+            self._survey.note(event.figures)
         if not self._live:
             self._empty.set()
         self._arm_timer(now)
@@ -305,25 +318,24 @@ class Scheduler:
                 self._load(action)
             case Stop():
                 log.info("stopping runner %d: %s", action.runner_id, action.reason)
-                if (live := self._live.get(action.runner_id)) is not None:
-                    live.stop(save=action.reason != "failed")
+                if action.runner_id in self._live:
+                    self._live[action.runner_id].stop(save=action.reason not in {"failed", "lost"})
             case Grant():
                 self._grant(action, now)
             case Fail():
                 self._fail(action.request_id, action.error)
             case Interrupt():
-                if (request := self._requests.get(action.request_id)) is not None and request.leased is not None:
-                    request.leased.end(action.error, abort_calls=action.abort_calls)
+                self._interrupt(action)
             case Notify():
                 self._notify(action)
             case ReadMemory():
-                self._spawn(self._read_memory())
+                self._survey.ask(action.node, self._post, self._spawn)
 
     def _load(self, action: Load) -> None:
         log.info("loading %s as runner %d", action.spec.model_path.name, action.runner_id)
         need = action.need
         planned = Planned(need.host_bytes, need.checkpoint_bytes, LEAST_CHECKPOINTS)
-        handle = self._launcher.create(action.spec, planned)
+        handle = self._launcher.create(action.spec, planned, action.node)
         separate = self._settings.separates_keys
         live = LiveRunner(action.runner_id, handle, action.spec, self._conversations, self._post, separate=separate)
         self._live[action.runner_id] = live
@@ -351,6 +363,11 @@ class Scheduler:
         )
         request.granted.set_result(action)
 
+    def _interrupt(self, action: Interrupt) -> None:
+        request = self._requests.get(action.request_id)
+        if request is not None and request.leased is not None:
+            request.leased.end(action.error, abort_calls=action.abort_calls)
+
     def _fail(self, request_id: str, error: CorralError) -> None:
         request = self._requests.get(request_id)
         if request is not None and not request.granted.done():
@@ -376,23 +393,6 @@ class Scheduler:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _survey(self) -> None:
-        """The first reading, which decides how many models may be loaded."""
-        await self._refresh_host()
-        if self._limits is None:
-            self._policy = Policy(limits_of(self._settings, len(self.host.devices)))
-        self._surveyed.set()
-
-    async def _refresh_host(self) -> None:
-        try:
-            self.host = await run_blocking(self._host_memory.read)
-        except Exception:
-            log.exception("the host's memory figures cannot be read; the last ones are used")
-
-    async def _read_memory(self) -> None:
-        await self._refresh_host()
-        self._post(MemoryRead(self.host))
 
 
 def _log_end(event: Died | Stopped | LoadFailed) -> None:

@@ -12,12 +12,16 @@ from corral.core import Notice
 from corral.names import ModelName
 from corral.runner.spec import RunnerSpec
 from corral.sched.memory import MemoryEstimate
+from corral.sched.nodes import HERE
 from corral.sched.request import LeaseRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The policy's constants; seconds where the name ends in _s. pinned: SHORT names, lower case."""
+    """The policy's constants; seconds where the name ends in _s. pinned: SHORT names, lower case.
+
+    max_loaded: runners on one node; 0 = by its devices.
+    """
 
     max_loaded: int = 3
     max_queue: int = 512
@@ -30,10 +34,15 @@ class Limits:
     residence_max_s: float = 10.0  # ... at most so long, so that A-B-A-B requests do not spend their time loading
     background_patience_s: float = 20.0  # after so long a background request counts as interactive
     memory_age_s: float = 2.0  # figures older than this are read again before a load
+    node_wait_s: float = 30.0  # a request waits so long for a node where there is none
     breaker_failures: int = 5
     breaker_window_s: float = 60.0
     breaker_cooldown_s: float = 15.0
     breaker_cooldown_max_s: float = 300.0
+
+    def places(self, devices: int) -> int:
+        """How many runners a node with so many GPUs may have."""
+        return self.max_loaded or 3 * max(1, devices)
 
     def keep_alive(self, asked_s: float, name: str) -> float:
         """A keep_alive within the operator's floor and ceiling; pinned models stay for ever."""
@@ -42,10 +51,10 @@ class Limits:
         return min(max(asked_s, self.keep_alive_min_s), self.keep_alive_max_s)
 
 
-def limits_of(settings: Settings, devices: int = 0) -> Limits:
-    """The policy's limits from the settings; `devices` is the number of GPUs."""
+def limits_of(settings: Settings, devices: int | None = 0) -> Limits:
+    """The policy's limits from the settings; `devices` is the number of GPUs, None = each node's own counts."""
     return Limits(
-        max_loaded=settings.max_loaded_models or 3 * max(1, devices),
+        max_loaded=settings.max_loaded_models or (0 if devices is None else 3 * max(1, devices)),
         max_queue=settings.max_queue,
         keep_alive_s=settings.keep_alive_s,
         keep_alive_min_s=settings.keep_alive_min_s,
@@ -138,6 +147,7 @@ class Runner:
     keep_alive_s: float
     pinned: bool
     load_started: float
+    node: str = HERE
     planned_window: int = 0
     state: Literal["loading", "ready", "stopping"] = "loading"
     translating: tuple[int, int] = (0, 0)  # before its engine starts: bytes of its files so far, and in all

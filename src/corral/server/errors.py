@@ -32,6 +32,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.RequestCanceled: CLIENT_CLOSED,
     errors.QueueFull: 503,
     errors.ServerClosing: 503,
+    errors.NoNode: 503,
     errors.NotEnoughSpace: 507,
     errors.CorralError: 500,
 }

@@ -162,11 +162,13 @@ class FakeLauncher:
     def __init__(self, *, start_at_once: bool = True) -> None:
         self.start_at_once = start_at_once
         self.handles: list[FakeHandle] = []
+        self.nodes: list[str] = []  # of the handles
         self.conversations = FakeConversations()
 
-    def create(self, spec: RunnerSpec, planned: Planned = Planned()) -> FakeHandle:  # noqa: B008  frozen
+    def create(self, spec: RunnerSpec, planned: Planned = Planned(), node: str = "") -> FakeHandle:  # noqa: B008  frozen
         handle = FakeHandle(spec, self)
         self.handles.append(handle)
+        self.nodes.append(node)
         return handle
 
     @property

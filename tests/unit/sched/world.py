@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from corral.sched.events import (
     Load,
     Loaded,
     LoadFailed,
-    MemoryRead,
+    NodeDrainAsked,
+    NodeJoined,
+    NodeLost,
+    NodeReported,
     Notify,
     ReadMemory,
     RenewAsked,
@@ -95,8 +98,10 @@ def want(
 class World:
     """Feeds a policy and books its actions. Requests for memory figures are answered at once, from `free_gib`."""
 
-    def __init__(self, *, free_gib: float = 1000.0, gpu_gib: float | None = None, **limits: Any) -> None:
-        self.policy = Policy(Limits(**limits))
+    def __init__(
+        self, *, free_gib: float = 1000.0, gpu_gib: float | None = None, clustered: bool = False, **limits: Any
+    ) -> None:
+        self.policy = Policy(Limits(**limits), clustered=clustered)
         self.now = 0.0
         self.free_gib = free_gib
         self.gpu_gib = gpu_gib  # free on the one GPU; None = there is none
@@ -106,6 +111,8 @@ class World:
         self.interrupted: dict[str, CorralError] = {}
         self.loads: list[Load] = []
         self.stops: list[tuple[str, str]] = []  # (model, reason)
+        self.node_gib: dict[str, float] = {}  # free on a cluster's nodes
+        self._keys: dict[int, str] = {}  # model by runner
         self.told: dict[str, list[Progress]] = {}
 
     def send(self, event: Event) -> list[Action]:
@@ -113,11 +120,34 @@ class World:
         actions = self.policy.handle(event, self.now)
         for action in actions:
             self._book(action)
-        if any(isinstance(action, ReadMemory) for action in actions):
-            cards = () if self.gpu_gib is None else (DeviceFigures(int(1e12), int(self.gpu_gib * GIB)),)
-            actions += self.send(MemoryRead(HostFigures(int(1e12), int(self.free_gib * GIB), cards)))
+        for action in tuple(actions):
+            if isinstance(action, ReadMemory) and action.node in self.policy.nodes:
+                actions += self.send(NodeReported(action.node, self.figures(action.node)))
         self.log += actions
         return actions
+
+    def figures(self, node: str = "") -> HostFigures:
+        """What is free on a node now."""
+        cards = () if self.gpu_gib is None else (DeviceFigures(int(1e12), int(self.gpu_gib * GIB)),)
+        return HostFigures(int(1e12), int(self.node_gib.get(node, self.free_gib) * GIB), cards)
+
+    def join(self, *nodes: str, gib: float | None = None, blobs: Iterable[str] = ()) -> None:
+        """Machines of a cluster, each with so much free, come up."""
+        for node in nodes:
+            self.node_gib[node] = self.free_gib if gib is None else gib
+            self.send(NodeJoined(node, self.figures(node), frozenset(blobs)))
+
+    def lose(self, node: str) -> None:
+        """A machine dies."""
+        self.send(NodeLost(node, "it does not answer"))
+
+    def drain(self, node: str) -> None:
+        """A machine is to be emptied."""
+        self.send(NodeDrainAsked(node))
+
+    def on(self, node: str) -> list[str]:
+        """The models of the runners on a node."""
+        return sorted(runner.key for runner in self.policy.fleet if runner.node == node)
 
     def _book(self, action: Action) -> None:
         match action:
@@ -132,8 +162,9 @@ class World:
                 self.interrupted[action.request_id] = action.error
             case Load():
                 self.loads.append(action)
+                self._keys[action.runner_id] = action.key
             case Stop():
-                self.stops.append((self.policy.fleet.by_id[action.runner_id].key, action.reason))
+                self.stops.append((self._keys[action.runner_id], action.reason))
             case Notify():
                 self.told.setdefault(action.request_id, []).append(action.progress)
             case ReadMemory():

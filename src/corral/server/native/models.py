@@ -92,7 +92,7 @@ def _loaded(row: LoadedModel) -> dict[str, Any]:
 
 
 def _inside(row: LoadedModel) -> dict[str, Any]:
-    return {
+    return ({"node": row.node} if row.node else {}) | {
         "state": row.state,
         "slots": row.slots,
         "threads": row.launched.n_threads if row.launched else 0,
