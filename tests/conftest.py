@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("corral", deadline=None)  # how long an example takes is the host's mood
+settings.load_profile("corral")
 
 CACHE = Path.home() / ".cache" / "corral-tests"
 

@@ -92,6 +92,7 @@ CALLS: dict[str, Call] = {
     "slots": lambda client: client.slots(),
     "probe": lambda client: client.probe(60.0),
     "tokenize": lambda client: client.tokenize("some text"),
+    "count_tokens": lambda client: client.count_tokens("some text"),
     "detokenize": lambda client: client.detokenize([1, 2]),
     "apply_template": lambda client: client.apply_template({"messages": []}),
     "embeddings": lambda client: client.embeddings(["a"]),
@@ -202,6 +203,10 @@ WRONG: dict[str, list[Any]] = {
     "tokenize": [
         [], {}, {"tokens": None}, {"tokens": "abc"}, {"tokens": [-1]}, {"tokens": ["a"]}, {"tokens": [1.5]},
         {"tokens": [2**31]}, {"tokens": [[1]]}, {"tokens": {"0": 1}},
+    ],
+    "count_tokens": [
+        [], {}, {"tokens": None}, {"tokens": "abc"}, {"tokens": [-1]}, {"tokens": ["a"]}, {"tokens": [1.5]},
+        {"tokens": [[1]]}, {"tokens": {"0": 1}}, {"tokens": [1], "more": [1]},
     ],
     "detokenize": [{}, {"content": None}, {"content": 5}, {"content": ["a"]}],
     "apply_template": [{}, {"prompt": None}, {"prompt": []}],
@@ -371,3 +376,11 @@ async def test_fields_that_nobody_reads_may_be_anything(engine: Engine) -> None:
     last = {"content": "", "stop": True, "stop_type": "limit", "timings": {**TIMINGS, "draft_x": {}}, "model": [1]}
     engine.answer = events({"content": "a", "tokens": [-5], "id_slot": None}, last)
     assert [event["content"] for event in await completion(engine.client)] == ["a", ""]
+
+
+@pytest.mark.parametrize("body", [b'{"tokens":[]}', b'{"tokens":[7]}', b'{ "tokens" : [1, 20,\n300] }\n'])
+async def test_tokens_are_counted_as_they_are_read(engine: Engine, body: bytes) -> None:
+    engine.answer = whole(body)
+    ids = await engine.client.tokenize("a")
+    engine.answer = whole(body)
+    assert await engine.client.count_tokens("a") == len(ids)

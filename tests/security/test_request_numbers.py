@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any
@@ -60,6 +61,32 @@ async def test_what_multiplies_work_has_a_bound(server: RunningServer, path: str
     status, reply = await server.post(path, {"model": "go", "max_tokens": 1, **body})
     assert status == 400, reply
     assert [path for path, _ in server.engine.bodies if path in {"/completion", "/v1/chat/completions"}] == []
+
+
+def calls(arguments: str, count: int) -> list[dict[str, Any]]:
+    """A history whose assistant has called so often."""
+    functions = [
+        {"id": f"c{n}", "type": "function", "function": {"name": "f", "arguments": arguments}} for n in range(count)
+    ]
+    return [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": functions},
+        {"role": "user", "content": "y"},
+    ]
+
+
+@pytest.mark.parametrize("text", ["[" + "[]," * 999 + "[]]", "[" + "1," * 19_999 + "1]", '{"a":' * 1001])
+async def test_json_in_texts_of_calls_is_bounded_as_the_body_is(server: RunningServer, text: str) -> None:
+    count = 70
+    items = [{"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": text} for n in range(count)]
+    for path, body in (
+        ("/v1/chat/completions", {"messages": calls(text, count)}),
+        ("/v1/responses", {"input": [*items, {"role": "user", "content": "y"}]}),
+    ):
+        data = json.dumps({"model": "go", **body}).encode()
+        status, reply = await server.call("POST", path, data=io.BytesIO(data))
+        assert status == 400, reply
+        assert "more than" in str(reply) or "nested over" in str(reply)
 
 
 EMPTY: list[tuple[str, dict[str, Any]]] = [

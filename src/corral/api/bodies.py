@@ -27,21 +27,15 @@ from urllib.parse import unquote
 
 import msgspec
 
+from corral.api.budget import MAX_DEPTH, MAX_MEMBERS, PartBudget, too_deep
 from corral.core import Notice
 from corral.errors import InvalidRequest
 
 T = TypeVar("T")
 
-MAX_DEPTH = 1000
-# A part costs memory far beyond its letters, and decoding holds the interpreter. No window holds so many of any kind.
-MAX_CONTAINERS = 2**16  # objects and arrays, some 300 bytes each
-MAX_MEMBERS = 2**18  # of all objects; a bias for each token of the largest vocabulary
-MAX_VALUES = 2**20  # tokens, most likely
 _MOST_NAMED = 100  # unknown fields, each with a notice of its own
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-# A text without an end is all the rest: were it only its first quote, each would be looked through anew.
-_SIGNS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{\]},:]', re.DOTALL)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )  # a whole pair of surrogates, or (the group) half of one, or any other escape
@@ -56,11 +50,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if not data or data.isspace():
         raise InvalidRequest("missing request body")
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH or data.count(b",") >= MAX_MEMBERS:
-        _check_parts(data)
+        PartBudget().take(data)
     try:
         value = _decode(data)
     except RecursionError:
-        raise _too_deep() from None
+        raise too_deep() from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         value = _decode_mended(data)
     if value is None:
@@ -158,33 +152,6 @@ def _decode_mended(data: bytes) -> Any:
     except msgspec.DecodeError as error:
         text = str(error)
         raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
-
-
-def _check_parts(data: bytes) -> None:
-    """Raises InvalidRequest for more levels or parts than there may be; what stands in texts does not count."""
-    depth = containers = members = values = 0
-    for match in _SIGNS.finditer(data):
-        sign = data[match.start()]
-        if sign in b"[{":
-            depth, containers = depth + 1, containers + 1
-            if depth > MAX_DEPTH:
-                raise _too_deep()
-            if containers > MAX_CONTAINERS:
-                raise InvalidRequest(f"the request body has more than {MAX_CONTAINERS} objects and arrays")
-        elif sign in b"]}":
-            depth -= 1
-        elif sign in b":":
-            members += 1
-            if members > MAX_MEMBERS:
-                raise InvalidRequest(f"the objects of the request body have more than {MAX_MEMBERS} members")
-        elif sign in b",":
-            values += 1
-            if values >= MAX_VALUES:
-                raise InvalidRequest(f"the request body has more than {MAX_VALUES} values")
-
-
-def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"invalid JSON: nested over {MAX_DEPTH} levels")
 
 
 def _wrong_type(text: str, path: str) -> InvalidRequest:

@@ -34,6 +34,8 @@ _SPARE_BYTES = MIB
 _SPARE_TEXT_BYTES = 64 * KIB
 _SPARE_ENTRIES = 64
 
+_NO_IDS, _BLANKS = b'{"tokens":[]}', b" \t\r\n"
+
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Milliseconds = Annotated[float, Meta(ge=-1e15, le=1e15)]
@@ -247,6 +249,16 @@ def scores(count: int) -> Decode:
         return pairs, answer["usage"]["prompt_tokens"]
 
     return decode
+
+
+def token_count(data: bytes) -> int:
+    """How many ids an answer of /tokenize has; raises RunnerMisbehaved."""
+    digits = data.translate(None, _BLANKS)
+    commas = digits.translate(None, b"0123456789")
+    separators = len(commas) - len(_NO_IDS)
+    if commas != _NO_IDS[:-2] + b"," * separators + _NO_IDS[-2:]:
+        raise RunnerMisbehaved("ids of tokens that are none")
+    return 0 if digits == _NO_IDS else separators + 1
 
 
 def max_token_bytes(text_bytes: int) -> int:

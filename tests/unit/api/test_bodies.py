@@ -11,17 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api.arguments import kept_arguments, read_arguments
+from corral.api.arguments import ArgumentReader
 from corral.api.bodies import (
-    MAX_CONTAINERS,
-    MAX_DEPTH,
-    MAX_MEMBERS,
-    MAX_VALUES,
     decode_base64,
     decode_data_url,
     parse_object,
     unknown_notices,
 )
+from corral.api.budget import MAX_CONTAINERS, MAX_DEPTH, MAX_MEMBERS, MAX_VALUES
 from corral.api.parts import Parts
 from corral.core import Message
 from corral.errors import InvalidRequest
@@ -56,10 +53,10 @@ def test_arguments_are_read_whole_and_what_broke_off_is_kept_as_it_is(
     values: dict[str, Any], ascii_only: bool, data: st.DataObject
 ) -> None:
     text = json.dumps(values, ensure_ascii=ascii_only)
-    assert read_arguments(text) == kept_arguments(text) == values
+    assert ArgumentReader().read(text) == ArgumentReader().keep(text) == values
     cut = text[: data.draw(st.integers(1, len(text) - 1))]
-    assert kept_arguments(cut) == {"unreadable_arguments": cut}
-    assert read_arguments(cut) == ({"unreadable_arguments": cut} if '"' in cut else None)
+    assert ArgumentReader().keep(cut) == {"unreadable_arguments": cut}
+    assert ArgumentReader().read(cut) == ({"unreadable_arguments": cut} if '"' in cut else None)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +72,37 @@ def test_arguments_are_read_whole_and_what_broke_off_is_kept_as_it_is(
     ],
 )
 def test_arguments_in_every_form_that_clients_send(sent: Any, read: dict[str, Any]) -> None:
-    assert read_arguments(sent) == kept_arguments(sent) == read
+    assert ArgumentReader().read(sent) == ArgumentReader().keep(sent) == read
 
 
-@pytest.mark.parametrize("sent", ["words", "[1]", [1], 5, True, "5", '{"a":' * 100_000])
+@pytest.mark.parametrize("sent", ["words", "[1]", [1], 5, True, "5"])
 def test_arguments_that_are_no_object_are_kept_as_one(sent: Any) -> None:
-    assert kept_arguments(sent) == {"unreadable_arguments": sent}
+    assert ArgumentReader().keep(sent) == {"unreadable_arguments": sent}
+
+
+@pytest.mark.parametrize(
+    ("text", "often", "why"),
+    [
+        ("[" + "[]," * 999 + "[]]", MAX_CONTAINERS // 1001, "objects and arrays"),
+        ("{" + '"a":1,' * 9_999 + '"a":1}', MAX_MEMBERS // 10_000, "members"),
+        ("[" + "1," * 10_000 + "1]", (MAX_VALUES - 1) // 10_000, "values"),
+    ],
+)
+def test_the_arguments_of_all_calls_have_a_bodys_parts_together(text: str, often: int, why: str) -> None:
+    for wrap in (str, json.dumps):  # as JSON, and as a JSON string of it
+        reader = ArgumentReader()
+        for _ in range(often):
+            reader.keep(wrap(text))
+        with pytest.raises(InvalidRequest, match=why):
+            reader.keep(wrap(text))
+
+
+def test_arguments_nested_deeper_than_a_body_are_refused_and_brackets_in_strings_are_none() -> None:
+    for deep in ('{"a":' * (MAX_DEPTH + 1), '{"a":' * 100_000, json.dumps('{"a":' * (MAX_DEPTH + 1))):
+        with pytest.raises(InvalidRequest, match="nested over"):
+            ArgumentReader().keep(deep)
+    code = {"code": "[{,:" * MAX_CONTAINERS}
+    assert ArgumentReader().keep(json.dumps(code)) == code
 
 
 def test_parts_are_joined_and_their_images_stand_between() -> None:

@@ -46,10 +46,10 @@ class RenderedChat:
     async def count(self, messages: Sequence[Message], *, exact: bool = False, within: int = 0) -> int:
         """Tokens of the rendered text; its bytes when those fit already."""
         text = await self._render(messages)
-        size, lease = len(text.encode()), self._chat.lease
+        lease = self._chat.lease
         if exact:
-            return len(await lease.runner.tokenize(text))
-        window = window_of(lease)
+            return await lease.runner.count_tokens(text)
+        size, window = len(text.encode()), window_of(lease)
         return size if surely_fits(size, window) else await count_tokens(lease, text, max(within, window))
 
     async def show(self, messages: Sequence[Message]) -> Rendered:

@@ -55,9 +55,9 @@ class TemplatedChat:
         if not exact and window >= _SMALL_WINDOW and bound * _SAFE_SHARE < window:
             return bound
         text = (await self._shaped(messages)).text
-        size = len(text.encode())
         if exact:
-            return len(await lease.runner.tokenize(text))
+            return await lease.runner.count_tokens(text)
+        size = len(text.encode())
         return size if surely_fits(size, window) else await count_tokens(lease, text, max(within, window))
 
     async def show(self, messages: Sequence[Message]) -> Rendered:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from corral.api.arguments import kept_arguments, read_arguments
+from corral.api.arguments import ArgumentReader
 from corral.api.bodies import decode_base64, decode_data_url, list_at, text_at
 from corral.api.parts import Parts
 from corral.core import Message, Think, Tool, ToolCall, ToolChoice
@@ -35,6 +35,7 @@ NO_IMAGES: Mapping[str, bytes] = {}
 def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES) -> tuple[Message, ...]:
     """Chat messages of a request; `fetched` has the images named by URL. Raises InvalidRequest with Ollama's texts."""
     messages: list[Message] = []
+    arguments = ArgumentReader()
     for number, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise InvalidRequest("invalid message format", field="messages")
@@ -47,7 +48,7 @@ def read_messages(items: Sequence[Any], fetched: Mapping[str, bytes] = NO_IMAGES
         message = _content(item, role, fetched).message(
             role,
             thinking=text_at(item, "reasoning", where) or text_at(item, "reasoning_content", where),
-            tool_calls=_tool_calls(item, where, is_last=number == len(items) - 1),
+            tool_calls=_tool_calls(item, where, arguments, is_last=number == len(items) - 1),
             tool_name=name if role == "tool" else "",
             tool_call_id=text_at(item, "tool_call_id", where),
         )
@@ -136,7 +137,9 @@ def _read_audio(audio: Any) -> bytes:
     return data
 
 
-def _tool_calls(item: Mapping[str, Any], where: str, *, is_last: bool) -> tuple[ToolCall, ...]:
+def _tool_calls(
+    item: Mapping[str, Any], where: str, arguments: ArgumentReader, *, is_last: bool
+) -> tuple[ToolCall, ...]:
     """Earlier calls of the assistant, OpenAI's older single one among them.
 
     Arguments that are none are the client's mistake in the very last message; before, they are what a model wrote.
@@ -151,10 +154,11 @@ def _tool_calls(item: Mapping[str, Any], where: str, *, is_last: bool) -> tuple[
         if not isinstance(function, Mapping):
             raise InvalidRequest("invalid message format", field="tool_calls")
         sent = function.get("arguments")
-        if is_last and read_arguments(sent) is None:
+        values = arguments.read(sent) if is_last else arguments.keep(sent)
+        if values is None:
             raise InvalidRequest("invalid tool call arguments", field="tool_calls")
         name, call_id = text_at(function, "name", f"{at}.function"), text_at(call, "id", at)
-        read.append(ToolCall(name, kept_arguments(sent), call_id, len(read)))
+        read.append(ToolCall(name, values, call_id, len(read)))
     return tuple(read)
 
 

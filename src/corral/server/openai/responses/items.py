@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from corral.api.arguments import kept_arguments
+from corral.api.arguments import ArgumentReader
 from corral.api.bodies import list_at, text_at
 from corral.api.parts import Parts
 from corral.core import Message, Notice, ToolCall
@@ -64,6 +64,7 @@ class InputReader:
         self.notices: list[Notice] = []
         self._fetched = fetched
         self._items: Sequence[Any] = ()
+        self._arguments = ArgumentReader()
         self._messages: list[Message] = []
         self._thinking = ""
 
@@ -164,7 +165,7 @@ class InputReader:
         last = self._messages[-1] if self._messages else None
         merge = last is not None and last.role == "assistant"
         calls = last.tool_calls if last is not None and merge else ()
-        call = ToolCall(name, kept_arguments(sent), _call_id(item, where), len(calls))
+        call = ToolCall(name, self._arguments.keep(sent), _call_id(item, where), len(calls))
         thinking, self._thinking = self._thinking, ""
         if last is not None and merge:
             self._messages[-1] = replace(last, tool_calls=(*calls, call), thinking=thinking or last.thinking)
