@@ -167,6 +167,35 @@ def test_an_agent_streams_calls_its_tool_and_goes_on_from_the_cache(
     note(program, streams="yes", tool_loop=program.loop, from_the_cache=share_from_cache(asked, answered))
 
 
+HOOK = {"UserPromptSubmit": [{"hooks": [{"type": "command", "command": "echo the sun is out"}]}]}
+ROUND = ["user", "system", "assistant", "user"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS[:1], ids=lambda program: program.name, indirect=True, scope="module")
+def test_claude_code_says_something_as_the_system_between_turns(
+    program: Program, model: str, recorder: Recorder, tmp_path: Path
+) -> None:
+    """What it knows of its surroundings, and what a hook adds to the user's second turn."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    launch = program.launch(recorder.url, model, home, work)
+    more = ("--settings", json.dumps({"hooks": HOOK}), "--continue")
+    for command in (launch.command, (*launch.command, *more)):
+        done = subprocess.run(
+            command, cwd=work, env=environment(launch, home), capture_output=True, text=True, timeout=240, check=False
+        )
+        assert SAID in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    rounds = turns(recorder, program)
+    assert {one.status for one in rounds} == {200}
+    roles = [[message["role"] for message in one.body["messages"]] for one in rounds]
+    assert roles == [["user", "system"], ROUND, [*ROUND, "assistant", "user", "system"]]
+    assert "the sun is out" in str(rounds[-1].body["messages"][-1])
+    called, asked = rounds[-2:]
+    assert asked.tokens[1] >= called.tokens[0] - 16, (called.tokens, asked.tokens)
+    note(program, tool_loop="yes, with system messages between turns")
+
+
 def test_aider_streams_and_its_second_turn_goes_on_from_the_cache(
     server: ServerProcess, recorder: Recorder, tmp_path: Path
 ) -> None:
