@@ -1,6 +1,7 @@
 """All hostile requests against one whole server: nobody waits for `/api/version`, and its memory stays below 200 MB.
 
-On a quiet machine no answer takes 100 ms; here twice as long is allowed, for a cold cache or a slow disk are no fault.
+On a quiet machine no answer takes 100 ms (tests/bench/test_nobody_waits.py); here twice as long is allowed, for a cold
+cache or a slow disk are no fault.
 
 The server is a process of its own, with real engines. How long `/api/version` takes is looked at while each request
 runs; what the kernel says that threads waited for a processor does not count, so that a busy host changes nothing.
@@ -26,7 +27,7 @@ from tests.fakes.stores import add_model
 from tests.security.test_data_is_not_code import PAYLOADS
 from tests.security.test_request_numbers import FANS
 from tests.security.test_schema_bombs import GRAMMARS, PATTERNS, SCHEMAS
-from tests.security.test_the_loop_serves import HOSTILE, LOOP
+from tests.security.test_the_loop_serves import BROKEN, HOSTILE, LOOP
 
 from corral.store import ModelStore
 
@@ -38,10 +39,9 @@ PAUSE_S = 0.01
 CHATML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@contextlib.contextmanager
+def whole_server(folder: Path) -> Iterator[ServerProcess]:
     """A server with the models that the hostile requests name."""
-    folder = tmp_path_factory.mktemp("whole")
     store = ModelStore(folder / "models")
     gguf = tiny_llama(folder / "tiny.gguf", context_length=2048)
     add_model(store, "jinja", gguf)
@@ -52,6 +52,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
     finally:
         running.stop(9)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with whole_server(tmp_path_factory.mktemp("whole")) as running:
+        yield running
 
 
 def peak_mib(server: ServerProcess) -> float:
@@ -124,7 +130,8 @@ def attacks() -> Iterator[tuple[str, str, Any]]:
     zeros = bytes(8 * 2**20)
     yield "upload", f"/api/blobs/sha256:{hashlib.sha256(zeros).hexdigest()}", zeros
     yield "nesting", "/api/chat", b'{"a":' * 900 + b"1" + b"}" * 900
-    yield "brackets", "/api/chat", b"[" * 8_000_000
+    for name, broken in BROKEN.items():
+        yield f"broken: {name}", "/api/chat", broken
     yield "numbers", "/api/embed", b'{"model":"go","input":[' + b"1," * 2_000_000 + b"1]}"
 
 

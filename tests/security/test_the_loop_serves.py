@@ -121,6 +121,8 @@ BROKEN = {
     "texts without an end": b'{"model":"go","x":[' + b"[]," * 1_000 + b'"\\' * 1_000_000,
     "a text of quotes": b'{"model":"go","x":' + b"[" * 900 + b'"' + b'\\"' * 3_000_000,
     "a backslash at the end": b"[]" * 1_000 + b'"' + b"a" * 8_000_000 + b"\\",
+    "halves of characters": b'{"model":"go","x":"' + b"\\ud800" * 1_000_000,
+    "no characters": b'{"model":"go","x":"' + b"\xff" * 8_000_000,
     "brackets": b"[" * 8_000_000,
     "brackets in a text": b'{"model":"go","prompt":"' + b"[{" * 4_000_000,
 }

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Hashable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
@@ -36,9 +37,15 @@ T = TypeVar("T")
 _MOST_NAMED = 100  # unknown fields, each with a notice of its own
 _KINDS = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)  # a whole pair of surrogates, or (the group) half of one, or any other escape
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character, or the first of both halves
+# Up to a half without its other one, which is the group; pairs and other escapes are passed over.
+_TO_HALF = re.compile(
+    rb"(?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2}).)*+"
+    rb"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
+)
+_REPLACING = partial(codecs.getincrementaldecoder("utf-8"), "replace")
+_PIECE_BYTES = 64 * 1024
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n\f\v"
 _DATA_URL = re.compile(r"data:(?:image/(?:jpeg|jpg|png|webp))?(?:;[^;,]*)*;base64,", re.IGNORECASE)  # Ollama's types
@@ -145,13 +152,33 @@ def _field_names(shape: Hashable) -> frozenset[str]:
 
 def _decode_mended(data: bytes) -> Any:
     """Decodes text with broken UTF-8 or halves of surrogate pairs; both become U+FFFD, as in Go's decoder."""
-    whole = data.decode("utf-8", "replace").encode()
-    mended = _ESCAPE.sub(lambda match: b"\\ufffd" if match.group(1) else match.group(), whole)
+    whole = _as_utf8(data)
     try:
-        return _decode(mended)
+        return _decode(_without_halves(whole) if _HALF.search(whole) else whole)
     except msgspec.DecodeError as error:
         text = str(error)
         raise InvalidRequest("unexpected EOF" if "truncated" in text else f"invalid JSON: {text}") from None
+
+
+def _as_utf8(data: bytes) -> bytearray:
+    """The text with U+FFFD for what is no character; in pieces, since a whole one would hold the interpreter."""
+    decoder, mended = _REPLACING(), bytearray()
+    for start in range(0, len(data), _PIECE_BYTES):
+        mended += decoder.decode(data[start : start + _PIECE_BYTES]).encode()
+    mended += decoder.decode(b"", final=True).encode()
+    return mended
+
+
+def _without_halves(data: bytearray) -> bytearray:
+    """The text with U+FFFD for each half; one copy of it, however many there are."""
+    mended, place = bytearray(), 0
+    view = memoryview(data)
+    while match := _TO_HALF.match(data, place):
+        mended += view[place : match.start(1)]
+        mended += b"\\ufffd"
+        place = match.end()
+    mended += view[place:]
+    return mended
 
 
 def _wrong_type(text: str, path: str) -> InvalidRequest:
