@@ -123,3 +123,15 @@ async def test_a_prompt_is_shown_without_decoding_its_images(server: RunningServ
     assert status == 200, reply
     assert "A:[img-0]B:[img-1]Which?" in reply["_debug_info"]["rendered_template"]
     assert reply["_debug_info"]["image_count"] == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"num_ctx": 2048}])
+async def test_a_long_conversation_is_rendered_and_counted_once(server: RunningServer, options: dict[str, Any]) -> None:
+    """Whether a window is to grow for it and whether it fits are asked of one count."""
+    server.add("jinja", jinja="{% for m in messages %}{{ m.content }}{% endfor %}")
+    messages = [{"role": "user", "content": "word " * 1_500}]
+    status, reply = await server.post("/api/chat", {"model": "jinja", "messages": messages, "options": options})
+    assert status == 200, reply
+    asked = [path for path, _ in server.engine.bodies]
+    assert asked.count("/apply-template") == 1, asked
+    assert asked.count("/tokenize") == 1, asked

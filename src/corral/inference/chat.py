@@ -34,7 +34,7 @@ from corral.inference.running.specials import control_names
 from corral.inference.running.window import overflow_of, window_of
 from corral.inference.shared import Shared
 from corral.inference.ways.conversation import Conversation, Way, full_history
-from corral.inference.ways.fitting import fit, missing
+from corral.inference.ways.fitting import fit, measure, missing
 from corral.inference.ways.rendered import RenderedChat
 from corral.inference.ways.templated import TemplatedChat
 from corral.prompt.fit import IMAGE_TOKENS
@@ -77,9 +77,15 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         return
     prepared, request, notices = await _prepare(shared, request)
 
+    counted: int | None = None  # tokens of the whole conversation, once they had to be known for the window
+
     async def needs(lease: Lease) -> int:
+        nonlocal counted
+        if not request.messages:
+            return 0
         conversation = _converse(shared, lease, prepared, request)
-        return await missing(conversation, await run_computing(_way, conversation)) if request.messages else 0
+        counted = await measure(conversation, await run_computing(_way, conversation))
+        return missing(conversation, counted)
 
     async with leased_for(shared, prepared, needs, emit) as lease:
         loaded = time.perf_counter_ns()
@@ -89,7 +95,7 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         conversation = _converse(shared, lease, prepared, request)
         conversation.notices[:0] = [*notices, *lease.notices]
         way = await run_computing(_way, conversation)
-        messages = await fit(conversation, way)
+        messages = await fit(conversation, way, counted)
         if request.parameters.render_only:
             yield await way.show(messages)
             return

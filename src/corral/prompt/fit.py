@@ -58,12 +58,14 @@ async def fit_messages(
     room: int = 0,
     image_tokens: int = 0,
     on_overflow: OnOverflow = "drop",
+    whole: int | None = None,
 ) -> Fitted:
     """Drops the oldest messages until the rest leaves `room` tokens, or as few messages as may be are left.
 
     `count` renders and tokenizes (no specials, no images); it is called some log2(n) + 2 times. `image_tokens` is
-    IMAGE_TOKENS for a model with a projector, else 0. Raises ContextOverflow when something would have to be dropped
-    and `on_overflow` is "error", or when what must stay does not fit.
+    IMAGE_TOKENS for a model with a projector, else 0. `whole`: tokens of all messages, where they have been counted.
+    Raises ContextOverflow when something would have to be dropped and `on_overflow` is "error", or when what must stay
+    does not fit.
     """
 
     async def measure(kept: Kept) -> int:
@@ -72,7 +74,8 @@ async def fit_messages(
 
     everything = tuple(range(len(messages)))
     limit = context_window - room
-    whole = await measure(everything) if messages else 0
+    if whole is None:
+        whole = await measure(everything) if messages else 0
     if whole <= limit:
         return Fitted(tuple(messages), prompt_tokens=whole)
     if on_overflow == "error":

@@ -19,8 +19,11 @@ from corral.store.models import Model
 log = logging.getLogger(__name__)
 
 
-async def fit(conversation: Conversation, way: Way) -> list[Message]:
-    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow."""
+async def fit(conversation: Conversation, way: Way, counted: int | None = None) -> list[Message]:
+    """The messages that fit the window, with a notice of those that do not; raises ContextOverflow.
+
+    counted: what `measure` said of the whole conversation, where that was asked.
+    """
     choices, lease = conversation.prepared.choices, conversation.lease
     asked = choices.refuses_overflow
     window = window_of(lease)
@@ -39,6 +42,7 @@ async def fit(conversation: Conversation, way: Way) -> list[Message]:
             room=0 if asked and not agent else answer_room(window, int(choices.values["num_predict"])),
             image_tokens=image_tokens(conversation.model),
             on_overflow="error" if asked or agent else "drop",
+            whole=counted,
         )
     except ContextOverflow as error:
         if not (asked or agent or lease.spec.context_shift):
@@ -52,14 +56,16 @@ async def fit(conversation: Conversation, way: Way) -> list[Message]:
     return list(fitted.messages)
 
 
-async def missing(conversation: Conversation, way: Way) -> int:
-    """Tokens of window that the whole conversation and an answer need; 0 when the lease's window has them."""
-    lease, prepared = conversation.lease, conversation.prepared
-    window, asked = window_of(lease), int(prepared.choices.values["num_predict"])
+async def measure(conversation: Conversation, way: Way) -> int:
+    """Tokens of the whole conversation, images included; of one that no window of the model holds, AtLeast."""
     images = sum(len(message.images) for message in conversation.messages)
-    tokens = await way.count(conversation.messages, within=most_window(lease, prepared)) + images * image_tokens(
-        conversation.model
-    )
+    tokens = await way.count(conversation.messages, within=most_window(conversation.lease, conversation.prepared))
+    return tokens + images * image_tokens(conversation.model)
+
+
+def missing(conversation: Conversation, tokens: int) -> int:
+    """Tokens of window that a conversation of so many and an answer need; 0 when the lease's window has them."""
+    window, asked = window_of(conversation.lease), int(conversation.prepared.choices.values["num_predict"])
     return 0 if tokens <= window - answer_room(window, asked) else tokens + most_room(asked)
 
 
