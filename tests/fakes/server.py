@@ -108,7 +108,7 @@ async def running_server(
                 await asyncio.sleep(0.005)
             yield RunningServer(f"http://127.0.0.1:{port}", port, deps, launcher, session)
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
         await deps.scheduler.close()
         await deps.registry.close()

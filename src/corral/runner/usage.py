@@ -11,26 +11,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.aio import run_blocking
 from corral.runner.allowance import AGAIN_SHARE, CLOSE_SHARE
 from corral.runner.spec import LaunchOptions
 
 _NO_LIMIT = resource.RLIM_INFINITY
 _BUSY_S, _IDLE_S = 0.1, 0.5  # between two looks
+_GLANCES = 4  # looks at nothing but its resident memory, after each whole one
 _STRAIN_S = 2.0  # so long may a runner take to come down from its limit
 _MOST_THREADS = 2048  # the engine's server starts up to 1024 for requests
 _MOST_PROCESSES = 64  # of a script that starts an engine
 _MOST_FILES = 16  # in the runner's own folder, where its socket is
 # of /proc/<pid>/status: what the process holds and nobody else could drop; page tables too
 _HELD = ("RssAnon", "RssShmem", "VmSwap", "VmPTE", "HugetlbPages")
-_FIELDS = frozenset({*_HELD, "VmRSS", "VmData", "Threads"})
+_FIELD = re.compile(rf"^({'|'.join((*_HELD, 'VmRSS', 'VmData', 'Threads'))}):\s+(\d+)".encode(), re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,8 @@ def read_usage(pid: int, *, alone: bool = False) -> Usage:
 
 
 def _status(pid: int) -> dict[str, int]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    pairs = (line.partition(":") for line in lines)
-    return {name: int(rest.split()[0]) for name, _, rest in pairs if name in _FIELDS}
+    found = _FIELD.findall(Path(f"/proc/{pid}/status").read_bytes())
+    return {name.decode(): int(number) for name, number in found}
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -83,10 +84,31 @@ def resident_bytes(pid: int | None) -> tuple[int, int]:
     return 0, 0
 
 
-class UsageWatch:
-    """Looks until it is closed. over: told what there is too much of, and how much of it may be.
+@contextlib.contextmanager
+def _resident(pid: int) -> Iterator[Callable[[], int]]:
+    """Asks how many bytes a process has in RAM, its files' among them, in microseconds; 0 where that is not told."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield lambda: 0
+        return
 
-    given_bytes: of memory files that it got from us, which count as its own once it maps them.
+    def ask() -> int:
+        with contextlib.suppress(OSError):  # it has ended
+            return int(os.pread(descriptor, 128, 0).split()[1]) * resource.getpagesize()
+        return 0
+
+    try:
+        yield ask
+    finally:
+        os.close(descriptor)
+
+
+class UsageWatch:
+    """Looks until it is closed. over: told, on the loop, what there is too much of, and how much of it may be.
+
+    given_bytes: of memory files that it got from us, which count as its own once it maps them. It looks from a thread
+    of its own: a look through the executor costs the loop as much as a token of an answer, ten times a second.
     """
 
     def __init__(
@@ -106,11 +128,13 @@ class UsageWatch:
         self._over = over
         self._strained_at = 0.0  # since when it is at its limit, and has not come down again; 0 = it is not
         self.at_limit = False  # at the last look while it lived: what it asks for next, it may not get
-        self._task = asyncio.create_task(self._watch(), name=f"usage of {pid}")
+        self._closed = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._watch, name=f"usage of {pid}", daemon=True).start()
 
     def close(self) -> None:
-        """Stop looking."""
-        self._task.cancel()
+        """Stop looking; nothing more is told. The thread ends by itself, within a look."""
+        self._closed.set()
 
     def settle(self, room_bytes: int) -> None:
         """After the load, hold the runner to what was planned, or what it has now if that is more, and the room.
@@ -127,13 +151,22 @@ class UsageWatch:
                 data = usage.data_bytes + self.limit_bytes - usage.held_bytes
                 resource.prlimit(self._pid, resource.RLIMIT_DATA, (data, data))
 
-    async def _watch(self) -> None:
-        while True:
-            verdict = await run_blocking(self._look)
-            if verdict is not None:
-                self._over(*verdict)
-                return
-            await asyncio.sleep(_BUSY_S if self._is_busy() else _IDLE_S)
+    def _watch(self) -> None:
+        looks = 0
+        with _resident(self._pid) as resident_bytes:
+            while not self._closed.wait(_BUSY_S if self._is_busy() else _IDLE_S):
+                looks += 1
+                if self._alone and looks % (_GLANCES + 1) and self._is_calm(resident_bytes()):
+                    continue
+                verdict = self._look()
+                if verdict is not None:
+                    with contextlib.suppress(RuntimeError):  # the loop has ended, and the runner with it
+                        self._loop.call_soon_threadsafe(self._tell, *verdict)
+                    return
+
+    def _tell(self, what: str, limit: int) -> None:
+        if not self._closed.is_set():
+            self._over(what, limit)
 
     def _look(self) -> tuple[str, int] | None:
         """What there is too much of, and how much of it may be."""
@@ -150,6 +183,10 @@ class UsageWatch:
             if len(os.listdir(self._folder)) > _MOST_FILES:  # noqa: PTH208  names only
                 return "files", _MOST_FILES
         return None
+
+    def _is_calm(self, resident_bytes: int) -> bool:
+        """Whether so much, of which some may be dropped, is nowhere near the limit."""
+        return not self._strained_at and 0 < resident_bytes < self.limit_bytes - self._room_bytes // AGAIN_SHARE
 
     def _stays_strained(self, held_bytes: int) -> bool:
         """Whether it came close to its limit and has not come down: others would fail next for lack of memory."""

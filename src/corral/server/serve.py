@@ -39,7 +39,7 @@ from corral.server.door import AT_START, Door
 from corral.server.holders import Holders, holders_of
 from corral.server.kernelwork import make_when_idle
 from corral.server.listen import LimitedProtocol, QuietServer, bind
-from corral.server.memory import give_memory_back
+from corral.server.memory import give_memory_back, spare_collector
 from corral.server.openai.responses.store import forget_strangers
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
@@ -124,6 +124,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         holders = await run_blocking(holders_of, settings)
         deps = make_deps(settings, launcher, host_memory, files, holders)
         app = create_app(deps)
+        spare_collector()
         await run_blocking(_clean_store, deps.store)
         if holders:
             await run_blocking(forget_strangers, settings.home / "responses", holders.ids)
@@ -178,8 +179,7 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
     stopping = asyncio.Event()
 
     def stop() -> None:
-        server.force_exit = server.should_exit  # the second signal
-        server.should_exit = True
+        server.stop()
         stopping.set()
 
     async def end_transfers() -> None:
