@@ -25,6 +25,7 @@ from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
 from corral.runner.calls import Call, Calls
 from corral.runner.drafts import DraftTally
+from corral.runner.reading import ReadingTally
 from corral.runner.sse import EventParser
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
@@ -67,6 +68,7 @@ class RunnerClient:
         self.calls = Calls()  # in flight; comments in an answer (`: ping`) do not move it
         self.sharing = Sharing()
         self.drafts = DraftTally()
+        self.reading = ReadingTally()
         self.owner: str | None = ""  # whose calls these are; a lease knows (sched/leased.py)
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self._grammars_lost = 0
@@ -263,6 +265,8 @@ class RunnerClient:
                         await self._check_grammar(lost, event)
                     if "timings" in event:
                         self.drafts.note(event["timings"])
+                        if self.sharing.requests <= 1:
+                            self.reading.note(event["timings"])
                     if wants_progress or "prompt_progress" not in event:
                         yield event
                     if place % _EVENTS_IN_A_ROW == 0:

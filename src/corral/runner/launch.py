@@ -17,13 +17,14 @@ from corral.runner.devices import DeviceProbe
 from corral.runner.drafts import DraftTallies
 from corral.runner.enginefiles import EngineFiles
 from corral.runner.handle import RunnerHandle
-from corral.runner.hostload import HostLoad
+from corral.runner.hostload import HostLoad, usable_cores
 from corral.runner.hugepages import HUGE_PAGES, huge_pages_offered
-from corral.runner.kernels import Pack, usable_pack
+from corral.runner.kernels import BACKEND, Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
+from corral.runner.reading import ReadingSpeeds
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, Planned, RunnerSpec
-from corral.runner.tune import Trial, Tuner, Tuning
+from corral.runner.tune import Trial, Tuner, Tuning, host_name
 
 # with `n_gpu_layers` 0 the engine would still compute large batches on a GPU, and take some hundred MiB of it
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
@@ -48,10 +49,11 @@ class LocalLauncher:
         self._home = settings.home
         self._takes_kernels = settings.kernels != "off" and not settings.llama_server
         self._pack: Pack | None = None
-        self.look_for_kernels()
         self._huge_pages = settings.huge_pages != "off" and huge_pages_offered()
         self._drafts = DraftTallies()
         self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
+        self.reading = ReadingSpeeds(settings.home / "reading.json")
+        self.look_for_kernels()
         self._options = LaunchOptions(
             dir=self._runtime.path,
             sandbox=settings.sandbox,
@@ -113,15 +115,19 @@ class LocalLauncher:
         options = allow(options, spec, planned)
         handle = RunnerHandle(spec, options, self._files)
         handle.client.drafts = self._drafts.of(spec)
+        handle.client.reading = self.reading.of(spec)
         return handle
 
     def look_for_kernels(self) -> None:
         """Use a pack that is there by now, from the next launch on. Blocking; each runner checks it again."""
         self._pack = usable_pack(self._home) if self._takes_kernels else None
+        self._tuner.host = host_name(usable_cores(), "" if self._pack is None else self._pack.digests[BACKEND])
+        self.reading.begin(self._tuner.host)
 
     def close(self) -> None:
-        """Remove the runtime directory."""
+        """Remove the runtime directory, and keep what was learned."""
         self._runtime.close()
+        self.reading.save()
 
 
 def engine_identity(llama_server: str) -> str:

@@ -50,6 +50,7 @@ class RunnerSpec:
     paced: bool = False  # steps take long enough that long prompts go in pieces while others are served
     speculation: str = ""  # how tokens are drafted ahead, in llama.cpp's words (draft-mtp); "" = they are not
     translation: str = ""  # rules by which the engine's files are made from the paths above; "" = it opens these
+    work_per_token: float = 0.0  # operations, about, that reading a token of a prompt takes; 0 = unknown
     rolls_back: bool = False  # its cache goes back to a checkpoint only, and cannot be cut at any token
 
     def to_json(self) -> str:

@@ -122,7 +122,8 @@ class Speed(NamedTuple):
 class Tuner:
     """What is known about launching on this host. One file, read once, written whole; a damaged one is started anew.
 
-    host_load: what others take of the cores. threads: the user's number for all runners, 0 = choose.
+    host_load: what others take of the cores. threads: the user's number for all runners, 0 = choose. host: what a
+    result holds for besides the model.
     """
 
     def __init__(self, path: Path, host_load: HostLoad, threads: int = 0) -> None:
@@ -131,11 +132,11 @@ class Tuner:
         self._threads = threads
         self._known = _read(path)
         self._cores = usable_cores()
-        self._host = host_name(self._cores)
+        self.host = host_name(self._cores)
 
     def choose(self, spec: RunnerSpec) -> Tuning:
         """The settings for a launch now."""
-        best = self._known.get(tuning_key(spec, self._host), Tuning(self._cores))
+        best = self._known.get(tuning_key(spec, self.host), Tuning(self._cores))
         return replace(best, n_threads=self._threads or min(best.n_threads, self._host_load.free_cores()))
 
     def outdated(self, spec: RunnerSpec, launched: RunnerSpec) -> bool:
@@ -147,7 +148,7 @@ class Tuner:
 
     def knows(self, spec: RunnerSpec) -> bool:
         """Whether this model has been measured on this host."""
-        return tuning_key(spec, self._host) in self._known
+        return tuning_key(spec, self.host) in self._known
 
     async def measure(self, spec: RunnerSpec, launch: Launch, budget_s: float = math.inf) -> AsyncIterator[Trial]:
         """Try the candidates, remember the best: a Trial before each, and the choice last.
@@ -181,7 +182,7 @@ class Tuner:
         return sorted({max(1, self._cores // 2), 1} - {self._cores}, reverse=True)
 
     async def _remember(self, spec: RunnerSpec, best: Tuning) -> None:
-        self._known[tuning_key(spec, self._host)] = best
+        self._known[tuning_key(spec, self.host)] = best
         while len(self._known) > _MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
         rows = {key: asdict(tuning) for key, tuning in self._known.items()}
@@ -220,17 +221,17 @@ def _flash_is_open(spec: RunnerSpec) -> bool:
     return spec.flash_attention is None and not spec.kv_cache_type
 
 
-def host_name(cores: int) -> str:
-    """A name for (host, engine): a result holds for nothing else."""
+def host_name(cores: int, kernels: str = "") -> str:
+    """A name for (host, engine, kernels): a result holds for nothing else. kernels: "" = the engine's own."""
     try:
         engine = version("xllamacpp")
     except PackageNotFoundError:
         engine = ""
-    return "\0".join((platform.machine(), platform.processor(), str(cores), engine))
+    return "\0".join((platform.machine(), platform.processor(), str(cores), engine, kernels))
 
 
 def tuning_key(spec: RunnerSpec, host: str) -> str:
-    """A name for (model, host, engine)."""
+    """A name for (model, host, engine, kernels)."""
     parts = (str(spec.model_path), spec.kv_cache_type, str(spec.n_gpu_layers), host)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from corral.runner.client import RunnerClient
+from corral.runner.reading import Reading
 from corral.runner.slots import OwnedSlots
 from corral.runner.spec import Planned, RunnerInfo, RunnerSpec
 from corral.sched.nodes import HERE
@@ -81,10 +83,19 @@ class Conversations(Protocol):
         ...
 
 
+class Readings(Protocol):
+    """How fast prompts are read."""
+
+    def known(self, model_path: Path) -> Reading:
+        """By this model, and by others."""
+        ...
+
+
 class Launcher(Protocol):
     """Where runners come from: processes of this machine, or of the nodes of a cluster.
 
-    A launcher whose runners can save what they have read has a `conversations: Conversations`.
+    A launcher whose runners can save what they have read has a `conversations: Conversations`; one that knows how fast
+    they read has a `reading: Readings`.
     """
 
     def create(self, spec: RunnerSpec, planned: Planned = ..., node: str = HERE) -> Handle:

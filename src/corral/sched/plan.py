@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from corral.config import Settings
 from corral.core import Notice
 from corral.options import defaults as option_defaults
+from corral.runner.reading import NOTHING_READ, Reading
 from corral.runner.spec import RunnerSpec, least_batch
 from corral.sched.drafts import Drafting, drafting, repeating
 from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
@@ -36,9 +37,9 @@ from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
 
 GIB = 2**30
-CPU_BATCHES = (512, 256, 128, 64, 32, 16)  # see the top of this file
+CPU_BATCHES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16)  # see the top of this file
 CPU_STEP_S = 0.5
-CPU_FLOPS_PER_CORE = 20e9  # of quantized weights; measured: AVX2 without VNNI, 21e9
+CPU_FLOPS_PER_CORE = 20e9  # of quantized weights, until a model has read anything here; the least measured anywhere
 FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
 PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every slot
 MIN_WINDOW = 4
@@ -96,12 +97,14 @@ def plan(
     context_shift: bool = True,
     chat_template: str | None = None,
     least_window: int = 0,
+    reading: Reading = NOTHING_READ,
 ) -> LaunchPlan:
     """The load that serves this model with these options (typed values, defaults may be among them).
 
     explicit: names of options that the model's author or the caller set; None = all of `options`. chat_template: as
-    RunnerSpec's. least_window: tokens that the window has at least, as far as the model was trained on so many. Reads
-    the model's headers if nobody has yet: call it where that may block.
+    RunnerSpec's. least_window: tokens that the window has at least, as far as the model was trained on so many.
+    reading: how fast prompts are read here, as far as known. Reads the model's headers if nobody has yet: call it where
+    that may block.
     """
     explicit = frozenset(options) if explicit is None else explicit
     facts = model_facts(model)
@@ -112,7 +115,7 @@ def plan(
     slots, slots_free = _slots(model, settings, purpose)
     drafts = drafting(model, options) if purpose is Purpose.COMPLETION else Drafting()
     least = least_batch(slots, drafts.tokens)
-    on_cpu = 0 if on_device else max(_cpu_batch(facts, host), least - 1 + PROMPT_TOKENS_PER_STEP)
+    on_cpu = 0 if on_device else max(_cpu_batch(facts, host, reading), least - 1 + PROMPT_TOKENS_PER_STEP)
     batch = _batch(options, explicit, window, slots, purpose, on_cpu)
     if batch < least and "num_batch" in explicit:
         text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
@@ -165,6 +168,7 @@ def plan(
         paced=paced,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
         translation=model.translation,
+        work_per_token=_work_per_token(facts),
         rolls_back=purpose is Purpose.COMPLETION and memory.checkpoint_bytes > 0,
     )
     automatic = _automatic(explicit, settings, slots_free=slots_free, layers_free=layers_free)
@@ -271,11 +275,16 @@ def _slots_that_fit(memory: MemoryEstimate, host: HostFigures) -> int:
     return next((count for count in SLOT_CHOICES if room.holds(memory.at(slots=count))), SLOT_CHOICES[-1])
 
 
-def _cpu_batch(facts: ModelFacts, host: HostFigures) -> int:
-    """Prompt tokens that the CPU reads in CPU_STEP_S, by what a multiplication costs; rounded down to a choice."""
-    read_for_prompts = max(1, facts.parameters - facts.vocabulary * facts.embedding_length)
-    tokens = CPU_STEP_S * host.cores * CPU_FLOPS_PER_CORE / (2 * read_for_prompts)
+def _cpu_batch(facts: ModelFacts, host: HostFigures, reading: Reading) -> int:
+    """Prompt tokens that the CPU reads in CPU_STEP_S, as measured or by their work; rounded down to a choice."""
+    flops = reading.flops or host.cores * CPU_FLOPS_PER_CORE
+    tokens = CPU_STEP_S * (reading.tokens_per_s or flops / _work_per_token(facts))
     return next((batch for batch in CPU_BATCHES if batch <= tokens), CPU_BATCHES[-1])
+
+
+def _work_per_token(facts: ModelFacts) -> float:
+    """Operations to read a token: a multiplication and an addition a weight, but for the vocabulary's."""
+    return 2.0 * max(1, facts.parameters - facts.vocabulary * facts.embedding_length)
 
 
 def _batch(

@@ -15,11 +15,13 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 from corral.config import Settings
 from corral.errors import CorralError, ServerClosing
 from corral.runner.client import RunnerClient
+from corral.runner.reading import Reading
 from corral.runner.spec import Planned
 from corral.sched.clock import Clock, LoopClock, Timer
 from corral.sched.events import (
@@ -48,7 +50,7 @@ from corral.sched.events import (
     UnloadAsked,
 )
 from corral.sched.hostmemory import HostMemory
-from corral.sched.launch import Conversations, Launcher, NodeSource
+from corral.sched.launch import Conversations, Launcher, NodeSource, Readings
 from corral.sched.leased import LeasedRunner
 from corral.sched.listing import describe_request, describe_runner
 from corral.sched.live import LiveRunner
@@ -91,6 +93,7 @@ class Scheduler:
         self._settings = settings
         self._launcher = launcher
         self._conversations: Conversations | None = getattr(launcher, "conversations", None)
+        self._readings: Readings | None = getattr(launcher, "reading", None)
         self._clock: Clock = clock or LoopClock()
         self._arrived = asyncio.Event()  # set, and replaced by another, at every request
         self._limits = limits
@@ -140,6 +143,10 @@ class Scheduler:
     async def figures_now(self) -> HostFigures:
         """What the host has, read for this; of a cluster: as last reported. Raises as `figures`."""
         return await self._survey.now()
+
+    def reading(self, model_path: Path | None) -> Reading:
+        """How fast this model's prompts are read here, as far as the launcher knows."""
+        return Reading() if self._readings is None or model_path is None else self._readings.known(model_path)
 
     async def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones end for at most `drain_s`, stop and reap every runner."""

@@ -69,7 +69,7 @@ def test_a_runner_is_outdated_when_a_measurement_has_chosen_otherwise(tmp_path: 
     tuner = tuner_at(tmp_path / "t.json")
     launched = tuner.choose(SPEC).apply(SPEC)
     assert not tuner.outdated(SPEC, launched)
-    tuner._known[tune.tuning_key(SPEC, tuner._host)] = Tuning(4, flash_attention=False)
+    tuner._known[tune.tuning_key(SPEC, tuner.host)] = Tuning(4, flash_attention=False)
     assert tuner.outdated(SPEC, launched)
 
 
@@ -80,7 +80,7 @@ def test_what_the_user_set_stays(tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_older_version_is_still_known(tmp_path: Path) -> None:
-    key = tune.tuning_key(SPEC, tuner_at(tmp_path / "t.json")._host)
+    key = tune.tuning_key(SPEC, tuner_at(tmp_path / "t.json").host)
     (tmp_path / "t.json").write_text(json.dumps({key: {"n_threads": 2, "spin": 1000, "flash_attention": False}}))
     assert tuner_at(tmp_path / "t.json").choose(SPEC) == Tuning(2, flash_attention=False)
 

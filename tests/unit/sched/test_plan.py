@@ -13,6 +13,7 @@ from tests.fakes.stores import add_model
 
 from corral.config import Settings
 from corral.core import Capability
+from corral.runner.reading import Reading
 from corral.runner.spec import NGRAM, least_batch
 from corral.sched.memory import DeviceFigures, HostFigures, ModelFacts
 from corral.sched.plan import LaunchPlan, Purpose, model_facts, plan
@@ -114,6 +115,17 @@ def test_a_step_on_cpu_is_half_a_second_and_flash_attention_needs_tiles(
     monkeypatch.setattr("corral.sched.plan.model_facts", lambda _: facts)
     spec = planned(model, {}, replace(CPU, cores=cores)).spec
     assert (spec.n_batch, spec.flash_attention, spec.paced) == (batch, flash, True)
+
+
+@pytest.mark.parametrize(
+    ("reading", "batch"),
+    [(Reading(210.0, 1e9), 96), (Reading(0.0, 2.4e11), 48), (Reading(), 16), (Reading(5.0), 16), (Reading(1e5), 512)],
+)
+def test_the_step_goes_by_what_was_measured_first_of_this_model_then_of_others(
+    model: Model, monkeypatch: pytest.MonkeyPatch, reading: Reading, batch: int
+) -> None:
+    monkeypatch.setattr("corral.sched.plan.model_facts", lambda _: ModelFacts(parameters=1_200_000_000))
+    assert planned(model, {}, replace(CPU, cores=2), reading=reading).spec.n_batch == batch
 
 
 def test_prefill_batches_grow_with_the_tokens_on_a_gpu(model: Model) -> None:

@@ -133,6 +133,7 @@ async def prepare(
             context_shift=model.family not in _NO_SHIFT_FAMILIES if shift is None else shift,
             chat_template=_PLAIN if is_rendered(model) or shared.bad_templates.knows(model) else None,
             least_window=least_window,
+            reading=shared.scheduler.reading(model.weights),
         )
 
     launch = await run_blocking(make_plan, 0, host)
