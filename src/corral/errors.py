@@ -30,6 +30,7 @@ CorralError
 │   ├── RunnerFailedToStart
 │   │   └── ChatTemplateUnusable   a chat template that the engine does not even start with
 │   ├── RunnerDied            RunnerGone: it was dead before the request reached it; NodeGone: with its machine
+│   │   └── AnswerCutShort    … and what it had begun to answer cannot go on
 │   ├── RunnerKilled          the server ended it: RunnerHung, RunnerMisbehaved, RunnerOutgrown
 │   ├── GrammarLost           the engine goes on without the grammar that an answer was to be held to
 │   └── EngineError           the engine answered with an error of its own
@@ -351,6 +352,15 @@ class NodeGone(RunnerDied):
     def __init__(self, node: str, why: str = "") -> None:
         super().__init__(None, (f"the node {node} was lost" + (f": {why}" if why else ""),))
         self.node = node
+        self.why = why
+
+
+class AnswerCutShort(RunnerDied):
+    """An answer of which a part was sent cannot go on with another runner; `why` says what is in the way."""
+
+    def __init__(self, error: RunnerDied, why: str) -> None:
+        super().__init__(error.exit_code, error.last_lines)
+        self.args = (f"{error}; the answer cannot go on elsewhere: {why}",)
         self.why = why
 
 

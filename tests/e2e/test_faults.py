@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ COUNT = {
     "prompt": "Numbers: 1, 2, 3, 4, 5, 6,",
     "options": {"temperature": 0, "num_predict": 2000},
 }
+CHANCE = COUNT | {"options": {"temperature": 0.8, "num_predict": 2000}}  # which nobody can make again
 ENCOUNTERED = "an error was encountered while running the model: "
 
 
@@ -76,7 +78,7 @@ def test_a_runner_killed_while_it_answers_ends_the_stream_with_an_error_and_the_
     assert answers(server)
     files = open_files(server.pid)
     for _ in range(2):
-        reader = Reader(server, COUNT).begun()
+        reader = Reader(server, CHANCE).begun()
         victim = runner_of(server)
         os.kill(victim, signal.SIGKILL)
         last = reader.end()
@@ -89,6 +91,36 @@ def test_a_runner_killed_while_it_answers_ends_the_stream_with_an_error_and_the_
     assert len(list(runtime_dir.glob("corral-*/*/s.sock"))) == 1
 
 
+LONG = {"type": "array", "items": {"type": "integer"}, "minItems": 50}
+
+
+def test_what_was_not_left_to_chance_goes_on_with_another_runner_to_the_same_end(serve: Serve) -> None:
+    server = serve()
+    chat: dict[str, Any] = {"model": "smollm2", "messages": [{"role": "user", "content": "Count."}], "format": LONG}
+    asked = [
+        ("/api/generate", COUNT | {"options": {"num_predict": 80, "temperature": 0}}),
+        ("/api/generate", COUNT | {"options": {"num_predict": 80, "seed": 3}}),
+        ("/api/chat", chat | {"options": {"num_predict": 80, "temperature": 0}}),
+    ]
+    for path, body in asked:
+        expected = Reader(server, body, path)
+        whole = expected.end()
+        interrupted = Reader(server, body, path).begun()
+        (row,) = server.request("GET", "/api/ps?verbose=1")["models"]
+        os.kill(row["pid"], signal.SIGKILL)
+        last = interrupted.end()
+        assert text_of(interrupted.lines) == text_of(expected.lines)
+        assert (last["done_reason"], last["eval_count"]) == (whole["done_reason"], whole["eval_count"])
+        until(lambda pid=row["pid"]: not is_alive(pid), 5, "the killed runner to be reaped")  # type: ignore[misc]
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as metrics:
+        assert b'corral_resumed_answers_total{outcome="went on"} 3.0' in metrics.read()
+
+
+def text_of(lines: list[dict[str, Any]]) -> str:
+    """An answer's text."""
+    return "".join(line.get("response", "") or line.get("message", {}).get("content", "") for line in lines)
+
+
 def test_a_request_that_is_not_streamed_gets_a_500_when_its_runner_is_killed(serve: Serve) -> None:
     server = serve()
     assert answers(server)
@@ -96,7 +128,7 @@ def test_a_request_that_is_not_streamed_gets_a_500_when_its_runner_is_killed(ser
 
     def ask() -> None:
         with pytest.raises(urllib.error.HTTPError) as caught:
-            server.post("/api/generate", COUNT)
+            server.post("/api/generate", CHANCE)
         seen.append(caught.value)
 
     asking = threading.Thread(target=ask)
@@ -122,7 +154,7 @@ def test_a_runner_killed_while_idle_is_replaced_by_the_next_request(serve: Serve
 
 def test_requests_that_wait_survive_the_death_of_the_runner_they_wait_for(serve: Serve) -> None:
     server = serve(NUM_PARALLEL=1)
-    first = Reader(server, COUNT).begun()
+    first = Reader(server, CHANCE).begun()
     short = {**COUNT, "options": {"num_predict": 3, "temperature": 0}}
     waiting = [Reader(server, short) for _ in range(3)]
     until(lambda: len(server.request("GET", "/api/requests")["requests"]) == 4, 10, "three in the queue")

@@ -56,6 +56,7 @@ class FakeEngine:
     error: tuple[int, str, str] | None = None  # (status, message, type) for the next calls instead of an answer
     stream_error: tuple[int, str] | None = None  # (after so many tokens, message): an error event mid-stream
     die_after: int | None = None  # tokens until the process "dies" mid-stream
+    on_death: Callable[[], None] | None = None  # called as it dies
     hang_after: int | None = None  # tokens until nothing comes any more
     hung_for_s: float = 30.0  # what RunnerHung will say when the test breaks the hang with runner.hang_detected()
     ignore_sigterm: bool = False  # stop() without grace is needed
@@ -283,6 +284,8 @@ class FakeRunner:
             await _send(response, {"error": error})
             raise ConnectionResetError
         if engine.die_after is not None and made >= engine.die_after:
+            if engine.on_death is not None:
+                engine.on_death()
             raise Died
         if engine.hang_after is not None and made >= engine.hang_after:
             await self._hanging.wait()

@@ -15,7 +15,6 @@ from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice, characters_of
 from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
-from corral.inference.preparing.again import events_again
 from corral.inference.preparing.checks import (
     check_generates,
     check_media,
@@ -29,6 +28,7 @@ from corral.inference.preparing.way import is_rendered, way_notices
 from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
+from corral.inference.running.resuming import Attempt, resumed
 from corral.inference.running.run import Run, watched
 from corral.inference.running.specials import control_names
 from corral.inference.running.window import overflow_of, window_of
@@ -49,7 +49,7 @@ async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -
     """The events of an answer; see Inference.chat."""
     start = time.perf_counter_ns()
     try:
-        async for event in events_again(lambda: _chat(shared, request, emit, start)):
+        async for event in resumed(lambda attempt: _chat(shared, request, emit, start, attempt), shared.telemetry):
             yield event
     except EngineError as error:
         shared.telemetry.failed(error)
@@ -69,7 +69,9 @@ async def count_tokens(shared: Shared, request: ChatRequest) -> int:
     return tokens + IMAGE_TOKENS * sum(len(message.images) for message in conversation.messages)
 
 
-async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: int) -> AsyncIterator[Event]:
+async def _chat(
+    shared: Shared, request: ChatRequest, emit: Emit | None, start: int, attempt: Attempt
+) -> AsyncIterator[Event]:
     check_top_logprobs(request.parameters)
     if not request.messages and request.common.keep_alive_s == 0:
         await unload(shared, request.common, required=True)
@@ -87,8 +89,9 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
         counted = await measure(conversation, await run_computing(_way, conversation))
         return missing(conversation, counted)
 
-    async with leased_for(shared, prepared, needs, emit) as lease:
-        loaded = time.perf_counter_ns()
+    attempt.prepared(prepared.choices)
+    async with leased_for(shared, prepared, needs, attempt.quiet(emit)) as lease:
+        load_ns = attempt.loaded()
         if not request.messages:
             yield Done("load", notices=tuple(notices))
             return
@@ -101,7 +104,8 @@ async def _chat(shared: Shared, request: ChatRequest, emit: Emit | None, start: 
             return
         run = Run(
             started_ns=start,
-            load_duration_ns=loaded - start,
+            load_duration_ns=load_ns,
+            resumes=attempt.begun,
             guard=None if request.parameters.constraint else RepeatGuard(),
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=request.parameters.top_logprobs,

@@ -28,7 +28,6 @@ from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
-from corral.inference.preparing.again import events_again
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_images
 from corral.inference.preparing.leasing import Prepared, find_model, loaded_key, prepare
@@ -38,6 +37,7 @@ from corral.inference.progress import Emit
 from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.longtext import is_far_beyond
 from corral.inference.running.repeats import RepeatGuard
+from corral.inference.running.resuming import Attempt, resumed
 from corral.inference.running.run import Run, watched
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import control_names, end_tokens, special_tokens, without_bos
@@ -65,7 +65,7 @@ async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None =
     """The events of a completion; see Inference.generate."""
     start = time.perf_counter_ns()
     try:
-        async for event in events_again(lambda: _generate(shared, request, emit, start)):
+        async for event in resumed(lambda attempt: _generate(shared, request, emit, start, attempt), shared.telemetry):
             yield event
     except Exception as error:
         shared.telemetry.failed(error)
@@ -87,7 +87,9 @@ async def unload(shared: Shared, common: Common, *, required: bool = False) -> N
         await shared.scheduler.unload(key)
 
 
-async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None, start: int) -> AsyncIterator[Event]:
+async def _generate(
+    shared: Shared, request: GenerateRequest, emit: Emit | None, start: int, attempt: Attempt
+) -> AsyncIterator[Event]:
     common, parameters = request.common, request.parameters
     check_top_logprobs(parameters)
     if not request.prompt and common.keep_alive_s == 0:
@@ -114,8 +116,9 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
         assembly = _Assembly(lease, prepared, request, think, [])
         return await missing(lease, prepared, await assembly.render(), assembly.left_out)
 
-    async with leased_for(shared, prepared, needs, emit) as lease:
-        loaded = time.perf_counter_ns()
+    attempt.prepared(prepared.choices)
+    async with leased_for(shared, prepared, needs, attempt.quiet(emit)) as lease:
+        load_ns = attempt.loaded()
         if not request.prompt:
             yield Done("load", notices=tuple(notices))
             return
@@ -126,7 +129,8 @@ async def _generate(shared: Shared, request: GenerateRequest, emit: Emit | None,
             return
         run = Run(
             started_ns=start,
-            load_duration_ns=loaded - start,
+            load_duration_ns=load_ns,
+            resumes=attempt.begun,
             guard=None if parameters.constraint else RepeatGuard(),
             max_tokens=prepared.choices.num_predict(window_of(lease)),
             want_top=parameters.top_logprobs,

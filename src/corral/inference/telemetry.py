@@ -24,6 +24,12 @@ class Telemetry:
             "corral_notices", "Warnings given to callers: dropped, clamped, ignored", ["code"], registry=self.registry
         )
         self._failures = Counter("corral_failures", "Runs that ended in an error", ["error"], registry=self.registry)
+        self._resumed = Counter(
+            "corral_resumed_answers",
+            "Answers whose runner was lost: went on, differed, given up, or by chance (which none can be repeated)",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "corral_run_seconds", "Whole runs", ["kind"], buckets=_SECONDS, registry=self.registry
         )
@@ -52,6 +58,10 @@ class Telemetry:
     def failed(self, error: BaseException) -> None:
         """A run ended in an error."""
         self._failures.labels(type(error).__name__).inc()
+
+    def resumed(self, outcome: str) -> None:
+        """The runner of an answer that had begun was lost."""
+        self._resumed.labels(outcome).inc()
 
     def first_token(self, seconds: float) -> None:
         """The first piece of an answer was there."""

@@ -28,6 +28,7 @@ class Run:
     guard: RepeatGuard | None
     max_tokens: int  # 0: nothing the engine makes is passed on
     want_top: int  # alternatives to report with each token's logprob
+    resumes: bool = False  # the answer had begun with another runner
     notices: list[Notice] = field(default_factory=list)
     control_names: Mapping[int, str] = field(default_factory=dict)  # of the tokens that have no text, by id
     strict: bool = False
@@ -127,7 +128,7 @@ class Run:
 
 async def watched(shared: Shared, run: Run, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
     """The events, with the first one timed and the content kept for the check at the end."""
-    first = True
+    first = not run.resumes
     async with aclosing(cast("AsyncGenerator[Event, None]", events)) as source:
         async for event in source:
             if isinstance(event, Delta):
