@@ -266,6 +266,15 @@ class Settings:
     saved_conversations_bytes: int = setting(
         4 * 2**30, "SAVED_CONVERSATIONS", _read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
     )
+    files_bytes: int = setting(
+        4 * 2**30, "FILES_MAX", _read_bytes, "bytes of files kept for batches (/v1/files), for each key"
+    )
+    files_keep_s: float = setting(
+        30 * 86400.0, "FILES_KEEP", _read_seconds, "how long files and ended batches are kept"
+    )
+    batch_parallel: int = setting(
+        0, "BATCH_PARALLEL", _read_uint, "lines of batches asked at once; 0 = as many as a model has slots"
+    )
     sandbox: bool = setting(
         True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can", guarded=True
     )

@@ -143,8 +143,13 @@ class Caller:
 
     client: str = ""
     route: str = ""
-    priority: Literal["interactive", "background"] = "interactive"
+    priority: Literal["interactive", "background", "batch"] = "interactive"
     owner: str = ""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is a line of a batch, which waits, and ends, for everybody else."""
+        return self.priority == "batch"
 
 
 @dataclass(frozen=True, slots=True)

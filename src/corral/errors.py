@@ -24,6 +24,8 @@ CorralError
 ├── QueueFull
 ├── RequestCanceled
 ├── RequestNotFound
+├── NotKept                   a file or a batch that is not, or no longer, here
+├── GaveWay                   a batch's line ended for somebody else's request
 ├── ServerClosing
 ├── NoNode                    of a cluster, to load a model on
 ├── RunnerError
@@ -277,6 +279,22 @@ class NoNode(CorralError):
         super().__init__(f"{which} of the cluster takes loads; waited {waited_s:.0f} s for one")
         self.waited_s = waited_s
         self.wanted = tuple(wanted)
+
+
+class GaveWay(CorralError):
+    """A line of a batch was ended, because somebody else's request needs its place; it is asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("ended in favour of another request; it will be asked again")
+
+
+class NotKept(CorralError):
+    """A file or a batch that is not, or no longer, here; `kind` is OpenAI's word for it."""
+
+    def __init__(self, kind: str, wanted: str) -> None:
+        super().__init__(f"No such {kind} object: {wanted}")
+        self.kind = kind
+        self.wanted = wanted
 
 
 class ServerClosing(CorralError):

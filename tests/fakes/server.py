@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+from starlette.applications import Starlette
 from tests.fakes.ggufs import make_gguf
 from tests.fakes.runner import FakeEngine, FakeLauncher
 from tests.fakes.stores import add_model
@@ -36,6 +37,7 @@ class RunningServer:
     deps: Deps
     launcher: FakeLauncher
     http: aiohttp.ClientSession
+    app: Starlette
 
     @property
     def engine(self) -> FakeEngine:
@@ -91,8 +93,10 @@ async def running_server(
     await deps.scheduler.start()
     listener = bind(chosen.host)
     port = listener.getsockname()[1]
+    app = create_app(deps)
+    await deps.batches.start(app)
     config = uvicorn.Config(
-        create_app(deps),
+        app,
         http=LimitedProtocol,
         ws="none",
         lifespan="off",
@@ -106,10 +110,11 @@ async def running_server(
         async with aiohttp.ClientSession() as session:
             while not server.started:
                 await asyncio.sleep(0.005)
-            yield RunningServer(f"http://127.0.0.1:{port}", port, deps, launcher, session)
+            yield RunningServer(f"http://127.0.0.1:{port}", port, deps, launcher, session, app)
     finally:
         server.stop()
         await serving
+        await deps.batches.close()
         await deps.scheduler.close()
         await deps.registry.close()
         await deps.files.close()

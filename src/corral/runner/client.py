@@ -45,13 +45,28 @@ Check = Callable[[dict[str, Any], StreamBudget], None]
 class Sharing:
     """What the requests of a runner have to know of each other. Kept by those who make the calls.
 
-    requests: how many it serves; answering: how many of them answer already. prompts: the newest that it was given,
-    where it matters how much of the next one it has read, as (owner, text).
+    requests: how many it serves, lines of batches too; others: how many of them are none; answering: how many of
+    those answer already; quiet: set while all of those do. prompts: the newest that it was given, where it matters how
+    much of the next one it has read, as (owner, text).
     """
 
     requests: int = 0
+    others: int = 0
     answering: int = 0
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
     prompts: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_PROMPTS_KNOWN))
+
+    def __post_init__(self) -> None:
+        self.count()
+
+    def count(self, others: int = 0, answering: int = 0) -> None:
+        """Add to the counts of requests that are no lines."""
+        self.others += others
+        self.answering += answering
+        if self.others > self.answering:
+            self.quiet.clear()
+        else:
+            self.quiet.set()
 
 
 class RunnerClient:

@@ -18,7 +18,7 @@ class Fleet:
     """All runners from Load until they are gone; what is to be done to them goes to `act`."""
 
     def __init__(self, limits: Limits, act: Callable[[Action], None], nodes: dict[str, Node]) -> None:
-        self._limits = limits
+        self.limits = limits
         self._act = act
         self._last_id = 0
         self._displacing: set[str] = set()  # models that another one had to go for
@@ -53,7 +53,7 @@ class Fleet:
         """Start a runner for this request on a node, in the form that `need` has."""
         want = head.want
         self._last_id += 1
-        asked = self._limits.keep_alive_s if want.keep_alive_s is None else want.keep_alive_s
+        asked = self.limits.keep_alive_s if want.keep_alive_s is None else want.keep_alive_s
         runner = Runner(
             id=self._last_id,
             key=want.key,
@@ -65,8 +65,8 @@ class Fleet:
             automatic=want.automatic,
             planned_window=want.spec.context_window,
             need=need,
-            keep_alive_s=self._limits.keep_alive(asked, want.name),
-            pinned=want.name.lower() in self._limits.pinned,
+            keep_alive_s=self.limits.keep_alive(asked, want.name),
+            pinned=want.name.lower() in self.limits.pinned,
             load_started=now,
             node=node,
             slots=need.slots,
@@ -120,9 +120,10 @@ class Fleet:
             runner.notices = (Notice("computes_on_cpu", text, {"reason": event.device_error}),)
         return runner
 
-    def evict(self, runner_ids: Iterable[int], reason: str, *, in_favour_of: str) -> None:
-        """Stop idle runners for another model, which is to have its time then."""
-        self._displacing.add(in_favour_of)
+    def evict(self, runner_ids: Iterable[int], reason: str, *, in_favour_of: Waiter) -> None:
+        """Stop idle runners for another model, which is to have its time then, unless it is for a batch."""
+        if not in_favour_of.gives_way:
+            self._displacing.add(in_favour_of.want.key)
         self.stop(reason, [self.by_id[runner_id] for runner_id in runner_ids])
 
     def stop(self, reason: str, runners: Iterable[Runner]) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corral.errors import CorralError, NotEnoughMemory
+from corral.sched.giveway import is_quiet
 from corral.sched.memory import HostFigures, MemoryEstimate, Room, advise, shrink
 from corral.sched.state import Limits, Runner, Waiter
 
@@ -87,7 +88,7 @@ def decide(
 
 
 def _displace_rival(rival: Runner, head: Waiter, limits: Limits, now: float) -> Decision:
-    if rival.is_idle:
+    if rival.is_idle and is_quiet(rival, head, limits, now):
         return Evict((rival.id,), "reload")
     overdue = rival.state == "ready" and _may_yield(rival, head, limits, now)
     return Wait(yielding=rival.id if overdue else 0)
@@ -133,7 +134,8 @@ def _find_memory(
 def _evictable(fleet: list[Runner], head: Waiter, limits: Limits, now: float) -> list[Runner]:
     """Idle runners that may go for `head`, longest unused first."""
     hurry = head.is_overdue(now, limits)
-    idle = [runner for runner in fleet if runner.is_idle and not runner.pinned]
+    free = [runner for runner in fleet if runner.is_idle and not runner.pinned]
+    idle = [runner for runner in free if is_quiet(runner, head, limits, now)]
     return sorted(
         (runner for runner in idle if hurry or runner.resides_until(limits) <= now),
         key=lambda runner: (runner.last_used, runner.id),

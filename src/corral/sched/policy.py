@@ -16,12 +16,13 @@ A request's way, with the numbers that stand in the code:
  (7) a suitable runner is loading: it waits for that one;
  (8) none is: placement.decide for the first of each model in line: load, evict first, wait, or fail.
  (9) Its runner fails to load: it fails too, unless less memory may help (once). Its runner dies: it gets a new one.
+(10) A line of a batch waits for all others, and ends for them (giveway.py).
 """
 
 from __future__ import annotations
 
-from corral.errors import CorralError, NodeGone, NoNode, QueueFull, RequestCanceled, RunnerGone, ServerClosing
-from corral.sched import placement
+from corral.errors import CorralError, GaveWay, NodeGone, NoNode, QueueFull, RequestCanceled, RunnerGone, ServerClosing
+from corral.sched import giveway, placement
 from corral.sched.breaker import Breakers
 from corral.sched.estimate import Estimates, Place, line_up
 from corral.sched.events import (
@@ -132,15 +133,15 @@ class Policy:
             self.queue.add(waiter)  # (5)
 
     def _is_full(self) -> bool:
-        return len(self.queue) >= max(1, self.limits.max_queue)
+        return len(giveway.others(self.queue)) >= max(1, self.limits.max_queue)
 
     def _can_grant_at_once(self, waiter: Waiter, now: float) -> bool:
         runner = self.fleet.suitable(waiter)
         if runner is None or not runner.free_slots or runner.id in self._yielding(now):
             return False
-        if waiter.want.large and runner.spares_last_slot:
+        if waiter.gives_way or (waiter.want.large and runner.spares_last_slot):
             return False
-        return not any(self.fleet.suitable(other) is runner for other in self.queue)
+        return not any(self.fleet.suitable(other) is runner for other in giveway.others(self.queue))
 
     def _retry_after_s(self, waiter: Waiter, now: float) -> int:
         """Until a place in the queue should be free: when the first of this model's line is served."""
@@ -284,6 +285,8 @@ class Policy:
         self._fail_refused(now)
         self._grant_slots(now)
         self._place_homeless(now)
+        for held in giveway.ending(self.fleet, self.queue):  # (10)
+            self._act(Interrupt(held.request_id, GaveWay()))
         self.fleet.stop_expired(now)
         self._notify(now)
 
@@ -305,11 +308,13 @@ class Policy:
                     break
                 if waiter.want.large and runner.spares_last_slot:
                     continue
+                if waiter.gives_way and not giveway.may_start(waiter, runner, self.fleet, self.queue, now):  # (10)
+                    continue
                 self._grant(runner, self.queue.take(waiter.id), now)  # (6)
 
     def _grant(self, runner: Runner, waiter: Waiter, now: float) -> None:
         want = waiter.want
-        slots = max(1, min(want.slots, runner.free_slots))
+        slots = max(1, min(want.slots, runner.free_slots - waiter.gives_way))
         runner.leases[waiter.id] = Held(waiter.id, want, slots, waiter.arrived, now)
         runner.last_used = now
         if want.keep_alive_s is not None:
@@ -330,7 +335,7 @@ class Policy:
             case placement.LoadNow():
                 self.fleet.load(head, decision.need, now, node=node, last_try=head.launch in self._retry)
             case placement.Evict():
-                self.fleet.evict(decision.runner_ids, decision.reason, in_favour_of=head.want.key)
+                self.fleet.evict(decision.runner_ids, decision.reason, in_favour_of=head)
             case placement.AskMemory():
                 if not self.nodes[node].reading:
                     self.nodes[node].reading = True
@@ -365,7 +370,8 @@ class Policy:
     def _heads(self, now: float) -> list[Waiter]:
         """The first waiting request of every model without a usable runner: overdue ones first, by arrival."""
         limits = self.limits
-        homeless = [waiter for waiter in self.queue if self.fleet.suitable(waiter) is None]
+        waiting = giveway.others(self.queue) or self.queue
+        homeless = [waiter for waiter in waiting if self.fleet.suitable(waiter) is None]
         homeless.sort(
             key=lambda item: (not item.is_overdue(now, limits), item.is_background(now, limits), item.arrived)
         )
@@ -417,8 +423,10 @@ class Policy:
             times += [waiter.arrived + limits.node_wait_s for waiter in self.queue]
         for waiter in self.queue:
             times += [waiter.arrived + limits.turn_s, waiter.arrived + limits.background_patience_s]
+            times += [waiter.arrived + limits.batch_patience_s] if waiter.gives_way else []
         if len(self.queue):
             ready = [runner for runner in self.fleet if runner.state == "ready"]
             times += [runner.resides_until(limits) for runner in ready]
             times += [runner.ready_at + limits.turn_s for runner in ready]
+            times += [runner.last_used + limits.batch_quiet_s for runner in ready]
         return min((time for time in times if now < time), default=None)

@@ -62,6 +62,7 @@ class Lease:
     load_duration_ns: int
     slots: int = 1
     runner_id: int = 0
+    gives_way: bool = False  # a line of a batch
     notices: tuple[Notice, ...] = ()
     prompt_tokens: int = 0
     eval_tokens: int = 0

@@ -366,6 +366,7 @@ class Scheduler:
             load_duration_ns=round((now - request.arrived) * 1e9),
             slots=action.slots,
             runner_id=action.runner_id,
+            gives_way=request.want.caller.gives_way,
             notices=action.notices,
         )
         request.granted.set_result(action)

@@ -33,6 +33,8 @@ class Limits:
     residence_loads: float = 2.0  # a runner that displaced another stays, idle, so many times its load time ...
     residence_max_s: float = 10.0  # ... at most so long, so that A-B-A-B requests do not spend their time loading
     background_patience_s: float = 20.0  # after so long a background request counts as interactive
+    batch_patience_s: float = 30.0  # after so long a line of a batch starts beside others' requests
+    batch_quiet_s: float = 30.0  # a model that others used more recently is not evicted for a batch
     memory_age_s: float = 2.0  # figures older than this are read again before a load
     node_wait_s: float = 30.0  # a request waits so long for a node where there is none
     breaker_failures: int = 5
@@ -102,15 +104,20 @@ class Waiter:
         """Whom its turn is charged to."""
         return self.want.caller.client
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is a line of a batch."""
+        return self.want.caller.gives_way
+
     def is_background(self, now: float, limits: Limits) -> bool:
         """Whether interactive requests go first."""
         if self.want.caller.priority != "background":
-            return False
+            return self.gives_way
         return now - self.arrived < limits.background_patience_s
 
     def is_overdue(self, now: float, limits: Limits) -> bool:
         """Whether it has waited for more than a turn, so that others have to make room."""
-        return now - self.arrived >= limits.turn_s
+        return not self.gives_way and now - self.arrived >= limits.turn_s
 
 
 @dataclass(slots=True)
@@ -122,6 +129,12 @@ class Held:
     slots: int
     arrived: float
     started: float
+    leaving: bool = False  # it was told to end for another
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is a line of a batch."""
+        return self.want.caller.gives_way
 
 
 @dataclass(slots=True)

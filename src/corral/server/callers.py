@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from starlette.requests import Request
 
 from corral.core import Caller
 from corral.server.guard import HOLDER
 from corral.server.holders import Holder
 
+BATCH = "corral.batch"  # scope entry: the id of the batch whose line this is; no client can set it
+
 
 def caller_of(request: Request) -> Caller:
     """The client by its API key, else by its address; `X-Corral-Priority: background` is honoured."""
     holder: Holder | None = request.scope.get(HOLDER)
     client = holder.name if holder else request.client.host if request.client else ""
+    return Caller(client, request.url.path, _priority(request), owner_of(request))
+
+
+def _priority(request: Request) -> Literal["interactive", "background", "batch"]:
+    if BATCH in request.scope:
+        return "batch"
     background = request.headers.get("x-corral-priority", "").lower() == "background"
-    return Caller(client, request.url.path, "background" if background else "interactive", owner_of(request))
+    return "background" if background else "interactive"
 
 
 def owner_of(request: Request) -> str:

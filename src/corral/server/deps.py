@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 
@@ -16,6 +16,9 @@ from corral.sched import Scheduler
 from corral.server.holders import Holders
 from corral.server.tuning import TuningService
 from corral.store.models import ModelStore
+
+if TYPE_CHECKING:
+    from corral.server.openai.batches.lane import BatchLane  # whose package needs this module
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Deps:
     tuning: TuningService
     files: EngineFiles
     holders: Holders
+    batches: BatchLane
     version: str
 
 

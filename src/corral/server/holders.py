@@ -43,6 +43,10 @@ class Holders:
         """Of all holders."""
         return frozenset(holder.id for _, holder in self._known)
 
+    def by_id(self, owner: str) -> Holder | None:
+        """The holder of this id."""
+        return next((holder for _, holder in self._known if holder.id == owner), None)
+
     def of(self, shown: bytes) -> Holder | None:
         """Whose key this is; every key is looked at, so that the time tells nothing."""
         found = [holder for key, holder in self._known if hmac.compare_digest(shown, key)]

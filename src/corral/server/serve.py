@@ -40,6 +40,7 @@ from corral.server.holders import Holders, holders_of
 from corral.server.kernelwork import make_when_idle
 from corral.server.listen import LimitedProtocol, QuietServer, bind
 from corral.server.memory import give_memory_back, spare_collector
+from corral.server.openai.batches.lane import BatchLane
 from corral.server.openai.responses.store import forget_strangers
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
@@ -102,7 +103,8 @@ def make_deps(
     inference = Inference(store, scheduler, settings)
     tuning = TuningService(launcher, scheduler, inference, host_memory)
     holders = holders or holders_of(settings)
-    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, holders, __version__)
+    batches = BatchLane(settings, holders)
+    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, holders, batches, __version__)
 
 
 def make_files(settings: Settings) -> EngineFiles:
@@ -127,14 +129,17 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         spare_collector()
         await run_blocking(_clean_store, deps.store)
         if holders:
-            await run_blocking(forget_strangers, settings.home / "responses", holders.ids)
+            for folder in ("responses", "files", "batches"):
+                await run_blocking(forget_strangers, settings.home / folder, holders.ids)
         await deps.scheduler.start(lambda model: _load(deps, model))
+        await deps.batches.start(app)
         idle_work = asyncio.create_task(_idle_work(deps, launcher))
         try:
             await _listen(deps, app, listener)
         finally:
             idle_work.cancel()
             await asyncio.wait({idle_work})
+            await deps.batches.close()
             await deps.scheduler.close()
             await deps.registry.close()
             await deps.files.close()
@@ -185,6 +190,7 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
     async def end_transfers() -> None:
         """A transfer is resumable and may take hours, a translation is made anew: they do not hold up the end."""
         await stopping.wait()
+        await deps.batches.close()
         await deps.registry.close()
         await deps.files.close()
 

@@ -11,6 +11,7 @@ from tests.unit.sched.world import ALL_AUTOMATIC, World
 
 from corral.errors import RunnerHung
 from corral.sched.events import Loaded, RunnerReported
+from corral.sched.giveway import others
 from corral.sched.state import Runner
 
 KEYS = ("a", "b", "c", "d")
@@ -34,7 +35,7 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(
         key=st.sampled_from(KEYS),
         client=st.sampled_from(("x", "y", "z")),
-        priority=st.sampled_from(("interactive", "background")),
+        priority=st.sampled_from(("interactive", "background", "batch")),
         keep_alive_s=st.sampled_from((None, 0.0, 5.0, float("inf"))),
         slots=st.sampled_from((1, 1, 3)),
         gib=st.sampled_from((1.0, 3.0, 20.0)),
@@ -44,11 +45,11 @@ class PolicyMachine(RuleBasedStateMachine):
         self.count += 1
         request_id = f"r{self.count}"
         automatic = ALL_AUTOMATIC if window == 4096 else ALL_AUTOMATIC - {"context_window"}
-        before = len(self.world.policy.queue)
+        before = len(others(self.world.policy.queue))  # lines of batches are bounded by who asks them
         self.world.ask(request_id, parallel=2, context_window=window, automatic=automatic, **wish)
         if request_id not in self.world.failed:
             self.open.add(request_id)
-        assert len(self.world.policy.queue) <= max(before, MAX_QUEUE)
+        assert len(others(self.world.policy.queue)) <= max(before, MAX_QUEUE)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -153,7 +154,10 @@ class PolicyMachine(RuleBasedStateMachine):
         policy = self.world.policy
         for waiter in policy.queue:
             runner = policy.fleet.suitable(waiter)
-            if runner is not None and runner.free_slots:
+            if runner is not None and waiter.gives_way:
+                held = [lease.gives_way for each in policy.fleet for lease in each.leases.values()]
+                assert others(policy.queue) or not all(held) or runner.free_slots < min(2, runner.slots)
+            elif runner is not None and runner.free_slots:
                 overdue = [head for head in policy.queue if head.is_overdue(self.world.now, policy.limits)]
                 assert overdue, "a request waits although its runner has a free slot and nobody is overdue"
 

@@ -12,6 +12,9 @@ finds what it has read already by its common prefix. Then the call is made anew,
 | wait for their first token     | one full step, so that each gets every other step   |
 | at least one answers           | as many tokens as the engine reads in STEP_S        |
 
+A line of a batch neither begins nor goes on while another request waits for its first token, and counts as nobody's
+company: a prompt beside lines only is alone.
+
 An engine that keeps checkpoints is stopped where the last turn begins, so that it keeps one there (lastturn.py).
 
 Called by completion.py and enginechat.py around their calls.
@@ -56,6 +59,7 @@ async def engine_events(
     """
     prompt = _Prompt(lease, prompt_tokens, run)
     with _counted(lease) as answers:
+        await prompt.may_go_on()
         if turn is not None and prompt.begins_anew(turn):
             async for read in prompt.to_turn(turn):
                 yield {"prompt_progress": read}
@@ -79,21 +83,22 @@ async def engine_events(
 @contextlib.contextmanager
 def _counted(lease: Lease) -> Iterator[Callable[[], None]]:
     """Count this request among those of its runner; the value, when called, counts it as answering."""
-    sharing = lease.runner.sharing
+    sharing, counts = lease.runner.sharing, not lease.gives_way
     sharing.requests += 1
+    sharing.count(others=counts)
     answering = False
 
     def answers() -> None:
         nonlocal answering
-        if not answering:
+        if not answering and counts:
             answering = True
-            sharing.answering += 1
+            sharing.count(answering=1)
 
     try:
         yield answers
     finally:
         sharing.requests -= 1
-        sharing.answering -= answering
+        sharing.count(-counts, -answering)
 
 
 class _Prompt:
@@ -109,7 +114,12 @@ class _Prompt:
 
     @property
     def _is_alone(self) -> bool:
-        return self._lease.runner.sharing.requests <= 1
+        return self._lease.runner.sharing.others <= (0 if self._lease.gives_way else 1)
+
+    async def may_go_on(self) -> None:
+        """At once, but for a line of a batch: when nobody else waits for a first token."""
+        if self._lease.gives_way:
+            await self._lease.runner.sharing.quiet.wait()
 
     def must_yield(self, report: dict[str, Any]) -> bool:
         """Whether the engine's call has to end for others; the report is corrected to tell of the whole prompt."""
@@ -124,7 +134,8 @@ class _Prompt:
         report["cache"] = self._run.cached_at_first
         self._read = report["processed"]
         left = report["total"] - report["processed"]
-        return not (self._is_whole or self._is_alone) and left > _WORTHWHILE_STEPS * self._lease.spec.n_batch
+        worthwhile = _REST if self._lease.gives_way else _WORTHWHILE_STEPS * self._lease.spec.n_batch
+        return not (self._is_whole or self._is_alone) and left > worthwhile
 
     def begins_anew(self, turn: LastTurn) -> bool:
         """Whether to stop where this turn begins; it is noted as read."""
@@ -170,6 +181,7 @@ class _Prompt:
             return
         await self._until_left()
         size = _FIRST_PIECE
+        await self.may_go_on()
         while not self._is_alone and (left := len(tokens) - self._read - _REST) > 0:
             if not self._lease.runner.sharing.answering:
                 size = self._lease.spec.n_batch
@@ -179,6 +191,7 @@ class _Prompt:
             self._run.prefill_ms += (time.perf_counter() - began) * 1000
             self._handed_over = self._read
             yield {"processed": self._read, "total": len(tokens), "cache": self._run.cached_at_first}
+            await self.may_go_on()
 
     async def _call(self, tokens: Sequence[int]) -> Mapping[str, Any]:
         """Have these tokens read; the engine's timings."""

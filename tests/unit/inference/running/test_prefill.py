@@ -105,7 +105,7 @@ async def test_a_prompt_that_is_alone_is_read_by_one_call() -> None:
 
 async def test_beside_an_answer_it_goes_in_pieces_of_what_a_step_may_take() -> None:
     slot = Slot(ms_per_token=6.0)
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     run = run_of()
     events = await ask(slot, run)
     first, *pieces, last = slot.calls
@@ -126,7 +126,7 @@ async def test_beside_an_answer_it_goes_in_pieces_of_what_a_step_may_take() -> N
 
 async def test_beside_requests_that_wait_it_takes_every_other_full_step() -> None:
     slot = Slot()
-    slot.sharing = Sharing(requests=1)
+    slot.sharing = Sharing(requests=1, others=1)
     await ask(slot, run_of())
     assert {read for _, _, read in slot.calls[1:-2]} == {STEP}
 
@@ -135,10 +135,12 @@ async def test_somebody_comes_and_goes_while_the_prompt_is_read() -> None:
     slot = Slot()
 
     def comes() -> None:
-        slot.sharing.requests, slot.sharing.answering = 2, 1
+        slot.sharing.requests = slot.sharing.others = 2
+        slot.sharing.answering = 1
 
     def goes() -> None:
-        slot.sharing.requests, slot.sharing.answering = 1, 0
+        slot.sharing.requests = slot.sharing.others = 1
+        slot.sharing.answering = 0
 
     slot.before_step = {3: comes, 8: goes}
     await ask(slot, run_of())
@@ -152,7 +154,7 @@ async def test_somebody_comes_and_goes_while_the_prompt_is_read() -> None:
 async def test_what_the_cache_had_is_told_as_cached_and_what_pieces_read_is_not() -> None:
     slot = Slot()
     slot.tokens = PROMPT[:600]
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     run = run_of()
     await ask(slot, run)
     metrics = run.metrics()
@@ -164,7 +166,7 @@ async def test_what_the_cache_had_is_told_as_cached_and_what_pieces_read_is_not(
 async def test_a_rest_of_little_more_than_a_step_is_let_be(left: int) -> None:
     slot = Slot()
     slot.tokens = PROMPT[: 1000 - left]
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     await ask(slot, run_of())
     assert slot.calls == [(1000, 1000 - left, left)]
 
@@ -172,7 +174,7 @@ async def test_a_rest_of_little_more_than_a_step_is_let_be(left: int) -> None:
 @pytest.mark.parametrize("how", [{"paced": False}, {"cuttable": False}])
 async def test_what_cannot_be_cut_is_read_whole(how: dict[str, Any]) -> None:
     slot = Slot()
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     events = await ask(slot, run_of(), **how)
     assert slot.calls[-1][0] == 1000
     assert all(total == 1000 for total, _, _ in slot.calls)
@@ -181,7 +183,7 @@ async def test_what_cannot_be_cut_is_read_whole(how: dict[str, Any]) -> None:
 
 async def test_an_engine_that_forgets_is_asked_for_all_of_it_once() -> None:
     slot = Slot()
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     slot.forgetful = True
     events = await ask(slot, run_of())
     assert events[-2]["content"] == "word"
@@ -194,14 +196,14 @@ async def test_an_engine_that_does_not_tell_of_its_slots_is_not_waited_for(monke
 
     monkeypatch.setattr(Slot, "slots", refuse)
     slot = Slot()
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     await ask(slot, run_of())
     assert sum(read for _, _, read in slot.calls) == 1000
 
 
 async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
     slot = Slot()
-    slot.sharing = Sharing(requests=1, answering=1)
+    slot.sharing = Sharing(requests=1, others=1, answering=1)
     task = asyncio.create_task(ask(slot, run_of()))
     while len(slot.calls) < 4:
         await asyncio.sleep(0)
@@ -252,6 +254,7 @@ async def test_others_end_the_call_to_the_last_turn_too() -> None:
 
     def come() -> None:
         slot.sharing.requests += 1
+        slot.sharing.others += 1
 
     slot.before_step[2] = come
     run = run_of()
@@ -264,6 +267,6 @@ async def test_others_end_the_call_to_the_last_turn_too() -> None:
 
 async def test_a_prompt_beside_others_makes_no_stop() -> None:
     slot = Slot()
-    slot.sharing = Sharing(requests=1)
+    slot.sharing = Sharing(requests=1, others=1)
     await ask(slot, run_of(), turn=TURN)
     assert slot.calls[0][0] == 1000

@@ -1,0 +1,68 @@
+"""A line of a batch asked inside this process: by the handler that serves its endpoint, without the network between.
+
+So a line is decoded, checked and answered by the same code as a request, and by none besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.types import Message
+
+from corral.server.callers import BATCH
+from corral.server.guard import HOLDER
+from corral.server.holders import Holder
+from corral.server.openai.wire import encode_json
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An HTTP answer. body: JSON, as it would have been sent."""
+
+    status: int
+    body: Any
+
+
+async def ask(app: Starlette, holder: Holder | None, batch_id: str, url: str, body: dict[str, Any]) -> Answered:
+    """The answer of a route to a JSON body; cancelling it is what a client does that leaves."""
+    data = encode_json(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    scope: dict[str, Any] = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": url,
+        "raw_path": url.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": (batch_id, 0),
+        "app": app,
+        BATCH: batch_id,
+    }
+    if holder is not None:
+        scope[HOLDER] = holder
+    sent: list[bytes] = []
+    status = 500
+    unread = [{"type": "http.request", "body": data, "more_body": False}]
+
+    async def receive() -> Message:
+        if unread:
+            return unread.pop()
+        await asyncio.Event().wait()  # it leaves by cancellation only
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            sent.append(message.get("body", b""))
+
+    await app.router(scope, receive, send)
+    return Answered(status, msgspec.Raw(b"".join(sent).strip() or b"null"))

@@ -1,0 +1,162 @@
+"""All batches of a server: made, listed, cancelled, and gone on with after a start. ADR 28.
+
+How many lines are asked at once is bounded over all batches together; that they give way to everybody else is the
+scheduler's part (sched/giveway.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from typing import Any
+
+from starlette.applications import Starlette
+
+from corral.aio import run_blocking, run_settled
+from corral.api.batches import BatchObject, BatchRequest
+from corral.config import Settings
+from corral.errors import InvalidRequest, ServerClosing
+from corral.server.holders import Holders
+from corral.server.openai.batches.asking import Answered, ask
+from corral.server.openai.batches.lines import ENDPOINTS
+from corral.server.openai.batches.run import BatchRun
+from corral.server.openai.batches.store import ENDED, BatchStore
+from corral.server.openai.files.handlers import EVERYBODY, EXPIRY_S, files_of
+from corral.server.openai.files.private import sweep
+from corral.server.openai.wire import new_id
+
+log = logging.getLogger(__name__)
+
+_SLOTS = 4  # what a model usually has, where memory allows
+_WINDOW = re.compile(r"([1-9]\d{0,3})([hd])\Z")
+_LONGEST_WINDOW_S = 30 * 86400
+_MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512  # as OpenAI has it
+
+
+class BatchLane:
+    """The batches of all holders of keys. All methods belong to the event loop's thread."""
+
+    def __init__(self, settings: Settings, holders: Holders) -> None:
+        self._settings = settings
+        self._holders = holders
+        self._workers = settings.batch_parallel or settings.num_parallel or _SLOTS
+        self._permits = asyncio.Semaphore(self._workers)
+        self._runs: dict[tuple[str, str], BatchRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._app: Starlette | None = None
+
+    async def start(self, app: Starlette) -> None:
+        """Ask through this app from now on, and go on with what had not ended."""
+        self._app = app
+        home = self._settings.home
+        for folder in (home / "files", home / "batches"):
+            await run_blocking(sweep, folder)
+        owners = sorted(self._holders.ids) if self._holders else [""]
+        for owner in owners:
+            for batch in reversed(await run_blocking(self.store(owner).all)):
+                if batch.status not in ENDED:
+                    log.info("batch %s goes on: it was %s", batch.id, batch.status)
+                    self._begin(owner, batch)
+
+    async def close(self) -> None:
+        """Give up what is being asked; the batches go on at the next start."""
+        self._app = None
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def create(self, owner: str, wanted: BatchRequest) -> BatchObject:
+        """A new batch. Raises InvalidRequest, NotKept for its input, ServerClosing."""
+        if self._app is None:
+            raise ServerClosing()
+        window_s = _check(wanted)
+        now = int(time.time())
+        batch = BatchObject(
+            id=new_id("batch_"),
+            endpoint=wanted.endpoint,
+            input_file_id=wanted.input_file_id,
+            completion_window=wanted.completion_window,
+            created_at=now,
+            expires_at=now + window_s,
+            output_expires_after=wanted.output_expires_after,
+            metadata=wanted.metadata,
+        )
+        files, store = files_of(self._settings, owner), self.store(owner)
+
+        def add() -> None:
+            source = files.get(wanted.input_file_id)
+            if source.purpose != "batch":
+                raise InvalidRequest(f"the file's purpose is {source.purpose!r}, not 'batch'", field="input_file_id")
+            store.add(batch, files.folder / source.id)
+
+        await run_settled(add)
+        self._begin(owner, batch)
+        return batch
+
+    async def get(self, owner: str, batch_id: str) -> BatchObject:
+        """A batch as it is now. Raises NotKept."""
+        run = self._runs.get((owner, batch_id))
+        return run.batch if run is not None else await run_blocking(self.store(owner).get, batch_id)
+
+    async def all(self, owner: str) -> list[BatchObject]:
+        """The holder's batches, newest first."""
+        kept = await run_blocking(self.store(owner).all)
+        return [self._runs[owner, each.id].batch if (owner, each.id) in self._runs else each for each in kept]
+
+    async def cancel(self, owner: str, batch_id: str) -> BatchObject:
+        """Ask no more of its lines. Raises NotKept, InvalidRequest when it has ended."""
+        batch, run = await self.get(owner, batch_id), self._runs.get((owner, batch_id))
+        if run is None or batch.status not in {"validating", "in_progress", "cancelling"}:
+            raise InvalidRequest(f"Cannot cancel a batch with status '{batch.status}'.")
+        if batch.status != "cancelling":
+            await run.cancel()
+        return batch
+
+    def store(self, owner: str) -> BatchStore:
+        """Where a holder's batches are kept."""
+        return BatchStore(self._settings.home / "batches" / (owner or EVERYBODY), self._settings.files_keep_s)
+
+    def _begin(self, owner: str, batch: BatchObject) -> None:
+        holder = self._holders.by_id(owner)
+
+        async def ask_line(endpoint: str, body: dict[str, Any]) -> Answered:
+            async with self._permits:
+                if self._app is None:
+                    raise asyncio.CancelledError
+                return await ask(self._app, holder, batch.id, endpoint, body)
+
+        run = BatchRun(batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=self._workers)
+        self._runs[owner, batch.id] = run
+
+        async def work() -> None:
+            try:
+                await run.run()
+            finally:
+                self._runs.pop((owner, batch.id))
+
+        task = asyncio.create_task(work(), name=batch.id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _check(wanted: BatchRequest) -> int:
+    """Seconds of the window. Raises InvalidRequest."""
+    if wanted.endpoint not in ENDPOINTS:
+        raise InvalidRequest(f"endpoint is one of {', '.join(ENDPOINTS)}", field="endpoint")
+    found = _WINDOW.match(wanted.completion_window)
+    window_s = int(found[1]) * (3600 if found[2] == "h" else 86400) if found else 0
+    if not 0 < window_s <= _LONGEST_WINDOW_S:
+        raise InvalidRequest("completion_window is '24h', or another number of h or d", field="completion_window")
+    after = wanted.output_expires_after
+    if after is not None and (after.anchor != "created_at" or after.seconds not in EXPIRY_S):
+        why = "output_expires_after has the anchor created_at, and 3600 to 2592000 seconds"
+        raise InvalidRequest(why, field="output_expires_after")
+    metadata = wanted.metadata or {}
+    too_long = any(len(key) > _LONGEST_KEY or len(value) > _LONGEST_VALUE for key, value in metadata.items())
+    if len(metadata) > _MOST_METADATA or too_long:
+        why = f"metadata has at most {_MOST_METADATA} keys of {_LONGEST_KEY} characters, values of {_LONGEST_VALUE}"
+        raise InvalidRequest(why, field="metadata")
+    return window_s
