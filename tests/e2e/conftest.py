@@ -84,9 +84,11 @@ class ServerProcess:
         return self.process.wait(timeout_s)
 
 
-def start_server(folder: Path, *, models: Path | None = None, env: Mapping[str, str] | None = None) -> ServerProcess:
-    """Start `corral serve` with its home below `folder`; returns when it answers."""
-    port, home = free_port(), folder / "home"
+def start_server(
+    folder: Path, *, models: Path | None = None, env: Mapping[str, str] | None = None, port: int = 0
+) -> ServerProcess:
+    """Start `corral serve` with its home below `folder`; returns when it answers. port: 0 = any that is free."""
+    port, home = port or free_port(), folder / "home"
     models = models or folder / "models"
     home.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("CORRAL_", "OLLAMA_"))}

@@ -17,7 +17,7 @@ from tests.fakes.server import CHATML, RunningServer, running_server
 
 from corral.config import Settings
 
-CHAT = "/v1/chat/completions"
+CHAT: Any = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -202,7 +202,7 @@ async def test_a_cancelled_batch_keeps_what_it_has(server: RunningServer) -> Non
         while not server.engine.active:
             await asyncio.sleep(0.01)
         server.engine.gate.set()
-        while not (await client.batches.retrieve(made.id)).request_counts.completed:
+        while not (counts := (await client.batches.retrieve(made.id)).request_counts) or not counts.completed:
             await asyncio.sleep(0.005)
         server.engine.gate.clear()
         assert (await client.batches.cancel(made.id)).status == "cancelling"

@@ -10,6 +10,7 @@ import http.client
 import ipaddress
 import json
 import platform
+import secrets
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -124,6 +125,40 @@ class Api:
                 raise _refusal(response, with_status=False)
             response.read()
 
+    def upload_file(self, path: str, name: str, chunks: Iterable[bytes], fields: Mapping[str, str]) -> dict[str, Any]:
+        """Send a form with one file, whose size need not be known."""
+        boundary = secrets.token_hex(16)
+        plain = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in name)
+
+        def form() -> Iterator[bytes]:
+            for key, value in fields.items():
+                yield f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n\r\n'
+            yield head.encode("utf-8", "replace")
+            yield from chunks
+            yield f"\r\n--{boundary}--\r\n".encode()
+
+        kind = f"multipart/form-data; boundary={boundary}"
+        headers = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        with self._exchange("POST", path, form(), headers) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=False)
+            answer: dict[str, Any] = json.loads(response.read())
+            return answer
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a file at a path."""
+        with self._exchange("GET", path, None, {}) as response:
+            if response.status >= 300:
+                raise _refusal(response, with_status=False)
+            received = 0
+            while line := response.readline():
+                received += len(line)
+                yield line
+            expected = response.getheader("Content-Length")
+            if expected is not None and int(expected) != received:
+                raise AnswerCutShort
+
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> dict[str, Any]:
@@ -213,5 +248,6 @@ def _refusal(response: http.client.HTTPResponse, *, with_status: bool) -> Server
     except ValueError:
         body = None
     if isinstance(body, dict):
-        text = str(body.get("error") or "")
+        error = body.get("error") or ""
+        text = str(error.get("message") if isinstance(error, dict) else error)
     return ServerError(text.strip() or _NOTHING_USABLE, response.status, reason=response.reason if with_status else "")

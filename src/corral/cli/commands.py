@@ -146,6 +146,23 @@ COMMANDS = (
             "Without PROGRAM: what is installed."
         ),
     ),
+    Command(
+        "batch FILE",
+        "Answer a file of requests when nobody else wants anything",
+        "batch:batch",
+        Count(1, 1),
+        (
+            Flag("cancel", "bool", "Ask no more lines, and fetch what there is"),
+            Flag("endpoint", "string", 'What the lines ask (default "/v1/chat/completions")'),
+            Flag("model", "string", "Model of the lines that name none"),
+            Flag("output", "string", "File for the results", short="o"),
+        ),
+        starts_server=True,
+        detail=(
+            "FILE has a request a line, as OpenAI's batches have it, or just the request's body. Killed and\n"
+            "run again, the command goes on where it was. Exit status 1 when a line has no answer."
+        ),
+    ),
     Command("cp SOURCE DESTINATION", "Copy a model", "models:copy", Count(2, 2)),
     Command("rm MODEL [MODEL...]", "Remove a model", "models:remove", Count(1)),
     Command(

@@ -34,13 +34,13 @@ def may_start(line: Waiter, runner: Runner, fleet: Fleet, waiting: Iterable[Wait
     served = any(not held.gives_way for each in fleet for held in each.leases.values())
     if not served:
         return True
-    patient = now - line.arrived >= fleet.limits.batch_patience_s
+    patient = now >= line.arrived + fleet.limits.batch_patience_s
     return patient and not any(held.gives_way for held in runner.leases.values())
 
 
 def is_quiet(runner: Runner, line: Waiter, limits: Limits, now: float) -> bool:
     """Whether an idle runner may be evicted for this request, if that is a line."""
-    return not line.gives_way or now - runner.last_used >= limits.batch_quiet_s
+    return not line.gives_way or now >= runner.last_used + limits.batch_quiet_s
 
 
 def ending(fleet: Fleet, waiting: Iterable[Waiter]) -> list[Held]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.unit.sched.world import World
 
 from corral.errors import GaveWay, QueueFull
 from corral.sched.events import Loaded
 
 
-def lines(world: World, *names: str, **wish: object) -> None:
-    world.ask(*names, priority="batch", client="batch", **wish)  # type: ignore[arg-type]
+def lines(world: World, *names: str, **wish: Any) -> None:
+    world.ask(*names, priority="batch", client="batch", **wish)
 
 
 def running(world: World, slots: int = 4) -> None:

@@ -79,10 +79,16 @@ def run_of() -> Run:
 
 
 async def ask(
-    slot: Slot, run: Run, *, paced: bool = True, cuttable: bool = True, turn: LastTurn | None = None
+    slot: Slot,
+    run: Run,
+    *,
+    paced: bool = True,
+    cuttable: bool = True,
+    turn: LastTurn | None = None,
+    gives_way: bool = False,
 ) -> list[dict[str, Any]]:
     spec = RunnerSpec(cast("Any", "/m"), n_batch=STEP, paced=paced)
-    lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec))
+    lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec, gives_way=gives_way))
 
     async def tokens() -> list[int] | None:
         return PROMPT if cuttable else None
@@ -270,3 +276,46 @@ async def test_a_prompt_beside_others_makes_no_stop() -> None:
     slot.sharing = Sharing(requests=1, others=1)
     await ask(slot, run_of(), turn=TURN)
     assert slot.calls[0][0] == 1000
+
+
+async def test_a_prompt_beside_lines_of_batches_only_is_alone() -> None:
+    slot = Slot()
+    slot.sharing = Sharing(requests=3)
+    await ask(slot, run_of())
+    assert [read for _, _, read in slot.calls] == [1000]
+
+
+async def test_a_line_waits_while_another_waits_for_its_first_token() -> None:
+    slot = Slot()
+
+    def comes() -> None:
+        slot.sharing.requests += 1
+        slot.sharing.count(others=1)
+
+    slot.before_step = {3: comes}
+    reading = asyncio.create_task(ask(slot, run_of(), gives_way=True))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert slot.steps == 3  # the step that was under way is the last
+    assert not reading.done()
+    slot.sharing.count(answering=1)
+    for _ in range(20):
+        await asyncio.sleep(0.02)
+        if len(slot.calls) > 3:
+            break
+    assert max(read for _, _, read in slot.calls[1:]) <= 20  # pieces of STEP_S, beside its answer
+    slot.sharing.count(-1, -1)
+    await reading
+    assert slot.calls[-1][0] == 1000
+    assert (slot.sharing.others, slot.sharing.answering) == (0, 0)
+
+
+async def test_a_line_does_not_begin_while_another_waits_for_its_first_token() -> None:
+    slot = Slot()
+    slot.sharing.count(others=1)
+    reading = asyncio.create_task(ask(slot, run_of(), gives_way=True))
+    await asyncio.sleep(0.02)
+    assert slot.calls == []
+    slot.sharing.count(others=-1)
+    await reading
+    assert [read for _, _, read in slot.calls] == [1000]

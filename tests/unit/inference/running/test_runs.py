@@ -85,6 +85,7 @@ class _Lease:
 
     def __init__(self, *chunks: dict[str, Any]) -> None:
         self.chunks, self.runner, self.eval_tokens, self.context_window = chunks, self, 0, 4096
+        self.gives_way = False
         self.spec, self.paced, self.sharing = self, False, Sharing()
 
     async def chat(self, body: dict[str, Any]) -> Any:
