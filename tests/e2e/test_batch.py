@@ -88,8 +88,8 @@ def test_each_line_has_one_answer_whoever_is_killed(small_store: Path, tmp_path:
     source, target = requests(tmp_path / "in.jsonl", count), tmp_path / "out.jsonl"
     words = (str(source), "-o", str(target), "--model", "tiny")
     chance = random.Random(7)
+    running = command(killable, *words)
     try:
-        running = command(killable, *words)
         for place in sorted(chance.sample(range(2, count - 10), 3)):
             until_done(killable.port, place)
             if place % 2:
@@ -104,6 +104,7 @@ def test_each_line_has_one_answer_whoever_is_killed(small_store: Path, tmp_path:
         said = running.communicate(timeout=120)[0]
         assert running.returncode == 0, said
     finally:
+        running.kill()  # first: it would start a server of its own
         killable.kill()
     answered = [json.loads(line) for line in target.read_text().splitlines()]
     expected = [f"own-{number}" if number % 2 else f"line-{number}" for number in range(1, count + 1)]
@@ -121,7 +122,9 @@ def test_the_command_says_what_is_wrong_with_a_line_and_can_be_left_and_cancelle
 ) -> None:
     killable = Killable(tmp_path, linked_store(small_store, tmp_path / "models"))
     source, target = requests(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
-    source.write_text(source.read_text() + "{broken\n" + '{"model": "none", "messages": [{"role": "user"}]}\n')
+    source.write_text(
+        source.read_text() + "{broken\n" + '{"model": "none", "messages": [{"role": "user", "content": "Hi"}]}\n'
+    )
     try:
         done = command(killable, str(source), "-o", str(target), "--model", "tiny")
         said = done.communicate(timeout=60)[0]

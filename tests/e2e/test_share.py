@@ -6,6 +6,10 @@ import base64
 import hashlib
 import http.client
 import json
+import os
+import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +21,7 @@ from tests.fakes.ggufs import tiny_llama
 from tests.fakes.stores import add_model
 
 from corral.config import Settings
+from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.service import Registry
 from corral.store import ModelStore
@@ -179,5 +184,34 @@ def test_nothing_is_shared_unless_asked_for(store: ModelStore, tmp_path: Path) -
     try:
         assert ask(server, "/v2/").status == 404
         assert ask(server, "/v2/library/tiny/manifests/1").status == 404
+    finally:
+        server.stop()
+
+
+async def test_a_key_that_login_keeps_opens_a_server_that_asks_for_one(store: ModelStore, tmp_path: Path) -> None:
+    """All of a pull, ranges too; the key goes to this host and port, is in a file for its owner, and in no log."""
+    server = start_server(tmp_path, models=store.root, env={"CORRAL_SHARE": "1", "CORRAL_API_KEYS": KEY})
+    reference = f"http://127.0.0.1:{server.port}/library/tiny:1"
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "corral", "login", f"http://127.0.0.1:{server.port}/"]
+    env = {**os.environ, "CORRAL_HOME": str(home)}
+    try:
+        with pytest.raises(RegistryError, match="unauthorized"):
+            await pull(reference, tmp_path)
+        for key, opens in (("another", False), (KEY, True)):
+            done = subprocess.run(command, input=f"{key}\n", env=env, capture_output=True, text=True, check=True)
+            assert key not in done.stdout + done.stderr
+            if not opens:
+                with pytest.raises(RegistryError, match="unauthorized"):
+                    await pull(reference, tmp_path)
+        mine, pulled = await pull(reference, tmp_path)
+        assert pulled.raw == store.manifests.read(ModelName.parse("tiny:1")).raw
+        for layer in pulled.all_layers:
+            mine.blobs.verify(layer.digest)
+        assert stat.S_IMODE((home / "logins.json").stat().st_mode) == 0o600
+        command[3] = "logout"
+        subprocess.run(command, env=env, capture_output=True, check=True)
+        assert json.loads((home / "logins.json").read_text()) == {}
+        assert KEY not in "\n".join(server.log)
     finally:
         server.stop()

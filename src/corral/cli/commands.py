@@ -110,6 +110,16 @@ COMMANDS = (
     ),
     Command("push MODEL", "Push a model to a registry", "transfer:push", Count(1, 1), (_INSECURE,)),
     Command(
+        "login HOST",
+        "Keep a key for another Corral, or a registry, that asks for one",
+        "login:login",
+        Count(1, 1),
+        needs_server=False,
+        variables=("HOME",),
+        detail="The key is typed unseen, or read from the input. It is shown to this host and port only.",
+    ),
+    Command("logout HOST", "Forget a key", "login:logout", Count(1, 1), needs_server=False, variables=("HOME",)),
+    Command(
         "list",
         "List models",
         "models:list_models",

@@ -3,6 +3,7 @@
 | answer              | what happens                                                                       |
 |---------------------|------------------------------------------------------------------------------------|
 | 401 with a challenge| one token, one more try; the second 401 is `unauthorized: access denied`           |
+| 401 that asks Basic | the key that `corral login` keeps for this host, one more try                      |
 | 429, 502, 503, 504  | tried again, after Retry-After where given, else with growing delays               |
 | redirect            | followed for GET and HEAD, never to somewhere nearer than the registry (reach.py);  |
 |                     | the token goes to the registry's scheme, host and port only                        |
@@ -36,6 +37,7 @@ from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.auth import Challenge, read_token, token_request
 from corral.registry.keys import Identity
+from corral.registry.logins import Logins
 from corral.registry.reach import GuardedResolver, check_redirect
 
 _log = logging.getLogger(__name__)
@@ -105,11 +107,14 @@ def repository_of(name: ModelName, scheme: str = "https", *, verify_tls: bool = 
 class RegistryClient:
     """HTTP to registries over one connection pool; `close` it. Belongs to one event loop."""
 
-    def __init__(self, identity: Callable[[], Identity], policy: RetryPolicy | None = None) -> None:
-        """`identity` is called, on the executor, when a registry first asks who we are."""
+    def __init__(
+        self, identity: Callable[[], Identity], policy: RetryPolicy | None = None, logins: Logins | None = None
+    ) -> None:
+        """`identity` is called, and `logins` read, on the executor, when a registry first asks who we are."""
         self.policy = policy or RetryPolicy()
         self._identity = identity
-        self._tokens: dict[Repository, str] = {}
+        self._logins = logins
+        self._proofs: dict[Repository, str] = {}  # Authorization headers
         self._session: aiohttp.ClientSession | None = None
         self._unverified: ssl.SSLContext | None = None
 
@@ -180,11 +185,11 @@ class RegistryClient:
                 continue
             if response.status < 400:
                 return response
-            challenge = _challenge(response, repository)
-            if challenge and not asked:
+            proof = "" if asked else await self._proof(response, repository)
+            if proof:
                 response.close()
                 asked = True
-                self._tokens[repository] = await self._token(repository, challenge)
+                self._proofs[repository] = proof
                 continue
             failures += 1
             delay = self._later(response, failures)
@@ -193,6 +198,18 @@ class RegistryClient:
             response.close()
             _log.info("%s answered %d; trying again in %.1f s", response.url.host, response.status, delay)
             await self.policy.sleep(delay)
+
+    async def _proof(self, response: aiohttp.ClientResponse, repository: Repository) -> str:
+        """The Authorization header that a 401 asks for; "" when this is none, or nothing is known to answer it."""
+        if response.status != 401 or not repository.owns(response.url):
+            return ""
+        headers = response.headers.getall("WWW-Authenticate", [])
+        challenge = next((found for header in headers if (found := Challenge.parse(header))), None)
+        if challenge is not None:
+            return f"Bearer {await self._token(repository, challenge)}"
+        if self._logins is None or not any(header.strip().lower().startswith("basic") for header in headers):
+            return ""
+        return await run_settled(self._logins.authorization, repository.base)
 
     def _later(self, response: aiohttp.ClientResponse, failures: int) -> float | None:
         """How long to wait before the next try; None when there is none."""
@@ -219,9 +236,9 @@ class RegistryClient:
         self, repository: Repository, method: str, url: URL, headers: dict[str, str], body: bytes | Body | None
     ) -> aiohttp.ClientResponse:
         headers = dict(headers)
-        token = self._tokens.get(repository)
-        if token and repository.owns(url):
-            headers["Authorization"] = f"Bearer {token}"
+        proof = self._proofs.get(repository)
+        if proof and repository.owns(url):
+            headers["Authorization"] = proof
         proxy = _proxy_for(url)
         await check_redirect(repository.base, url, proxied=proxy is not None)
         return await self._open_session().request(
@@ -297,13 +314,6 @@ def user_agent() -> str:
     machine = platform.machine().lower()
     where = f"{_ARCHITECTURES.get(machine, machine)} {sys.platform}"
     return f"ollama/{__version__} ({where}) corral/{__version__} Python/{platform.python_version()}"
-
-
-def _challenge(response: aiohttp.ClientResponse, repository: Repository) -> Challenge | None:
-    if response.status != 401 or not repository.owns(response.url):
-        return None
-    headers = response.headers.getall("WWW-Authenticate", [])
-    return next((challenge for header in headers if (challenge := Challenge.parse(header))), None)
 
 
 async def _refused(response: aiohttp.ClientResponse, *, quotable: bool) -> RegistryError:

@@ -24,6 +24,7 @@ from corral.registry.catalog import CatalogModel, catalog_model
 from corral.registry.client import RegistryClient, RetryPolicy
 from corral.registry.endpoints import Endpoints
 from corral.registry.keys import Identity, load_identity
+from corral.registry.logins import Logins
 from corral.registry.pull import Puller
 from corral.registry.push import Pusher
 from corral.registry.pypi import IndexPuller, Make, parse_requirement
@@ -47,7 +48,7 @@ class Registry:
         """
         self._store = store
         self._home = settings.home
-        self._client = RegistryClient(self.identity, policy)
+        self._client = RegistryClient(self.identity, policy, Logins(settings.home))
         self._endpoints = Endpoints(self._client, settings.mirrors)
         rate = RateLimit(settings.limit_rate, self._client.policy.sleep)
         shared = Downloading(self._client, store.blobs, rate, settings.max_transfer_streams)

@@ -310,7 +310,10 @@ def test_nothing_and_help_print_the_same_and_succeed(cli: Cli) -> None:
     assert bare.status == flag.status == word.status == 0
     assert bare.out == flag.out == word.out
     names = [line.split()[0] for line in bare.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
-    wanted = "serve create show run ui stop pull push list ps top launch cp rm tune import fsck prune doctor engine"
+    wanted = (
+        "serve create show run ui stop pull push login logout list ps top launch batch cp rm tune import fsck prune "
+        "doctor engine"
+    )
     assert names == [*wanted.split(), "completion", "help"]
 
 
