@@ -1,4 +1,4 @@
-"""Commands that work on the store itself, without a server: fsck, prune, import."""
+"""Commands that work on the store itself, without a server: fsck, prune, import, export."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from corral.cli.progress import Progress
 from corral.config import Settings
 from corral.errors import CorralError
 from corral.store.adopt import Adopted, import_hf_cache, import_lmstudio, import_ollama
+from corral.store.archive import export, import_archive
 from corral.store.care import fsck as check_store
 from corral.store.care import prune_at_start
 from corral.store.models import ModelStore
@@ -67,8 +68,10 @@ def prune(context: Context) -> int:
 def import_models(context: Context) -> int:
     """`corral import SOURCE [DIRECTORY]`: exit 1 when a model was left out."""
     name = context.words[0]
+    if name not in _SOURCES and len(context.words) == 1 and Path(name).expanduser().is_file():
+        return _import_archive(context, Path(name).expanduser())
     if name not in _SOURCES:
-        raise UsageError(f'unknown source "{name}" (must be {", ".join(_SOURCES)})')
+        raise UsageError(f'unknown source "{name}" (must be {", ".join(_SOURCES)}, or an archive that export wrote)')
     importer, places = _SOURCES[name]
     if len(context.words) > 1:
         source = Path(context.words[1]).expanduser()
@@ -90,6 +93,30 @@ def import_models(context: Context) -> int:
     if not taken and not left_out:
         context.console.print(f"no models found in {source}")
     return 1 if left_out else 0
+
+
+def _import_archive(context: Context, source: Path) -> int:
+    """Every model of an archive."""
+    store = _store(context.settings)
+    with Progress(context.console) as progress:
+        taken = list(import_archive(store, source, lambda done, total: progress.transfer("", source.name, total, done)))
+    for model in taken:
+        verdict = _verdict_on(store, model.name.full)
+        context.console.print(f"imported {model.name.short} ({human_bytes(model.size_bytes)}): {verdict}")
+    return 0
+
+
+def export_models(context: Context) -> None:
+    """`corral export MODEL... -o FILE`."""
+    target = context.parsed.text("output")
+    if not target:
+        raise UsageError("name the file to write: corral export MODEL -o FILE")
+    store = _store(context.settings)
+    names = list(dict.fromkeys(store.resolve(word) for word in context.words))
+    path = Path(target).expanduser()
+    with Progress(context.console) as progress:
+        size = export(store, names, path, lambda done, total: progress.transfer("", path.name, total, done))
+    context.console.print(f"wrote {path}: {', '.join(name.short for name in names)} ({human_bytes(size)})")
 
 
 def _verdict_on(store: ModelStore, name: str) -> str:

@@ -195,8 +195,19 @@ COMMANDS = (
         variables=("MODELS",),
         detail=(
             "SOURCE is ollama, lmstudio or hf-cache; DIRECTORY is where its models are when not in the usual place.\n"
+            "Or it is a file that export wrote, of which all models are taken.\n"
             "Files are linked where the file system can, so nothing is stored twice."
         ),
+    ),
+    Command(
+        "export MODEL [MODEL...]",
+        "Write models to one file, for machines without a network",
+        "care:export_models",
+        Count(1),
+        (Flag("output", "string", "File to write", short="o"),),
+        needs_server=False,
+        variables=("MODELS",),
+        detail="The file is an OCI archive; `corral import FILE` takes all models of one, skopeo and others read it.",
     ),
     Command(
         "fsck",

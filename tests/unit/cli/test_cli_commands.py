@@ -311,8 +311,8 @@ def test_nothing_and_help_print_the_same_and_succeed(cli: Cli) -> None:
     assert bare.out == flag.out == word.out
     names = [line.split()[0] for line in bare.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
     wanted = (
-        "serve create show run ui stop pull push login logout list ps top launch batch cp rm tune import fsck prune "
-        "doctor engine"
+        "serve create show run ui stop pull push login logout list ps top launch batch cp rm tune import export fsck "
+        "prune doctor engine"
     )
     assert names == [*wanted.split(), "completion", "help"]
 
@@ -395,7 +395,9 @@ def test_import_says_of_every_model_of_an_ollama_store_whether_it_runs_here(cli:
 
 
 def test_import_of_an_unknown_source_lists_the_known(cli: Cli) -> None:
-    assert cli("import", "gpt4all").err == ('Error: unknown source "gpt4all" (must be ollama, lmstudio, hf-cache)\n')
+    assert cli("import", "gpt4all").err == (
+        'Error: unknown source "gpt4all" (must be ollama, lmstudio, hf-cache, or an archive that export wrote)\n'
+    )
     assert "is no directory" in cli("import", "ollama", "/nowhere/at/all").err
 
 
