@@ -231,7 +231,7 @@ class Settings:
         0,
         "RUNNER_ROOM",
         _read_bytes,
-        "memory that a runner may take beside what was planned for it; 0 = a quarter of that, 1 GiB at least",
+        "memory that a runner may take beside what was planned for it; 0 = 1 GiB, with images 2 GiB",
     )
     gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
     sched_spread: bool = without_effect(

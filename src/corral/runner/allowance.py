@@ -2,13 +2,15 @@
 
 What was planned is held by the weights, the KV cache and the compute buffers, from the load on. Requests take more for
 a while (prompts as JSON, grammars, images), and the engine keeps states of conversations. Both happen in the room
-beside the plan, a quarter of it and at least a GiB:
+beside the plan, a GiB whatever the model's size, and another one for the buffers of an image encoder:
 
 | share of the room | for                                                                             |
 |-------------------|---------------------------------------------------------------------------------|
-| a half at most    | the prompt cache: conversations that lost their slot                            |
-| a quarter         | more checkpoints than were planned, where tokens cannot be cut off a cache      |
+| a half            | where tokens cannot be cut off a cache: more checkpoints than were planned      |
+| a quarter there, a half elsewhere | the prompt cache: conversations that lost their slot            |
 | the rest          | requests; who has been in the last eighth has to leave the last quarter soon    |
+
+A plan that was too small costs nobody his runner: after the load, what it holds then counts (usage.py `settle`).
 """
 
 from __future__ import annotations
@@ -18,16 +20,10 @@ from dataclasses import replace
 from corral.runner.spec import LaunchOptions, Planned, RunnerSpec
 
 MIB, GIB = 2**20, 2**30
-LEAST_ROOM_BYTES = GIB
-_ROOM_SHARE = 4  # a quarter of what was planned
+ROOM_BYTES = GIB
 _PROJECTOR_ROOM_BYTES = GIB  # an image encoder's buffers grow with the image
 _MOST_CHECKPOINTS = 32  # the engine's own default
 CLOSE_SHARE, AGAIN_SHARE = 8, 4  # of the room: the last eighth, the last quarter
-
-
-def room_bytes(planned_bytes: int) -> int:
-    """What a runner may take beside what was planned."""
-    return max(planned_bytes // _ROOM_SHARE, LEAST_ROOM_BYTES)
 
 
 def allow(options: LaunchOptions, spec: RunnerSpec, planned: Planned) -> LaunchOptions:
@@ -38,12 +34,13 @@ def allow(options: LaunchOptions, spec: RunnerSpec, planned: Planned) -> LaunchO
     if not planned.host_bytes:
         return options
     eyes = _PROJECTOR_ROOM_BYTES if spec.projector_paths else 0
-    room = options.memory_room_bytes or room_bytes(planned.host_bytes) + eyes
-    states = room // 4 // max(1, planned.checkpoint_bytes * spec.num_parallel)
+    room = options.memory_room_bytes or ROOM_BYTES + eyes
+    states = room // 2 // max(1, planned.checkpoint_bytes * spec.num_parallel)
+    cache = room // 4 if planned.checkpoint_bytes else room // 2
     return replace(
         options,
         memory_limit_bytes=planned.host_bytes + room,
         memory_room_bytes=room,
-        prompt_cache_mib=min(options.prompt_cache_mib, room // 2 // MIB),
+        prompt_cache_mib=min(options.prompt_cache_mib, cache // MIB),
         checkpoints=min(_MOST_CHECKPOINTS, planned.least_checkpoints + states),
     )

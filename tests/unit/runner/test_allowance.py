@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.runner.allowance import AGAIN_SHARE, allow, room_bytes
+from corral.runner.allowance import AGAIN_SHARE, ROOM_BYTES, allow
 from corral.runner.spec import LaunchOptions, Planned, RunnerSpec
 
 MIB, GIB = 2**20, 2**30
@@ -15,9 +15,9 @@ OPTIONS = LaunchOptions(Path("/run"))
 SPEC = RunnerSpec(Path("/m"), num_parallel=4)
 
 
-def test_what_was_planned_and_a_quarter_or_a_gib_of_room() -> None:
+def test_what_was_planned_and_a_gib_of_room_whatever_the_size() -> None:
     assert allow(OPTIONS, SPEC, Planned(300 * MIB)).memory_limit_bytes == 300 * MIB + GIB
-    assert allow(OPTIONS, SPEC, Planned(40 * GIB)).memory_limit_bytes == 50 * GIB
+    assert allow(OPTIONS, SPEC, Planned(40 * GIB)).memory_limit_bytes == 41 * GIB
 
 
 def test_nothing_planned_is_no_limit() -> None:
@@ -42,6 +42,6 @@ def test_the_engines_own_stores_never_bring_a_runner_to_its_limit(planned_gib: f
     planned = Planned(int(planned_gib * GIB), checkpoint_mib * MIB, 3)
     options = allow(OPTIONS, SPEC, planned)
     extra_states = (options.checkpoints - planned.least_checkpoints) * planned.checkpoint_bytes * SPEC.num_parallel
-    room = room_bytes(planned.host_bytes)
+    room = ROOM_BYTES
     assert options.prompt_cache_mib * MIB + extra_states <= room - room // AGAIN_SHARE
     assert 3 <= options.checkpoints <= 32
