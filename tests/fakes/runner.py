@@ -28,6 +28,7 @@ from aiohttp import web
 
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart, RunnerHung
 from corral.runner.client import RunnerClient
+from corral.runner.endpoint import UnixSocket
 from corral.runner.handle import State
 from corral.runner.spec import Planned, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 
@@ -102,12 +103,12 @@ class FakeRunner:
         self.last_lines: tuple[str, ...] = ()
         self.started = 0
         self.stopped = 0
-        self._dir = Path(tempfile.gettempdir()) / f"fake-{uuid.uuid4().hex[:12]}"  # made by start()
+        self.folder = Path(tempfile.gettempdir()) / f"fake-{uuid.uuid4().hex[:12]}"  # made by start()
         self._server: web.AppRunner | None = None
         self._failure: CorralError | None = None
         self._hanging = asyncio.Event()
         self._transports: set[asyncio.BaseTransport] = set()
-        self.client = RunnerClient(self._dir / "s.sock", self._explain)
+        self.client = RunnerClient(UnixSocket(self.folder / "s.sock"), self._explain)
         self.info = RunnerInfo(
             engine.context_window,
             engine.slots,
@@ -136,8 +137,8 @@ class FakeRunner:
             raise
         self._server = web.AppRunner(_application(self), handler_cancellation=True, shutdown_timeout=0.0)
         await self._server.setup()
-        self._dir.mkdir(mode=0o700)
-        await web.UnixSite(self._server, str(self._dir / "s.sock")).start()
+        self.folder.mkdir(mode=0o700)
+        await web.UnixSite(self._server, str(self.folder / "s.sock")).start()
         self.state = State.READY
 
     async def stop(self, grace_s: float = 5.0) -> None:
@@ -174,7 +175,7 @@ class FakeRunner:
         if server is not None:
             await server.cleanup()
         await self.client.close()
-        shutil.rmtree(self._dir, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _explain(self) -> CorralError:
         return self._failure or RunnerDied(self.exit_code, self.last_lines)

@@ -21,6 +21,7 @@ import pytest
 
 from corral.errors import EngineError, RunnerDied, RunnerMisbehaved
 from corral.runner.client import RunnerClient
+from corral.runner.endpoint import UnixSocket
 
 GROWTH_BYTES = 100 * 2**20
 PATIENCE_S = 60.0  # on a busy host; none of this takes a second by itself
@@ -32,7 +33,7 @@ class Engine:
     """Answers every request with `answer`, piece by piece, until the peer has gone."""
 
     def __init__(self, socket_path: Path) -> None:
-        self.client = RunnerClient(socket_path)
+        self.client = RunnerClient(UnixSocket(socket_path))
         self.client.on_misbehaviour = lambda error: self.told.append(error)
         self.told: list[RunnerMisbehaved] = []
         self.answer: Iterable[bytes] = ()

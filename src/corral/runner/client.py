@@ -1,4 +1,4 @@
-"""llama.cpp's HTTP protocol over a runner's Unix socket: the one way the server talks to an engine.
+"""llama.cpp's HTTP protocol over a runner's socket (endpoint.py): the one way the server talks to an engine.
 
 Every call has its own connection: a kept one holds an engine thread, and could be closed under a request. Leaving an
 iteration early (break, aclose, cancellation) closes the connection, which is how the engine learns to stop.
@@ -13,18 +13,18 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from corral.aio import LARGE_CHARACTERS, run_blocking
-from corral.errors import CorralError, EngineError, GrammarLost, RunnerDied, RunnerMisbehaved
+from corral.errors import CorralError, EngineError, GrammarLost, NodeGone, RunnerDied, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
 from corral.runner.calls import Call, Calls
 from corral.runner.drafts import DraftTally
+from corral.runner.endpoint import Endpoint
 from corral.runner.reading import ReadingTally
 from corral.runner.sse import EventParser
 
@@ -35,7 +35,7 @@ _INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well un
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
 _LAST_LINE_S = 0.005  # how much later than the end of an answer a line of the log before it may be read
-_SLOT_SEEKERS = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/systemone"})  # of the calls that do not stream
+SLOT_SEEKERS = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/systemone"})  # of the calls that do not stream
 _encode = msgspec.json.Encoder().encode
 Explain = Callable[[], Awaitable[CorralError]]
 Check = Callable[[dict[str, Any], StreamBudget], None]
@@ -72,20 +72,21 @@ class Sharing:
 class RunnerClient:
     """Calls to one runner. Safe for any number of calls at once.
 
-    socket_path: the engine's socket. explain: asked for the error to raise when the connection breaks; it may wait for
+    endpoint: the way to the engine. explain: asked for the error to raise when the connection breaks; it may wait for
     the process to be reaped. Errors of every call: EngineError when the engine refuses or fails it, RunnerMisbehaved
     when its answer is none (told to `on_misbehaviour` first), and what `explain` answers (RunnerDied, RunnerKilled)
     when the runner is gone. Cancellation closes the connection.
     """
 
-    def __init__(self, socket_path: Path, explain: Explain | None = None) -> None:
-        self.socket_path = socket_path
+    def __init__(self, endpoint: Endpoint, explain: Explain | None = None) -> None:
+        self.endpoint = endpoint
         self.calls = Calls()  # in flight; comments in an answer (`: ping`) do not move it
         self.sharing = Sharing()
         self.drafts = DraftTally()
         self.reading = ReadingTally()
         self.owner: str | None = ""  # whose calls these are; a lease knows (sched/leased.py)
         self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
+        self.on_grammar_lost: Callable[[str], None] | None = None
         self._grammars_lost = 0
         self._lost_why = ""
         self._large = asyncio.Semaphore(1)
@@ -97,9 +98,11 @@ class RunnerClient:
         """The engine's log says that it goes on without a grammar; not whose, so every call with one fails."""
         self._grammars_lost += 1
         self._lost_why = why
+        if self.on_grammar_lost is not None:
+            self.on_grammar_lost(why)
 
     def __repr__(self) -> str:
-        return f"<RunnerClient {self.socket_path} in_flight={len(self.calls)}>"
+        return f"<RunnerClient {self.endpoint} in_flight={len(self.calls)}>"
 
     async def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Events of /completion as the engine words them; the last has `"stop": true`.
@@ -228,7 +231,7 @@ class RunnerClient:
             return False
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:  # not _call: while it starts, a refused connection is no death to be explained (which waits for seconds)
-            async with self._open_session().get("http://runner/health", timeout=timeout) as response:
+            async with self._open_session().get(f"{self.endpoint.base}/health", timeout=timeout) as response:
                 return response.status == 200
         except (*_BROKEN, TimeoutError):
             return False
@@ -304,7 +307,7 @@ class RunnerClient:
         *,
         timeout_s: float | None = None,
     ) -> Any:
-        on_slot, seeks_slot = path.startswith("/slots/"), path in _SLOT_SEEKERS
+        on_slot, seeks_slot = path.startswith("/slots/"), path in SLOT_SEEKERS
         call = Call(time.monotonic(), len(data or b""), seeks_slot, on_slot)
         async with self._request(method, path, data, call, timeout_s) as response:
             answer = decode(await _read(response, max_bytes))
@@ -323,9 +326,9 @@ class RunnerClient:
             response: aiohttp.ClientResponse | None = None
             try:
                 session = self._open_session()
-                headers = {"Content-Type": "application/json"}
+                headers, url = {"Content-Type": "application/json"}, f"{self.endpoint.base}{path}"
                 response = await session.request(
-                    method, f"http://runner{path}", data=sent, headers=headers, timeout=timeout, allow_redirects=False
+                    method, url, data=sent, headers=headers, timeout=timeout, allow_redirects=False
                 )
                 if call is not None:
                     self.calls.move(call)
@@ -338,6 +341,10 @@ class RunnerClient:
                 raise self._misbehaved(error) from error.__cause__
             except _BROKEN as error:
                 raise await self._lost(mid_stream=response is not None) from error
+            except RuntimeError as error:
+                if not self._closed:
+                    raise
+                raise await self._lost(mid_stream=response is not None) from error  # aiohttp's, after close()
             finally:
                 if response is not None:
                     response.close()
@@ -349,14 +356,19 @@ class RunnerClient:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(str(self.socket_path), limit=0, force_close=True)
             self._session = aiohttp.ClientSession(
-                connector=connector, timeout=_NO_TIMEOUT, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+                connector=self.endpoint.connector(),
+                headers=self.endpoint.headers,
+                timeout=_NO_TIMEOUT,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
     async def _lost(self, *, mid_stream: bool) -> CorralError:
         error = await self._explain()
+        if isinstance(error, NodeGone):
+            return error
         if isinstance(error, RunnerDied) and mid_stream and not error.mid_stream:
             return RunnerDied(error.exit_code, error.last_lines, mid_stream=True)
         return error

@@ -43,6 +43,7 @@ from corral.errors import (
     RunnerOutgrown,
 )
 from corral.runner.client import RunnerClient
+from corral.runner.endpoint import UnixSocket
 from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
 from corral.runner.job import Job, Message
 from corral.runner.kvfile import make_part
@@ -87,7 +88,8 @@ class RunnerHandle:
         self.closed = asyncio.Event()
         self.exit_code: int | None = None
         self.info = RunnerInfo()
-        self.client = RunnerClient(options.dir / "s.sock", self._explain)
+        self.socket_path = options.dir / "s.sock"
+        self.client = RunnerClient(UnixSocket(self.socket_path), self._explain)
         self.client.on_misbehaviour = self._end_alive
         self._log = EngineLog({str(path): path.name for path in spec.readable_paths})
         self._log.on_grammar_lost = self.client.note_grammar_lost
@@ -211,7 +213,7 @@ class RunnerHandle:
         given_bytes = opened.memory_bytes
         try:
             await run_blocking(self._make_folders)
-            job = Job(opened.spec, self.options, self.client.socket_path, os.getpid(), message_end)
+            job = Job(opened.spec, self.options, self.socket_path, os.getpid(), message_end)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "corral.runner.child",
                 stdin=asyncio.subprocess.PIPE, stdout=log_end, stderr=log_end,
@@ -364,6 +366,11 @@ class RunnerHandle:
         await _within(self.closed.wait(), _EXPLAIN_WAIT_S)
         if not self.closed.is_set() and self.state is State.READY:
             self._end_alive(RunnerMisbehaved("it hung up in the middle of it"))
+        return self.failure
+
+    @property
+    def failure(self) -> CorralError:
+        """Why a runner that is gone is."""
         return self._failure or RunnerDied(self.exit_code, self.last_lines)
 
     def _is_busy(self) -> bool:

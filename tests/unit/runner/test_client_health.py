@@ -9,6 +9,7 @@ from tests.fakes.runner import FakeEngine, FakeLauncher
 
 from corral.errors import CorralError
 from corral.runner.client import RunnerClient
+from corral.runner.endpoint import UnixSocket
 from corral.runner.spec import RunnerSpec
 
 
@@ -17,13 +18,13 @@ async def unwanted() -> CorralError:
 
 
 async def test_an_engine_that_does_not_listen_yet_is_not_ready_and_not_dead(tmp_path: Path) -> None:
-    client = RunnerClient(tmp_path / "s.sock", unwanted)
+    client = RunnerClient(UnixSocket(tmp_path / "s.sock"), unwanted)
     assert not await client.health(timeout_s=1.0)
     await client.close()
 
 
 async def test_a_closed_client_says_no_and_opens_nothing(tmp_path: Path) -> None:
-    client = RunnerClient(tmp_path / "s.sock", unwanted)
+    client = RunnerClient(UnixSocket(tmp_path / "s.sock"), unwanted)
     await client.close()
     assert not await client.health(timeout_s=1.0)
     assert client._session is None

@@ -151,4 +151,4 @@ async def test_a_failed_load_is_told_and_leaves_nothing() -> None:
     with pytest.raises(RunnerFailedToStart, match="exit status 1: bad magic"):
         await fake.start()
     assert fake.closed.is_set()
-    assert not fake.client.socket_path.parent.exists()
+    assert not fake.folder.exists()

@@ -1,0 +1,64 @@
+"""Where a runner's engine answers: its Unix socket, or a relay on another machine that leads there. For client.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+
+
+class Endpoint(Protocol):
+    """A way to an engine."""
+
+    @property
+    def base(self) -> str:
+        """What stands before the path of a URL."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that every call needs to get there."""
+        ...
+
+    def connector(self) -> aiohttp.BaseConnector:
+        """Connections that are closed after one call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """The engine's own socket, on this machine."""
+
+    path: Path
+    base: str = "http://runner"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def connector(self) -> aiohttp.BaseConnector:
+        """One connection a call, to the socket."""
+        return aiohttp.UnixConnector(str(self.path), limit=0, force_close=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A relay in front of it, on another machine; it knows the runner by the token."""
+
+    host: str
+    port: int
+    token: str = field(repr=False)
+
+    @property
+    def base(self) -> str:
+        """The relay's own address."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The token."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def connector(self) -> aiohttp.BaseConnector:
+        """One connection a call, to the relay; through no proxy."""
+        return aiohttp.TCPConnector(limit=0, force_close=True)
