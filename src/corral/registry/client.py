@@ -108,15 +108,28 @@ class RegistryClient:
     """HTTP to registries over one connection pool; `close` it. Belongs to one event loop."""
 
     def __init__(
-        self, identity: Callable[[], Identity], policy: RetryPolicy | None = None, logins: Logins | None = None
+        self,
+        identity: Callable[[], Identity],
+        policy: RetryPolicy | None = None,
+        logins: Logins | None = None,
+        *,
+        proxied: bool = True,
     ) -> None:
-        """`identity` is called, and `logins` read, on the executor, when a registry first asks who we are."""
+        """`identity` is called, and `logins` read, on the executor, when a registry first asks who we are.
+
+        proxied: through the proxies that the environment names; else through none.
+        """
         self.policy = policy or RetryPolicy()
+        self._proxied = proxied
         self._identity = identity
         self._logins = logins
         self._proofs: dict[Repository, str] = {}  # Authorization headers
         self._session: aiohttp.ClientSession | None = None
         self._unverified: ssl.SSLContext | None = None
+
+    def admit(self, repository: Repository, token: str) -> None:
+        """A token that is known before the registry asks for one."""
+        self._proofs[repository] = f"Bearer {token}"
 
     async def close(self) -> None:
         """Close all connections."""
@@ -239,7 +252,7 @@ class RegistryClient:
         proof = self._proofs.get(repository)
         if proof and repository.owns(url):
             headers["Authorization"] = proof
-        proxy = _proxy_for(url)
+        proxy = _proxy_for(url) if self._proxied else None
         await check_redirect(repository.base, url, proxied=proxy is not None)
         return await self._open_session().request(
             method,
