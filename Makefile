@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test fuzz e2e peers browser pictures soak bench bench-peers clean
+.PHONY: setup check format test cluster fuzz e2e peers browser pictures soak bench bench-peers clean
 
 setup:
 	@scripts/setup dev
@@ -19,11 +19,15 @@ format: setup
 test: setup
 	@scripts/system-packages docker-registry chromium tmux
 	@! command -v npm >/dev/null || $(MAKE) -s build/axe/axe.min.js || echo "axe-core is not here: its tests are skipped" >&2
-	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz"
+	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz and not cluster"
 
 # Searches for broken promises, minutes long; under a limit of memory, since what they try may take all of it.
 fuzz: setup
 	ulimit -v 12000000 2>/dev/null; $(PY) -m pytest -m fuzz --timeout 1800
+
+# Many virtual nodes of a Ray cluster on this machine: their deaths, and what the way to them costs.
+cluster: setup
+	$(PY) -m pytest tests/cluster --timeout 600 -s
 
 e2e: setup
 	@scripts/system-packages docker-registry nodejs npm

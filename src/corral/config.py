@@ -145,6 +145,21 @@ def _choice(*values: str) -> Callable[[str], str]:
     return read
 
 
+_MOST_VIRTUAL_NODES = 16
+CLUSTERS = "auto, local:N (so many nodes on this machine), ray://host:port or host:port"
+
+
+def read_cluster(text: str) -> str:
+    """Where a Ray cluster is, as it is handed on; raises ValueError for what names none."""
+    kind, _, count = text.partition(":")
+    if kind == "local" and not (count.isdecimal() and 1 <= int(count) <= _MOST_VIRTUAL_NODES):
+        raise ValueError(text)
+    port = text.rpartition(":")[2]
+    if text and text != "auto" and not (port.isascii() and port.isdecimal()):
+        raise ValueError(text)
+    return text
+
+
 _ACCEPTED: dict[Any, str] = {
     _read_host: "an address such as 127.0.0.1:11434, its port at most 65535",
     _read_bool: "true or false",
@@ -154,6 +169,7 @@ _ACCEPTED: dict[Any, str] = {
     _read_list: "values separated by commas",
     _read_keys: "one key or several, separated by commas; unset it to ask for none",
     _read_bytes: "bytes, or a number with KiB, MiB or GiB",
+    read_cluster: CLUSTERS,
 }
 
 
@@ -304,6 +320,7 @@ class Settings:
     share: bool = setting(
         False, "SHARE", _read_bool, "let others pull the models from here, as from a registry (/v2)", guarded=True
     )
+    cluster: str = setting("", "CLUSTER", read_cluster, "a Ray cluster to run models on; unset = here", guarded=True)
     open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
     markdown: bool = setting(False, "MARKDOWN", _read_bool, "draw answers on a terminal as Markdown, block by block")

@@ -23,7 +23,7 @@ CorralError
 ├── StoreNotWritable
 ├── QueueFull
 ├── RequestCanceled
-├── RequestNotFound
+├── RequestNotFound / NodeNotFound
 ├── NotKept                   a file or a batch that is not, or no longer, here
 ├── GaveWay                   a batch's line ended for somebody else's request
 ├── ServerClosing
@@ -310,6 +310,14 @@ class RequestNotFound(CorralError):
     def __init__(self, request_id: str) -> None:
         super().__init__(f"request '{request_id}' not found")
         self.request_id = request_id
+
+
+class NodeNotFound(CorralError):
+    """A machine that is not in the cluster, or not any more."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"node '{node}' not found: GET /api/cluster lists those that are there")
+        self.node = node
 
 
 class NotOffered(CorralError):

@@ -45,6 +45,12 @@ class TransferFields(NamedFields):
     password: str = ""
 
 
+class DrainFields(msgspec.Struct):
+    """POST /api/cluster/drain."""
+
+    node: str = ""
+
+
 class CopyFields(msgspec.Struct):
     """POST /api/copy."""
 

@@ -32,7 +32,10 @@ class Command:
 
 
 _INSECURE = Flag("insecure", "bool", "Use an insecure registry")
-_SERVE_FLAGS = (Flag("share", "bool", "Let others pull the models of this server, as from a registry"),)
+_SERVE_FLAGS = (
+    Flag("cluster", "string", "Run models on a Ray cluster: auto, local:N, ray://host:port or host:port"),
+    Flag("share", "bool", "Let others pull the models of this server, as from a registry"),
+)
 _JSON = Flag("json", "bool", "Print the server's answer as JSON")
 _SHOW_FLAGS = (
     _JSON,

@@ -81,7 +81,11 @@ def list_running(context: Context) -> None:
 def _running_table(context: Context, prefix: str) -> str:
     models = [m for m in context.api.get("/api/ps").get("models") or [] if str(m["name"]).startswith(prefix)]
     rows = [_running_row(model, datetime.now(UTC)) for model in models]
-    return render_table(rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+    titles: tuple[str, ...] = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
+    if any("node" in model for model in models):  # of a cluster
+        rows = [(*row, str(model.get("node", ""))) for row, model in zip(rows, models, strict=True)]
+        titles = (*titles, "NODE")
+    return render_table(rows, titles)
 
 
 def print_json(context: Context, answer: Mapping[str, Any]) -> None:

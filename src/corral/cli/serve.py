@@ -6,6 +6,7 @@ import errno
 from dataclasses import replace
 
 from corral.cli.context import Context
+from corral.config import CLUSTERS, SettingsError, read_cluster
 from corral.errors import CorralError
 
 
@@ -16,12 +17,22 @@ class AddressTaken(CorralError):
         super().__init__(f"listen tcp {host}:{port}: bind: address already in use")
 
 
+def _cluster(text: str) -> str:
+    try:
+        return read_cluster(text)
+    except ValueError:
+        raise SettingsError("--cluster", text, CLUSTERS) from None
+
+
 def serve(context: Context) -> int:
     """Run until SIGINT or SIGTERM; returns the exit status."""
     from corral.server.serve import serve as run_server
 
+    settings = replace(context.settings, share=context.settings.share or context.parsed.flag("share"))
+    if context.parsed.given("cluster"):
+        settings = replace(settings, cluster=_cluster(context.parsed.values["cluster"]))
     try:
-        return run_server(replace(context.settings, share=context.settings.share or context.parsed.flag("share")))
+        return run_server(settings)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressTaken(context.settings.host.host, context.settings.host.port) from None

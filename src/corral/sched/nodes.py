@@ -36,11 +36,13 @@ class Node:
     max_loaded: int = 3
     reading: bool = False
     cores: int = 0
+    told: HostFigures = HostFigures(0, 0)  # what it reported last, whatever has changed since
     runners: dict[int, None] = field(default_factory=dict)  # ids, oldest first
 
     def report(self, figures: HostFigures, blobs: frozenset[str] | None, now: float) -> None:
         """Take new figures; blobs None = as before."""
         self.figures, self.figures_at, self.reading = figures, now, False
+        self.told = figures
         self.cores = figures.cores
         if blobs is not None:
             self.blobs = blobs
@@ -63,7 +65,7 @@ class NodeRow:
 
 def describe_node(node: Node) -> NodeRow:
     """The row of one node; zeros until it has reported."""
-    figures = node.figures or HostFigures(0, 0)
+    figures = node.told
     return NodeRow(
         id=node.id,
         state=node.state,

@@ -24,6 +24,7 @@ from corral.server.guard import Guard
 from corral.server.native import (
     blobs,
     chat,
+    cluster,
     embed,
     generate,
     manage,
@@ -75,6 +76,8 @@ def create_app(deps: Deps) -> Starlette:
         _route("/api/requests", requests.list_requests, "GET"),
         _route("/api/requests/{id}", requests.cancel_request, "DELETE"),
         _by_method("/api/log-level", GET=requests.read_log_level, PUT=requests.write_log_level),
+        _route("/api/cluster", cluster.cluster, "GET"),
+        _route("/api/cluster/drain", cluster.drain, "POST"),
         _route("/metrics", requests.metrics, "GET"),
         _route("/ui", _page, "GET", "HEAD"),
         _route("/ui/{name:path}", _page, "GET", "HEAD"),

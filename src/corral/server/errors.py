@@ -28,6 +28,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.BlobNotFound: 404,
     errors.RequestNotFound: 404,
     errors.NotKept: 404,
+    errors.NodeNotFound: 404,
     errors.NotOffered: 404,
     errors.CloudDisabled: 403,
     errors.RequestCanceled: CLIENT_CLOSED,

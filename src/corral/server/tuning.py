@@ -65,6 +65,8 @@ class TuningService:
         Raises ModelNotFound, InvalidRequest for a model that generates no text, NotEnoughMemory.
         """
         plan = await self._inference.plan_load(Common(model=name))
+        if self._launcher is None and self._scheduler.nodes.rows():
+            raise InvalidRequest("launch settings are measured on a model's own machine: not from a cluster's server")
         if self._launcher is None or plan.spec.embedding or plan.spec.rerank:
             raise InvalidRequest(f"{name} cannot be measured: it generates no text here", field="model")
         need = plan.memory.at(slots=1).needed_bytes

@@ -84,6 +84,20 @@ def test_ps_shows_where_a_model_is_and_until_when(cli: Cli, api: FakeApi) -> Non
     assert cli("ps", "B").out.count("\n") == 1
 
 
+def test_ps_names_the_node_of_a_cluster(cli: Cli, api: FakeApi) -> None:
+    model = {
+        "digest": "0123456789abcdef",
+        "size": 2,
+        "size_vram": 0,
+        "context_length": 64,
+        "expires_at": ago(minutes=-9),
+    }
+    api.routes["GET /api/ps"] = Reply({"models": [{"name": "a:latest", "node": "n2", **model}]})
+    titles, row = cli("ps").out.splitlines()
+    assert titles.split()[-1] == "NODE"
+    assert row.split()[-1] == "n2"
+
+
 @pytest.mark.parametrize(
     ("size", "on_gpu", "text"),
     [

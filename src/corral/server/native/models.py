@@ -88,11 +88,11 @@ def _loaded(row: LoadedModel) -> dict[str, Any]:
         "expires_at": format_local(row.expires_at),
         "size_vram": row.size_vram_bytes,
         "context_length": row.context_window,
-    }
+    } | ({"node": row.node} if row.node else {})
 
 
 def _inside(row: LoadedModel) -> dict[str, Any]:
-    return ({"node": row.node} if row.node else {}) | {
+    return {
         "state": row.state,
         "slots": row.slots,
         "threads": row.launched.n_threads if row.launched else 0,

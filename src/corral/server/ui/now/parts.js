@@ -61,6 +61,7 @@ function modelView(model) {
     ["Threads", model.threads || "–"],
     ["Stays", model.active ? "in use" : until(model.expires_at)],
     ["Loaded in", model.load_seconds ? seconds(model.load_seconds) : "–"],
+    ...(model.node ? [["Node", model.node]] : []),
     ["Process", memory.rss ? bytes(memory.rss) : "–"],
     ...(memory.vram ? [["On GPUs", bytes(memory.vram)]] : []),
   ];
@@ -85,6 +86,27 @@ function sandboxView(sandbox) {
   const missing = Object.entries(sandbox.missing ?? {});
   return html`<p class="hint">Sandbox: ${sandbox.active.length ? sandbox.active.join(", ") : "none"}</p>
     ${missing.map(([name, why]) => html`<p class="hint">Without ${name}: ${why}</p>`)}`;
+}
+
+/** The machines of a cluster: a line each. */
+export function nodesView(nodes) {
+  return html`<table class="cards">
+    <thead>
+      <tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Cores</th><th scope="col">Memory free</th><th scope="col">GPU memory free</th><th scope="col">Models</th></tr>
+    </thead>
+    <tbody>${repeat(nodes, (node) => node.name, nodeRow)}</tbody>
+  </table>`;
+}
+
+function nodeRow(node) {
+  return html`<tr>
+    <th scope="row">${node.name}</th>
+    <td data-label="State">${node.state}</td>
+    <td data-label="Cores">${node.cores || "–"}</td>
+    <td data-label="Memory free">${bytes(node.available_bytes)} of ${bytes(node.memory_bytes)}</td>
+    <td data-label="GPU memory free">${node.vram_bytes ? `${bytes(node.vram_free_bytes)} of ${bytes(node.vram_bytes)}` : "–"}</td>
+    <td data-label="Models">${node.models.join(", ") || "none"}</td>
+  </tr>`;
 }
 
 /** Engine, host, limits and doors, as /api/status tells them; what a newer server adds is shown as it is. */

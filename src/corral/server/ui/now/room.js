@@ -5,7 +5,7 @@ import { call } from "../lib/api.js";
 import { announce } from "../lib/announce.js";
 import { bytes, rate } from "../lib/format.js";
 import { drawer, html, nothing, render } from "../lib/html.js";
-import { engineView, modelsView, requestsView, tiles } from "./parts.js";
+import { engineView, modelsView, nodesView, requestsView, tiles } from "./parts.js";
 import { progress, Samples } from "./samples.js";
 
 const EVERY_MS = 1000;
@@ -17,7 +17,7 @@ const PLOTS = [
 ].map((plot) => ({ ...plot, kind: { names: [plot.title], format: plot.format } }));
 
 const samples = new Samples();
-const state = { models: [], requests: [], status: null, totals: null, error: "" };
+const state = { models: [], requests: [], nodes: [], status: null, totals: null, error: "" };
 let root = null;
 let timer = 0;
 const draw = drawer(() => root && render(view(), root));
@@ -49,13 +49,15 @@ async function look() {
   clearTimeout(timer);
   if (!root || document.hidden) return;
   try {
-    const [ps, queue, metrics, status] = await Promise.all([
+    const [ps, queue, metrics, status, cluster] = await Promise.all([
       call("GET", "api/ps?verbose=1"),
       call("GET", "api/requests"),
       call("GET", "metrics"),
       call("GET", "api/status?verbose=1"),
+      call("GET", "api/cluster"),
     ]);
     take(ps.models, queue.requests, metrics, status);
+    state.nodes = cluster.nodes;
   } catch (error) {
     state.error = error.message;
   }
@@ -92,6 +94,7 @@ function view() {
     ${state.error ? html`<p class="error" role="alert">${state.error}</p>` : nothing} ${tiles(state, samples)}
     <section aria-labelledby="requests"><h2 id="requests">Requests</h2>${requestsView(state.requests, stop)}</section>
     <section aria-labelledby="loaded"><h2 id="loaded">Loaded models</h2>${modelsView(state.models, state.status)}</section>
+    ${state.nodes.length ? html`<section aria-labelledby="nodes"><h2 id="nodes">Nodes</h2>${nodesView(state.nodes)}</section>` : nothing}
     <section aria-labelledby="minutes"><h2 id="minutes">The last minutes</h2><div class="plots">${PLOTS.map(plotView)}</div></section>
     ${state.status ? html`<section aria-labelledby="server"><h2 id="server">Engine and server</h2>${engineView(state)}</section>` : nothing}
   </div>`;
