@@ -17,7 +17,7 @@ format: setup
 	$(PY) -m ruff check --fix src tests
 
 test: setup
-	@scripts/system-packages docker-registry chromium tmux
+	@scripts/system-packages docker-registry chromium tmux skopeo
 	@! command -v npm >/dev/null || $(MAKE) -s build/axe/axe.min.js || echo "axe-core is not here: its tests are skipped" >&2
 	$(PY) -m pytest -m "not peers and not soak and not bench and not fuzz and not cluster"
 
@@ -30,7 +30,7 @@ cluster: setup
 	$(PY) -m pytest tests/cluster --timeout 600 -s
 
 e2e: setup
-	@scripts/system-packages docker-registry nodejs npm
+	@scripts/system-packages docker-registry nodejs npm skopeo
 	@scripts/peers-setup
 	$(PY) -m pytest -m "e2e or peers"
 

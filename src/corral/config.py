@@ -320,6 +320,13 @@ class Settings:
     share: bool = setting(
         False, "SHARE", _read_bool, "let others pull the models from here, as from a registry (/v2)", guarded=True
     )
+    share_upstream: tuple[str, ...] = setting(
+        (),
+        "SHARE_UPSTREAM",
+        _read_list,
+        "names (as library/*) that a sharing server fetches from their registry when asked; unset = none",
+        guarded=True,
+    )
     cluster: str = setting("", "CLUSTER", read_cluster, "a Ray cluster to run models on; unset = here", guarded=True)
     open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)

@@ -139,12 +139,14 @@ class Caller:
     """Who asks, for fairness and for GET /api/requests: an API key or address, the route, a priority.
 
     owner: whose key it is, which bounds what the request finds and what finds it; "" = no keys are asked for.
+    given_way: how often this line of a batch has ended for others already.
     """
 
     client: str = ""
     route: str = ""
     priority: Literal["interactive", "background", "batch"] = "interactive"
     owner: str = ""
+    given_way: int = 0
 
     @property
     def gives_way(self) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.service import Registry
 from corral.store import ModelStore
+from corral.store.archive import export
 from corral.store.manifests import Manifest
 
 KEY = "a-key-of-the-team"
@@ -215,3 +217,51 @@ async def test_a_key_that_login_keeps_opens_a_server_that_asks_for_one(store: Mo
         assert KEY not in "\n".join(server.log)
     finally:
         server.stop()
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="Debian's skopeo is not here")
+def test_skopeo_reads_what_is_shared_and_what_is_exported(store: ModelStore, tmp_path: Path) -> None:
+    """Its copies refuse the media types of models' layers; manifests and tags it takes whatever they list."""
+    raw = store.manifests.read(ModelName.parse("tiny:1")).raw
+
+    def skopeo(*words: str) -> bytes:
+        done = subprocess.run(["skopeo", *words], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    server = start_server(tmp_path, models=store.root, env={"CORRAL_SHARE": "1", "CORRAL_API_KEYS": KEY})
+    try:
+        place = f"docker://127.0.0.1:{server.port}/library/tiny"
+        login = ("--tls-verify=false", "--creds", f"team:{KEY}")
+        assert skopeo("inspect", "--raw", *login, f"{place}:1") == raw
+        digest = f"{place}@sha256:{hashlib.sha256(raw).hexdigest()}"
+        assert skopeo("inspect", "--raw", *login, digest) == raw
+        assert json.loads(skopeo("list-tags", *login, place))["Tags"] == ["1"]
+    finally:
+        server.stop()
+    export(store, [ModelName.parse("tiny:1")], tmp_path / "tiny.tar")
+    assert skopeo("inspect", "--raw", f"oci-archive:{tmp_path / 'tiny.tar'}") == raw
+
+
+def test_models_travel_in_a_file_and_answer_there(store: ModelStore, tmp_path: Path) -> None:
+    names, file = ("tiny:1", "team/other:2"), tmp_path / "models.tar"
+
+    def corral(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "CORRAL_MODELS": str(models), "CORRAL_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-m", "corral", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert corral(store.root, "export", *names, "-o", str(file)).returncode == 0
+    mine = ModelStore(tmp_path / "models")
+    done = corral(mine.root, "import", str(file))
+    assert (done.returncode, done.stdout.count("runs here")) == (0, 2), done.stderr
+    for name in names:
+        assert mine.manifests.read(ModelName.parse(name)).raw == store.manifests.read(ModelName.parse(name)).raw
+    server = start_server(tmp_path, models=mine.root)
+    try:
+        body = {"model": "team/other:2", "prompt": "Hello", "options": {"num_predict": 3, "temperature": 0}}
+        assert server.post("/api/generate", body)["done"]
+    finally:
+        server.stop()
+    missing = corral(mine.root, "export", "none", "-o", str(tmp_path / "none.tar"))
+    assert (missing.returncode, (tmp_path / "none.tar").exists()) == (1, False)

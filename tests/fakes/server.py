@@ -115,6 +115,7 @@ async def running_server(
         server.stop()
         await serving
         await deps.batches.close()
+        await deps.relay.close()
         await deps.scheduler.close()
         await deps.registry.close()
         await deps.files.close()

@@ -68,6 +68,10 @@ class Puller:
         notice = insecure_notice(source)
         yield TransferStatus("success", notices=(notice,) if notice else ())
 
+    async def manifest(self, name: ModelName) -> Manifest:
+        """What the registry has for this name now. Raises RegistryError."""
+        return (await self._read_manifest(await self._endpoints.sources(name), name))[0]
+
     async def _read_manifest(self, sources: Sequence[Repository], name: ModelName) -> tuple[Manifest, Repository]:
         problem: CorralError | None = None
         for source in sources:

@@ -31,6 +31,7 @@ from corral.registry.pypi import IndexPuller, Make, parse_requirement
 from corral.registry.rate import RateLimit
 from corral.registry.remote import OnHeader, RemoteModel, read_remote
 from corral.registry.transfer import Downloading
+from corral.store.manifests import Manifest
 from corral.store.models import ModelStore
 
 _OLLAMA_HOME = Path("~/.ollama")
@@ -92,6 +93,10 @@ class Registry:
                     yield status
             except ModelNotFound as error:
                 raise ModelNotFound(reference) from error
+
+    async def manifest(self, name: ModelName) -> Manifest:
+        """The manifest that a registry has for this name now. Raises RegistryError."""
+        return await self._puller.manifest(name)
 
     async def remote(self, reference: str, *, insecure: bool = False, on_header: OnHeader | None = None) -> RemoteModel:
         """What a registry says about a model, read without its weights; on_header: see read_remote.

@@ -5,12 +5,15 @@ A line is a request whose caller gives way. "Others" are all requests that are n
 | others                                               | lines                                                      |
 |------------------------------------------------------|------------------------------------------------------------|
 | one waits, for whatever                              | none starts, none is loaded for                            |
-| are served, by whichever runner                      | one at a time starts, after `Limits.batch_patience_s`      |
+| are served on a node                                 | one at a time starts there, after `batch_patience_s`       |
+| begin to be served on a node                         | those that compute on its CPU end, but for such a one, and |
+|                                                      | but for one that has done so `batch_times`                 |
 | any                                                  | never take a runner's last free slot, where it has several |
 | one waits for a slot                                 | the youngest line of that runner ends, for each that waits |
 | one waits for the memory of a runner with lines only | all of its lines end                                       |
-| used an idle runner within `Limits.batch_quiet_s`    | it is not evicted for a line                               |
+| used an idle runner within `batch_quiet_s`           | it is not evicted for a line                               |
 
+On a CPU even the tokens of a few lines, beside a prompt, would double the time to its first token.
 A line that ends so fails with GaveWay; whoever asked asks again.
 """
 
@@ -27,12 +30,24 @@ def others(waiters: Iterable[Waiter]) -> list[Waiter]:
     return [waiter for waiter in waiters if not waiter.gives_way]
 
 
+def serves_others(fleet: Fleet, runner: Runner) -> bool:
+    """Whether any runner on this one's node serves requests that are no lines."""
+    node = (each for each in fleet if each.node == runner.node)
+    return any(not held.gives_way for each in node for held in each.leases.values())
+
+
+def is_patient(line: Waiter, runner: Runner, fleet: Fleet) -> bool:
+    """Whether a line that is granted a slot now may keep it beside others: one at a time on a node."""
+    alone = not any(held.patient for each in fleet if each.node == runner.node for held in each.leases.values())
+    often = line.want.caller.given_way >= fleet.limits.batch_times
+    return line.gives_way and alone and (often or serves_others(fleet, runner))
+
+
 def may_start(line: Waiter, runner: Runner, fleet: Fleet, waiting: Iterable[Waiter], now: float) -> bool:
     """Whether a line may have a free slot of this runner now."""
     if others(waiting) or (runner.slots > 1 and runner.free_slots < 2):
         return False
-    served = any(not held.gives_way for each in fleet for held in each.leases.values())
-    if not served:
+    if not serves_others(fleet, runner):
         return True
     patient = now >= line.arrived + fleet.limits.batch_patience_s
     return patient and not any(held.gives_way for held in runner.leases.values())
@@ -44,11 +59,26 @@ def is_quiet(runner: Runner, line: Waiter, limits: Limits, now: float) -> bool:
 
 
 def ending(fleet: Fleet, waiting: Iterable[Waiter]) -> list[Held]:
-    """The lines that have to end now, for others that could be granted nothing; they are noted as leaving.
+    """The lines that have to end now, for others; they are noted as leaving.
 
-    A load that only lines wait for is given up where another one waits for a place or for memory.
+    A load that only lines wait for is given up where another request waits for a place or for memory.
     """
-    persons = others(waiting)
+    ends = [
+        held
+        for runner in fleet
+        if not runner.need.gpu_share
+        for held in runner.leases.values()
+        if held.gives_way and not (held.patient or held.leaving) and serves_others(fleet, runner)
+    ]
+    for held in ends:
+        held.leaving = True
+    for held in (more := _making_room(fleet, others(waiting))):
+        held.leaving = True
+    return ends + more
+
+
+def _making_room(fleet: Fleet, persons: list[Waiter]) -> list[Held]:
+    """Lines whose places are needed by those who could be granted nothing."""
     if not persons:
         return []
     homeless = any(fleet.suitable(person) is None for person in persons)
@@ -62,8 +92,6 @@ def ending(fleet: Fleet, waiting: Iterable[Waiter]) -> list[Held]:
         for runner in fleet:
             if all(held.gives_way for held in runner.leases.values()):
                 ends += _youngest(runner, len(runner.leases))
-    for held in ends:
-        held.leaving = True
     return ends
 
 

@@ -316,6 +316,7 @@ class Policy:
         want = waiter.want
         slots = max(1, min(want.slots, runner.free_slots - waiter.gives_way))
         runner.leases[waiter.id] = Held(waiter.id, want, slots, waiter.arrived, now)
+        runner.leases[waiter.id].patient = giveway.is_patient(waiter, runner, self.fleet)
         runner.last_used = now
         if want.keep_alive_s is not None:
             runner.keep_alive_s = self.limits.keep_alive(want.keep_alive_s, runner.name)

@@ -34,6 +34,7 @@ class Limits:
     residence_max_s: float = 10.0  # ... at most so long, so that A-B-A-B requests do not spend their time loading
     background_patience_s: float = 20.0  # after so long a background request counts as interactive
     batch_patience_s: float = 30.0  # after so long a line of a batch starts beside others' requests
+    batch_times: int = 5  # a line that has given way so often goes on beside others, one at a time
     batch_quiet_s: float = 30.0  # a model that others used more recently is not evicted for a batch
     memory_age_s: float = 2.0  # figures older than this are read again before a load
     node_wait_s: float = 30.0  # a request waits so long for a node where there is none
@@ -130,6 +131,7 @@ class Held:
     arrived: float
     started: float
     leaving: bool = False  # it was told to end for another
+    patient: bool = False  # a line that goes on beside others, having waited or given way for so long
 
     @property
     def gives_way(self) -> bool:

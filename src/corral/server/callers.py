@@ -10,14 +10,14 @@ from corral.core import Caller
 from corral.server.guard import HOLDER
 from corral.server.holders import Holder
 
-BATCH = "corral.batch"  # scope entry: the id of the batch whose line this is; no client can set it
+BATCH = "corral.batch"  # scope entry of a line of a batch: how often it has given way; no client can set it
 
 
 def caller_of(request: Request) -> Caller:
     """The client by its API key, else by its address; `X-Corral-Priority: background` is honoured."""
     holder: Holder | None = request.scope.get(HOLDER)
     client = holder.name if holder else request.client.host if request.client else ""
-    return Caller(client, request.url.path, _priority(request), owner_of(request))
+    return Caller(client, request.url.path, _priority(request), owner_of(request), request.scope.get(BATCH, 0))
 
 
 def _priority(request: Request) -> Literal["interactive", "background", "batch"]:

@@ -14,6 +14,7 @@ from corral.registry.service import Registry
 from corral.runner.enginefiles import EngineFiles
 from corral.sched import Scheduler
 from corral.server.holders import Holders
+from corral.server.relay import Relay
 from corral.server.tuning import TuningService
 from corral.store.models import ModelStore
 
@@ -35,6 +36,7 @@ class Deps:
     files: EngineFiles
     holders: Holders
     batches: BatchLane
+    relay: Relay
     version: str
 
 

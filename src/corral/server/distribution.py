@@ -2,6 +2,7 @@
 
 Another Corral, an Ollama or any OCI client pulls from it: `corral pull --insecure http://server:11434/library/smollm2:135m`.
 Served are the names of the default registry, a blob only below a name whose manifest lists it; nothing is written.
+What is not here may be fetched where it is from, and served while it arrives (relay.py).
 Answers and error codes: OCI distribution-spec 1.1, "Pulling manifests" to "Content discovery", 2024-02.
 
 | route                                | answers                                                             |
@@ -14,11 +15,13 @@ Answers and error codes: OCI distribution-spec 1.1, "Pulling manifests" to "Cont
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from corral.aio import run_blocking
@@ -26,9 +29,12 @@ from corral.api.native_replies import encode
 from corral.errors import BlobMissing, CorralError, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.names import DEFAULT_HOST, DEFAULT_NAMESPACE, Digest, ModelName
 from corral.server.deps import deps_of
-from corral.store.manifests import MANIFEST_MEDIA_TYPE, Manifest
+from corral.store.manifests import MANIFEST_MEDIA_TYPE, Layer, Manifest
 from corral.store.models import ModelStore
 
+log = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?\Z")
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 _MOST_ENTRIES = 10_000  # of a list in one answer
 _BLOB_TYPE = "application/octet-stream"
@@ -62,7 +68,7 @@ async def tags(request: Request) -> Response:
 
 async def manifest(request: Request) -> Response:
     """By tag or by digest, as stored."""
-    found = await run_blocking(_find, deps_of(request).store, _model(request), request.path_params["reference"])
+    found = await _found(request)
     digest = f"sha256:{found.digest_hex}"
     headers = _VERSION | {"Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
     return Response(found.raw, media_type=MANIFEST_MEDIA_TYPE, headers=headers)
@@ -79,9 +85,50 @@ async def blob(request: Request) -> Response:
             raise NotServed("BLOB_UNKNOWN", f"{model.repository} has no blob {digest}")
         return digest
 
+    coming = await _coming(request, model, sent)
+    if coming is not None:
+        return _coming_blob(request, model, coming)
     digest = await run_blocking(find)
     headers = _VERSION | {"Docker-Content-Digest": str(digest), "ETag": f'"{digest}"'}
     return _BlobFile(store.blobs.path(digest), media_type=_BLOB_TYPE, headers=headers)
+
+
+async def _found(request: Request) -> Manifest:
+    """The manifest that is asked for, of a model that is here or, where that is allowed, on its way."""
+    deps, model, reference = deps_of(request), _model(request), request.path_params["reference"]
+    try:
+        return await run_blocking(_find, deps.store, model, reference)
+    except NotServed:
+        name = ModelName.parse_loose(f"{model.repository}:{reference}")
+        if not name.is_valid or not deps.relay.allows(name):
+            raise
+    try:
+        return await deps.relay.manifest(name)
+    except CorralError as error:
+        log.info("%s is not fetched for others: %s", name.short, error)
+        raise NotServed("MANIFEST_UNKNOWN", f"{model.repository} has no manifest {reference}") from error
+
+
+async def _coming(request: Request, model: ModelName, sent: str) -> Layer | None:
+    """The blob that is asked for, if it is on its way and not here yet."""
+    deps, digest = deps_of(request), _digest(sent)
+    layer = deps.relay.layer(model.repository, digest)
+    return None if layer is None or await run_blocking(deps.store.blobs.has, digest) else layer
+
+
+def _coming_blob(request: Request, model: ModelName, layer: Layer) -> Response:
+    """What arrives of a blob, as it arrives; all of it or one range."""
+    start, end, status = 0, layer.size, 200
+    headers = _VERSION | {"Docker-Content-Digest": str(layer.digest), "ETag": f'"{layer.digest}"'}
+    found = _RANGE.match(request.headers.get("range", ""))
+    if found is not None and int(found[1]) < layer.size:
+        start, end = int(found[1]), min(layer.size, int(found[2] or layer.size) + 1)
+        status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{layer.size}"
+    headers |= {"Content-Length": str(max(0, end - start)), "Accept-Ranges": "bytes"}
+    if request.method == "HEAD":
+        return Response(None, status, headers, _BLOB_TYPE)
+    pieces = deps_of(request).relay.stream(model.repository, layer, start, end)
+    return StreamingResponse(pieces, status, headers, _BLOB_TYPE)
 
 
 class _BlobFile(FileResponse):

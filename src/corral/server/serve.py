@@ -44,6 +44,7 @@ from corral.server.listen import LimitedProtocol, QuietServer, bind
 from corral.server.memory import give_memory_back, spare_collector
 from corral.server.openai.batches.lane import BatchLane
 from corral.server.openai.responses.store import forget_strangers
+from corral.server.relay import Relay
 from corral.server.renewal import Renewal
 from corral.server.tuning import TuningService
 from corral.store.care import prune_at_start
@@ -110,7 +111,20 @@ def make_deps(
     tuning = TuningService(launcher, scheduler, inference, host_memory)
     holders = holders or holders_of(settings)
     batches = BatchLane(settings, holders)
-    return Deps(settings, store, scheduler, registry, creator, inference, tuning, files, holders, batches, __version__)
+    return Deps(
+        settings=settings,
+        store=store,
+        scheduler=scheduler,
+        registry=registry,
+        creator=creator,
+        inference=inference,
+        tuning=tuning,
+        files=files,
+        holders=holders,
+        batches=batches,
+        relay=Relay(store, registry, settings.share_upstream),
+        version=__version__,
+    )
 
 
 def make_files(settings: Settings) -> EngineFiles:
@@ -178,6 +192,7 @@ async def _run(deps: Deps, listener: socket.socket, idle: Coroutine[Any, Any, No
         idle_work.cancel()
         await asyncio.wait({idle_work})
         await deps.batches.close()
+        await deps.relay.close()
         await deps.scheduler.close()
         await deps.registry.close()
         await deps.files.close()
@@ -225,6 +240,7 @@ async def _listen(deps: Deps, app: object, listener: socket.socket) -> None:
         """A transfer is resumable and may take hours, a translation is made anew: they do not hold up the end."""
         await stopping.wait()
         await deps.batches.close()
+        await deps.relay.close()
         await deps.registry.close()
         await deps.files.close()
 

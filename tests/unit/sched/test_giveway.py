@@ -59,16 +59,48 @@ def test_beside_others_who_never_end_one_line_at_a_time_goes_on_after_its_patien
     assert world.runner().leases.keys() == {"person", "l2"}
 
 
-def test_the_youngest_line_ends_for_one_who_waits_for_a_slot() -> None:
+def test_on_a_cpu_lines_end_when_somebody_else_is_served() -> None:
     world = World()
     running(world)
+    lines(world, "l1", "l2", parallel=4)
+    world.ask("person", parallel=4)
+    assert "person" in world.granted
+    assert world.interrupted.keys() == {"l1", "l2"}
+    assert isinstance(world.interrupted["l1"], GaveWay)
+
+
+def test_a_line_that_began_beside_others_is_let_be() -> None:
+    world = World(batch_patience_s=30.0)
+    running(world)
+    world.ask("p1", parallel=4)
     lines(world, "l1", parallel=4)
+    world.wait(31)
+    world.ask("p2", parallel=4)
+    assert "l1" in world.granted
+    assert world.interrupted == {}
+
+
+def test_of_lines_that_gave_way_often_one_is_let_be() -> None:
+    world = World(batch_times=5)
+    running(world)
+    lines(world, "l1", parallel=4, given_way=4)
+    lines(world, "l2", "l3", parallel=4, given_way=5)
+    world.ask("person", parallel=4)
+    assert world.interrupted.keys() == {"l1", "l3"}
+
+
+def test_on_a_gpu_the_youngest_line_ends_for_one_who_waits_for_a_slot() -> None:
+    world = World(gpu_gib=100.0)
+    wish: dict[str, Any] = {"parallel": 4, "gpu": 1.0}
+    world.ask("first", **wish)
+    world.ready(slots=4)
+    world.end("first")
+    lines(world, "l1", **wish)
     world.wait(1)
-    lines(world, "l2", parallel=4)
-    world.ask("p1", "p2", "p3", parallel=4)
+    lines(world, "l2", **wish)
+    world.ask("p1", "p2", "p3", **wish)
     assert list(world.interrupted) == ["l2"]
-    assert isinstance(world.interrupted["l2"], GaveWay)
-    world.ask("p4", parallel=4)
+    world.ask("p4", **wish)
     assert list(world.interrupted) == ["l2", "l1"]
     world.end("l2")
     world.end("l1")

@@ -21,14 +21,20 @@ from corral.server.openai.wire import encode_json
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An HTTP answer. body: JSON, as it would have been sent."""
+    """An HTTP answer. body: JSON, as it would have been sent. later: it says when to ask again."""
 
     status: int
     body: Any
+    later: bool = False
 
 
-async def ask(app: Starlette, holder: Holder | None, batch_id: str, url: str, body: dict[str, Any]) -> Answered:
-    """The answer of a route to a JSON body; cancelling it is what a client does that leaves."""
+async def ask(
+    app: Starlette, holder: Holder | None, batch_id: str, url: str, body: dict[str, Any], given_way: int
+) -> Answered:
+    """The answer of a route to a JSON body; cancelling it is what a client does that leaves.
+
+    given_way: how often this line has ended for others.
+    """
     data = encode_json(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     scope: dict[str, Any] = {
@@ -43,12 +49,12 @@ async def ask(app: Starlette, holder: Holder | None, batch_id: str, url: str, bo
         "headers": headers,
         "client": (batch_id, 0),
         "app": app,
-        BATCH: batch_id,
+        BATCH: given_way,
     }
     if holder is not None:
         scope[HOLDER] = holder
     sent: list[bytes] = []
-    status = 500
+    status, later = 500, False
     unread = [{"type": "http.request", "body": data, "more_body": False}]
 
     async def receive() -> Message:
@@ -58,11 +64,12 @@ async def ask(app: Starlette, holder: Holder | None, batch_id: str, url: str, bo
         raise AssertionError
 
     async def send(message: Message) -> None:
-        nonlocal status
+        nonlocal status, later
         if message["type"] == "http.response.start":
             status = message["status"]
+            later = any(name == b"retry-after" for name, _ in message["headers"])
         else:
             sent.append(message.get("body", b""))
 
     await app.router(scope, receive, send)
-    return Answered(status, msgspec.Raw(b"".join(sent).strip() or b"null"))
+    return Answered(status, msgspec.Raw(b"".join(sent).strip() or b"null"), later)

@@ -122,11 +122,11 @@ class BatchLane:
     def _begin(self, owner: str, batch: BatchObject) -> None:
         holder = self._holders.by_id(owner)
 
-        async def ask_line(endpoint: str, body: dict[str, Any]) -> Answered:
+        async def ask_line(endpoint: str, body: dict[str, Any], given_way: int) -> Answered:
             async with self._permits:
                 if self._app is None:
                     raise asyncio.CancelledError
-                return await ask(self._app, holder, batch.id, endpoint, body)
+                return await ask(self._app, holder, batch.id, endpoint, body, given_way)
 
         run = BatchRun(batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=self._workers)
         self._runs[owner, batch.id] = run

@@ -42,7 +42,7 @@ from corral.server.openai.wire import encode_json, new_id
 
 log = logging.getLogger(__name__)
 
-Ask = Callable[[str, dict[str, Any]], Awaitable[Answered]]  # (endpoint, body) -> answer
+Ask = Callable[[str, dict[str, Any], int], Awaitable[Answered]]  # (endpoint, body, times given way) -> answer
 _MOST_ERRORS = 100  # named in the batch; every one has its line in the error file
 _TRIES = 3
 _PAUSES_S = (0.05, 0.5, 2.0, 5.0, 10.0)
@@ -140,12 +140,12 @@ class BatchRun:
             await self._keep(index, result)
 
     async def _answer(self, line: Line) -> Answered:
-        tries = waited = 0
+        tries = given_way = refused = 0
         while True:
-            answer = await self._ask(self.batch.endpoint, line.body)
+            answer = await self._ask(self.batch.endpoint, line.body, given_way)
             if answer.status == _NOT_NOW:
-                await asyncio.sleep(_PAUSES_S[min(waited, len(_PAUSES_S) - 1)])
-                waited += 1
+                refused, given_way = refused + answer.later, given_way + (not answer.later)
+                await asyncio.sleep(_PAUSES_S[min(refused, len(_PAUSES_S) - 1)])
                 continue
             tries += 1
             if answer.status < 500 or tries == _TRIES:
