@@ -180,6 +180,7 @@ class GenerationParameters:
     progress: bool = False  # emit Progress events while the request waits and its prompt is read
     prompt_progress: bool = False  # those of the prompt only
     call_pieces: bool = False  # emit pieces of calls while the model writes them
+    cache: bool = False  # report what of the prompt had been read before
     render_only: bool = False
 
 
@@ -286,10 +287,20 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheReport:
+    """How much of a prompt had been read before. before, after: the text on both sides of where reading began."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The end of an answer. `reason`: stop, length, load, unload. `stop_sequence`: which one matched, if one did.
 
-    window_full: a length that nobody asked for; prompt and answer reached the context window.
+    window_full: a length that nobody asked for; prompt and answer reached the context window. cache: where asked for.
     """
 
     reason: str
@@ -299,6 +310,7 @@ class Done:
     stop_sequence: str | None = None
     thinking_tokens: int = 0
     window_full: bool = False
+    cache: CacheReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

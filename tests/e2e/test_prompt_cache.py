@@ -51,6 +51,31 @@ def test_the_next_turn_evaluates_only_the_new_tokens(turns: ServerProcess) -> No
     assert new <= second["prompt_eval_count"] - first["prompt_eval_count"] + 1
 
 
+def test_an_answer_tells_where_reading_began_when_asked(turns: ServerProcess) -> None:
+    """A changed counter in the middle of a prompt is what a client sees there."""
+    said = "a long question " * 30 + "at {} o'clock, and more of it " + "after that " * 20
+    assert "cache" not in chat(turns, said.format("nine"))
+    told = chat(turns, said.format("ten"), cache=True)["cache"]
+    assert told["before"].endswith("question at ")
+    assert told["after"].startswith("ten o'clock"[: len(told["after"])])
+    assert 0 < told["cached_tokens"] < told["prompt_tokens"]
+    body = {"model": MODEL, "prompt": "raw text", "raw": True, "cache": True, "options": OPTIONS}
+    last = list(turns.stream("/api/generate", body))[-1]["cache"]
+    assert last["prompt_tokens"] >= last["cached_tokens"]
+
+
+def test_another_clients_system_prompt_is_not_read_again(turns: ServerProcess) -> None:
+    system = {"role": "system", "content": "rules of the house " * 60}
+
+    def ask(text: str) -> Any:
+        messages = [system, {"role": "user", "content": text}]
+        return turns.post("/api/chat", {"model": MODEL, "messages": messages, "options": OPTIONS})
+
+    first, second = ask("one client asks"), ask("what the other wants to know")
+    assert first["prompt_eval_count"] > 1000
+    assert second["prompt_eval_cached_count"] > 0.9 * second["prompt_eval_count"]
+
+
 def test_history_that_does_not_fit_is_dropped_and_told_or_refused(turns: ServerProcess) -> None:
     texts = ["word " * 100 for _ in range(9)]
     reply = chat(turns, *texts, options={**OPTIONS, "num_ctx": 1024})

@@ -1,7 +1,7 @@
 """Request shapes of the native API, and what they mean in the nouns of core.py. Called by `server/native/`.
 
 Decoding checks types only; ranges, names and capabilities are the use cases' business. Ours beyond Ollama's fields:
-`grammar` (GBNF), `regex`, `choice`, `logit_bias`, `tool_choice`, `generic_tools`, `progress`, `strict`.
+`grammar` (GBNF), `regex`, `choice`, `logit_bias`, `tool_choice`, `generic_tools`, `progress`, `cache`, `strict`.
 Source of fields and texts: ollama api/types.go, 2026-08.
 """
 
@@ -61,6 +61,7 @@ class _GenerationFields(CommonFields):
     logprobs: bool = False
     top_logprobs: int = 0
     progress: bool = False
+    cache: bool = False
     render_only: bool = msgspec.field(name="_debug_render_only", default=False)
 
 
@@ -248,6 +249,7 @@ def _parameters(fields: _GenerationFields) -> GenerationParameters:
         top_logprobs=fields.top_logprobs,
         logit_bias={_token_id(key): value for key, value in fields.logit_bias.items()},
         progress=fields.progress and fields.stream,
+        cache=fields.cache,
         render_only=fields.render_only,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from corral.core import Metrics, Notice, Progress, TokenLogprob, TokenProb, ToolCall, TransferStatus
+from corral.core import CacheReport, Metrics, Notice, Progress, TokenLogprob, TokenProb, ToolCall, TransferStatus
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -44,6 +44,7 @@ class GenerateReply(msgspec.Struct, kw_only=True):
     eval_duration: int | UnsetType = UNSET
     draft_count: int | UnsetType = UNSET
     draft_accepted_count: int | UnsetType = UNSET
+    cache: dict[str, Any] | UnsetType = UNSET
     tool_calls: list[dict[str, Any]] | UnsetType = UNSET
     debug_info: DebugInfo | UnsetType = msgspec.field(name="_debug_info", default=UNSET)
     logprobs: list[dict[str, Any]] | UnsetType = UNSET
@@ -79,6 +80,7 @@ class ChatReply(msgspec.Struct, kw_only=True):
     eval_duration: int | UnsetType = UNSET
     draft_count: int | UnsetType = UNSET
     draft_accepted_count: int | UnsetType = UNSET
+    cache: dict[str, Any] | UnsetType = UNSET
     progress: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
@@ -94,6 +96,14 @@ def set_metrics(reply: GenerateReply | ChatReply, metrics: Metrics) -> None:
     reply.eval_duration = metrics.eval_duration_ns or UNSET
     if metrics.drafted_tokens:
         reply.draft_count, reply.draft_accepted_count = metrics.drafted_tokens, metrics.accepted_tokens
+
+
+def cache_of(report: CacheReport | None) -> dict[str, Any] | UnsetType:
+    """`cache`: tokens of the prompt, those that had been read, and the text around the place where reading began."""
+    if report is None:
+        return UNSET
+    place = {"before": report.before, "after": report.after} if report.after is not None else {}
+    return {"prompt_tokens": report.prompt_tokens, "cached_tokens": report.cached_tokens, **place}
 
 
 def warnings_of(notices: Iterable[Notice]) -> list[dict[str, Any]] | UnsetType:

@@ -113,6 +113,7 @@ async def _chat(
             window=window_of(lease) if request.keeps_all else 0,
             notices=conversation.notices,
             strict=request.common.strict or shared.settings.strict,
+            wants_cache=request.parameters.cache,
         )
         async for event in watched(shared, run, way.run(messages, run)):
             yield event

@@ -137,6 +137,7 @@ async def _generate(
             control_names=await control_names(model) if parameters.logprobs else {},
             notices=[*notices, *lease.notices],
             strict=common.strict or shared.settings.strict,
+            wants_cache=parameters.cache,
         )
         prompt, thinking = reopen(prompt, assembly.thinking(prompt), constraint, llguidance=prepared.llguidance)
         body = await _body(shared, lease, prepared, assembly, prompt, thinking, run)

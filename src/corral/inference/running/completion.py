@@ -16,6 +16,7 @@ from typing import Any
 from corral.answer.outputs import OutputParser
 from corral.core import Delta, Event
 from corral.errors import InvalidRequest
+from corral.inference.running.cachereport import report_cache
 from corral.inference.running.lastturn import LastTurn
 from corral.inference.running.longtext import check_length
 from corral.inference.running.prefill import Events, engine_events
@@ -79,6 +80,8 @@ async def run_completion(
             yield delta
         run.notices.extend(parser.notices)
         run.failure = parser.failure
+    if run.wants_cache:
+        run.cache = await report_cache(lease, partial(_prompt_tokens, lease, body.get("prompt")), run)
 
 
 def _events(lease: Lease, body: Mapping[str, Any], run: Run, turn: LastTurn | None) -> Events:

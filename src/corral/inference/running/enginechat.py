@@ -13,6 +13,7 @@ from corral.answer.callobjects import loads_object
 from corral.answer.callpieces import ARGUMENTS, WrittenCall
 from corral.answer.toolcalls import new_call_id
 from corral.core import CallPiece, Delta, Event, Notice, ToolCall
+from corral.inference.running.cachereport import report_cache
 from corral.inference.running.prefill import Events, engine_events
 from corral.inference.running.run import Run, logprobs_of, progress_of
 from corral.inference.running.window import overflow_notice, window_of
@@ -51,8 +52,15 @@ async def run_chat(lease: Lease, body: dict[str, Any], run: Run, *, call_pieces:
     for event in calls.end() if run.max_tokens else ():
         yield event
     run.notices.extend(calls.notices)
+    await _look_back(lease, body, run)
+
+
+async def _look_back(lease: Lease, body: Mapping[str, Any], run: Run) -> None:
+    """What the end of a run tells of it."""
     if run.fills(window_of(lease)):
         run.notices.append(overflow_notice(lease, stopped=run.window > 0))
+    if run.wants_cache:
+        run.cache = await report_cache(lease, partial(_prompt_tokens, lease, body), run)
 
 
 def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:

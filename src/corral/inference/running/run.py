@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from corral.constraint.checks import check_answer
-from corral.core import Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
+from corral.core import CacheReport, Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
 from corral.errors import CorralError
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.shared import Shared
@@ -32,6 +32,8 @@ class Run:
     notices: list[Notice] = field(default_factory=list)
     control_names: Mapping[int, str] = field(default_factory=dict)  # of the tokens that have no text, by id
     strict: bool = False
+    wants_cache: bool = False  # a report of what of the prompt had been read before
+    cache: CacheReport | None = None
     window: int = 0  # tokens of prompt and answer at which the run stops; 0: the engine drops some, or stops by itself
     window_full: bool = False
     failure: CorralError | None = None  # of the answer's parser
@@ -106,6 +108,7 @@ class Run:
             stop_sequence=self.stop_sequence,
             thinking_tokens=self.thinking_tokens,
             window_full=self.window_full,
+            cache=self.cache,
         )
 
     def metrics(self) -> Metrics:

@@ -12,6 +12,7 @@ from corral.api.native import decode_chat
 from corral.api.native_replies import (
     ChatReply,
     ReplyMessage,
+    cache_of,
     calls_of,
     logprobs_of,
     progress_of,
@@ -63,6 +64,7 @@ def _finish(reply: ChatReply, done: Done) -> None:
     reply.done, reply.done_reason = True, done.reason
     if done.metrics:
         set_metrics(reply, done.metrics)
+    reply.cache = cache_of(done.cache)
     reply.warnings = warnings_of(done.notices)
 
 

@@ -12,6 +12,7 @@ from corral.api.native import decode_generate
 from corral.api.native_replies import (
     DebugInfo,
     GenerateReply,
+    cache_of,
     calls_of,
     logprobs_of,
     progress_of,
@@ -63,6 +64,7 @@ def finish_generate(reply: GenerateReply, done: Done) -> None:
     reply.context = list(done.context) if done.context else UNSET
     if done.metrics:
         set_metrics(reply, done.metrics)
+    reply.cache = cache_of(done.cache)
     reply.warnings = warnings_of(done.notices)
 
 
