@@ -67,6 +67,7 @@ bench: setup
 # Other engines on the same files, in turns; writes docs/performance.md's table and plot. With nothing else beside it.
 bench-peers: setup
 	@scripts/bench-setup
+	$(PY) -m tests.bench.llama_server || echo "no llama-server could be built: it does not take part" >&2
 	$(PY) -m tests.bench.peers
 
 clean:

@@ -22,10 +22,11 @@ from tests.fakes.stores import add_model
 from corral.store import ModelStore
 
 ANSWER_TOKENS, ROUNDS = 48, 4
-WORDS = {
+WORDS = {  # of a prompt: some 500 tokens, of SmolLM2's 1,400; the shape has one a letter
     "1B shape, Q4_K_M": 80,
     "Gemma 3 270M, Q4_K_M": 450,
-}  # of a prompt: some 500 tokens; the shape has one a letter
+    "SmolLM2 135M, Q4_1": 1300,
+}
 _WORDS = (
     "river",
     "stone",
@@ -87,6 +88,15 @@ def serve(folder: Path, model: Path, environ: Mapping[str, str]) -> ServerProces
     return start_server(folder, env={**settings, **environ})
 
 
+def settled(server: ServerProcess, model: str) -> None:
+    """Have the model read, and load it anew: its step is then made from how fast it reads."""
+    ask = through_the_api(server)
+    for number in (-1, -2):
+        ask(prompt(number, WORDS[model]))
+    server.post("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
+    ask(prompt(-3, 20))
+
+
 def build_kernels(home: Path) -> None:
     """`corral engine build` into a home; raises CalledProcessError where it cannot."""
     command = [sys.executable, "-m", "corral", "engine", "build"]
@@ -112,10 +122,15 @@ def through_the_api(server: ServerProcess) -> Contender:
 def from_the_runner(server: ServerProcess) -> Contender:
     """The same straight from the server's runner, which must be loaded."""
     (path,) = (server.home.parent / "run").rglob("*.sock")
+    return from_a_server(lambda: SocketConnection(path))
+
+
+def from_a_server(connect: Callable[[], http.client.HTTPConnection]) -> Contender:
+    """The same from any llama-server."""
 
     def ask(text: str) -> tuple[float, float]:
         body = {"prompt": text, "n_predict": ANSWER_TOKENS, "temperature": 0, "stream": True, "ignore_eos": True}
-        connection = SocketConnection(path)
+        connection = connect()
         began, times, read = time.perf_counter(), [], 0
         connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -1,19 +1,19 @@
 """`make bench-peers`: other engines on the same files, in turns; writes the table and the plot of docs/performance.md.
 
 Run as `python -m tests.bench.peers` with nothing else beside it. The peers' Python packages live in build/bench-venv
-(requirements-bench.lock); a llama-server of yours takes part when CORRAL_PEER_LLAMA_SERVER names it.
+(requirements-bench.lock), the llama-server in build/bench-llama-server (llama_server.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.bench import llama_server
 from tests.bench.contenders import (
     BEFORE,
     Contender,
@@ -21,8 +21,8 @@ from tests.bench.contenders import (
     build_kernels,
     compare,
     from_the_runner,
-    prompt,
     serve,
+    settled,
     through_the_api,
 )
 from tests.bench.shapes import llama_1b
@@ -32,20 +32,21 @@ from tests.e2e.conftest import ServerProcess
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "pictures" / "peers.svg"
+PORT = 11499  # of the llama-server
 PYTHON = ROOT / "build" / "bench-venv" / "bin" / "python"
 BEGIN, END = "<!-- made by make bench-peers -->", "<!-- end of what make bench-peers made -->"
 OURS = "Corral, through the API"
 
 
 @contextlib.contextmanager
-def contenders(folder: Path, model: Path) -> Iterator[dict[str, Contender]]:
-    """All of them with the model loaded."""
+def contenders(folder: Path, model: Path, title: str) -> Iterator[dict[str, Contender]]:
+    """All of them with the model, whose title this is, loaded."""
     with contextlib.ExitStack() as stack:
 
         def started(name: str, environ: Mapping[str, str]) -> ServerProcess:
             server = serve(folder / name, model, environ)
             stack.callback(server.stop)
-            through_the_api(server)(prompt(-1, 20))  # loads the model
+            settled(server, title)
             return server
 
         build_kernels(folder / "corral" / "home")
@@ -55,9 +56,9 @@ def contenders(folder: Path, model: Path) -> Iterator[dict[str, Contender]]:
             "Corral's runner, bare": from_the_runner(corral),
             "the engine's wheel as it comes": from_the_runner(started("wheel", BEFORE)),
         }
-        if binary := os.environ.get("CORRAL_PEER_LLAMA_SERVER"):
-            native = started("native", {"CORRAL_LLAMA_SERVER": binary, "CORRAL_HUGE_PAGES": "off"})
-            found["a llama-server built here"] = from_the_runner(native)
+        if llama_server.BINARY.exists():
+            native = stack.enter_context(llama_server.for_one_client(model, PORT))
+            found["llama-server built here, -np 1 -b 512"] = native
         found["ik_llama.cpp's wheel"] = stack.enter_context(_ik_llama(model))
         yield found
 
@@ -108,7 +109,7 @@ def main() -> None:
             "Gemma 3 270M, Q4_K_M": CACHE / "gemma3.gguf",
         }
         for number, (title, model) in enumerate(models.items()):
-            with contenders(Path(name) / str(number), model) as found:
+            with contenders(Path(name) / str(number), model, title) as found:
                 speeds = compare(found, title)
             lines += table(title, speeds)
             drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bench.contenders import BEFORE, WORDS, Speed, build_kernels, compare, from_the_runner, serve, through_the_api
+from tests.bench.contenders import (
+    BEFORE,
+    WORDS,
+    Speed,
+    build_kernels,
+    compare,
+    from_the_runner,
+    serve,
+    settled,
+    through_the_api,
+)
 from tests.bench.shapes import llama_1b
 from tests.e2e.conftest import ServerProcess
 
@@ -45,6 +55,8 @@ def servers(
     try:
         started["before"] = serve(folder / "before", file, BEFORE)
         started["now"] = serve(folder / "now", file, {"CORRAL_KERNELS": "auto"})
+        for server in started.values():
+            settled(server, model)
         yield started
     finally:
         for server in started.values():

@@ -21,6 +21,11 @@ Run = Callable[[Sequence[str], Path], None]  # a command in a folder; raises Ker
 
 def fetch_sources(engine_version: str, folder: Path, run: Run) -> Path:
     """The ggml folder of the engine's sources, below `folder`. Raises KernelBuildFailed."""
+    return _unpack(fetch_archive(engine_version, folder, run), folder / "sources")
+
+
+def fetch_archive(engine_version: str, folder: Path, run: Run) -> Path:
+    """The engine's sdist, in `folder`, as its digest wants it. Raises KernelBuildFailed."""
     digest = SDISTS.get(engine_version)
     if digest is None:
         raise KernelBuildFailed(f"no digest is known of the sources of {ENGINE} {engine_version}")
@@ -31,7 +36,7 @@ def fetch_sources(engine_version: str, folder: Path, run: Run) -> Path:
     archives = sorted(folder.glob(f"{ENGINE}-*.tar.gz"))
     if len(archives) != 1:
         raise KernelBuildFailed("pip brought no source archive")
-    return _unpack(archives[0], folder / "sources")
+    return archives[0]
 
 
 def fetch_tools(names: Sequence[str], folder: Path, run: Run) -> Path:

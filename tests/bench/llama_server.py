@@ -1,0 +1,85 @@
+"""A llama-server built for this processor from the pinned engine's sources, as a contender. Used by peers.py.
+
+`python -m tests.bench.llama_server` builds it once, in some minutes, into build/bench-llama-server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.bench.contenders import Contender, from_a_server
+
+from corral.kernels.sources import fetch_archive, fetch_tools
+from corral.runner.kernels import engine_version
+
+ROOT = Path(__file__).resolve().parents[2] / "build" / "bench-llama-server"
+BINARY = ROOT / "bin" / "llama-server"
+_TOOLS = ("cmake==4.1.2", "ninja==1.13.0")
+_OPTIONS = {
+    "CMAKE_BUILD_TYPE": "Release",
+    "GGML_NATIVE": "ON",
+    "LLAMA_OPENSSL": "OFF",
+    "LLAMA_BUILD_TESTS": "OFF",
+    "LLAMA_BUILD_EXAMPLES": "OFF",
+    "LLAMA_BUILD_UI": "OFF",
+}
+_START_S = 60.0
+
+
+def build() -> None:
+    """Make BINARY unless it is there."""
+    if BINARY.exists():
+        return
+    ROOT.mkdir(parents=True, exist_ok=True)
+    archive = fetch_archive(engine_version(), ROOT, _run)
+    with tarfile.open(archive) as opened:
+        opened.extractall(ROOT / "sources", filter="data")
+    (sources,) = (ROOT / "sources").glob("*/thirdparty/llama.cpp")
+    tools = fetch_tools(_TOOLS, ROOT, _run)
+    os.environ |= {"PYTHONPATH": str(tools), "PATH": f"{tools / 'bin'}:{os.environ['PATH']}"}
+    options = [f"-D{name}={value}" for name, value in _OPTIONS.items()]
+    _run(("cmake", "-S", str(sources), "-B", str(ROOT), "-G", "Ninja", *options), ROOT)
+    _run(("cmake", "--build", str(ROOT), "--target", "llama-server"), ROOT)
+    shutil.rmtree(ROOT / "sources")
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def for_one_client(model: Path, port: int) -> Iterator[Contender]:
+    """With the settings that are best for one client."""
+    settings = ("-c", "4096", "-np", "1", "-b", "512", "--load-mode", "none", "--cache-ram", "0")
+    command = (BINARY, "-m", model, *settings, "--host", "127.0.0.1", "--port", str(port))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(process, port)
+            yield from_a_server(lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=300))
+        finally:
+            process.terminate()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    """Until it has loaded; raises TimeoutError, also when it has ended."""
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with contextlib.suppress(OSError), contextlib.closing(connection):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == http.client.OK:
+                return
+        time.sleep(0.05)
+    raise TimeoutError("the llama-server does not serve")
+
+
+if __name__ == "__main__":
+    build()
