@@ -73,7 +73,7 @@ class SocketConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def prompt(seed: int, length: int) -> str:
+def prompt(seed: str, length: int) -> str:
     """A text like no other, of so many words."""
     words = random.Random(seed)
     return " ".join(words.choice(_WORDS) for _ in range(length))
@@ -91,10 +91,10 @@ def serve(folder: Path, model: Path, environ: Mapping[str, str]) -> ServerProces
 def settled(server: ServerProcess, model: str) -> None:
     """Have the model read, and load it anew: its step is then made from how fast it reads."""
     ask = through_the_api(server)
-    for number in (-1, -2):
-        ask(prompt(number, WORDS[model]))
+    for number in range(2):
+        ask(prompt(f"settled {number}", WORDS[model]))
     server.post("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
-    ask(prompt(-3, 20))
+    ask(prompt("loaded", 20))
 
 
 def build_kernels(home: Path) -> None:
@@ -155,7 +155,7 @@ def compare(contenders: Mapping[str, Contender], model: str, rounds: int = ROUND
     for turn in range(rounds + 1):
         names = list(contenders)
         for name in reversed(names) if turn % 2 else names:
-            reading, answering = contenders[name](prompt(turn, WORDS[model]))
+            reading, answering = contenders[name](prompt(f"{name} {turn}", WORDS[model]))
             if turn:
                 speeds[name].reading.append(reading)
                 speeds[name].answering.append(answering)

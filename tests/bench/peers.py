@@ -100,13 +100,14 @@ def write_page(lines: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure both models, write the page, draw the plot."""
+    """Measure all models, write the page, draw the plot."""
     lines: list[str] = []
     drawn: dict[str, dict[str, tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         models = {
             "1B shape, Q4_K_M": llama_1b(Path(name) / "1b.gguf"),
             "Gemma 3 270M, Q4_K_M": CACHE / "gemma3.gguf",
+            "SmolLM2 135M, Q4_1": CACHE / "smollm2.gguf",
         }
         for number, (title, model) in enumerate(models.items()):
             with contenders(Path(name) / str(number), model, title) as found:
@@ -114,7 +115,9 @@ def main() -> None:
             lines += table(title, speeds)
             drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}
             print("\n".join(lines), flush=True)
-    write_page(["A prompt of some 500 tokens read, an answer begun, in turns; Corral is 1.", "", *lines])
+    write_page(
+        ["A prompt read (500 tokens, of SmolLM2 1,400), an answer begun, in turns, medians; Corral is 1.", "", *lines]
+    )
     subprocess.run([PYTHON, Path(__file__).with_name("plot.py"), PLOT], input=json.dumps(drawn), text=True, check=True)
 
 
