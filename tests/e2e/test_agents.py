@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.agents.programs import AIDER, PROGRAMS, SAID, Launch, Program, aider
+from tests.e2e.agents.programs import AIDER, PROGRAMS, SAID, TASK, Launch, Program, aider
 from tests.e2e.agents.table import note
 from tests.e2e.conftest import ServerProcess
 from tests.fakes.made import made
@@ -43,6 +44,7 @@ GO = """\
 {{- end }}<|im_start|>assistant
 {{ if and .Tools (not $called) }}<|asked|>{{ else }}<|told|>{{ end }}"""
 WINDOW = 2**17
+CLAUDE = PROGRAMS[0]
 CALLERS = [program for program in PROGRAMS if program.call]
 
 
@@ -171,7 +173,7 @@ HOOK = {"UserPromptSubmit": [{"hooks": [{"type": "command", "command": "echo the
 ROUND = ["user", "system", "assistant", "user"]
 
 
-@pytest.mark.parametrize("program", PROGRAMS[:1], ids=lambda program: program.name, indirect=True, scope="module")
+@pytest.mark.parametrize("program", [CLAUDE], ids=lambda program: program.name, indirect=True, scope="module")
 def test_claude_code_says_something_as_the_system_between_turns(
     program: Program, model: str, recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -194,6 +196,39 @@ def test_claude_code_says_something_as_the_system_between_turns(
     called, asked = rounds[-2:]
     assert asked.tokens[1] >= called.tokens[0] - 16, (called.tokens, asked.tokens)
     note(program, tool_loop="yes, with system messages between turns")
+
+
+def test_claude_code_compacts_when_it_is_told_that_its_prompt_is_too_long(
+    server: ServerProcess, recorder: Recorder, tmp_path: Path
+) -> None:
+    """A prompt of 45,000 tokens fits a window that has grown to all that the model knows; two long turns do not."""
+    path = tmp_path / "m.gguf"
+    told = ["<|told|>", "All", " done", " here", "."]
+    scripted_llama(path, [["<|asked|>", written(CLAUDE.call)], told], context_length=2**16)
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    with made(server, "scripted-compact", {"m.gguf": path}, template=GO) as model:
+        launch = CLAUDE.launch(recorder.url, model, home, work)
+        for words, flags in ((800, ()), (700, ("--continue",))):
+            command = [f"{part} {'of many words ' * words}" if part == TASK else part for part in launch.command]
+            done = subprocess.run(
+                [*command, *flags],
+                cwd=work,
+                env=environment(launch, home),
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+            assert SAID in done.stdout
+    statuses = [one.status for one in turns(recorder, CLAUDE)]
+    assert statuses[:2] == [200, 200]
+    assert statuses[2] == 400, statuses
+    assert statuses[-1] == 200
+    refusal = json.loads(turns(recorder, CLAUDE)[2].reply)["error"]["message"]
+    assert re.fullmatch(r"prompt is too long: \d+ tokens > \d+ maximum", refusal)
 
 
 def test_aider_streams_and_its_second_turn_goes_on_from_the_cache(
