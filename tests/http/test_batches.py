@@ -239,6 +239,21 @@ async def test_lines_give_way_and_are_asked_again(server: RunningServer) -> None
         assert len({each["custom_id"] for each in await results(client, batch.output_file_id)}) == 6
 
 
+@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2), (0, 3)])
+async def test_so_many_lines_are_asked_at_once(tmp_path: Path, parallel: int, most: int) -> None:
+    async with running_server(tmp_path, batch_parallel=parallel) as server, sdk(server) as client:
+        server.add("go", texts={"template": CHATML})
+        server.engine.gate = asyncio.Event()
+        source = await upload(client, *(line(str(number)) for number in range(20)))
+        made = await client.batches.create(input_file_id=source, endpoint=CHAT, completion_window="24h")
+        async with asyncio.timeout(10):
+            while server.engine.active < most:
+                await asyncio.sleep(0.01)
+        server.engine.gate.set()
+        assert (await ended(client, made.id)).request_counts.completed == 20
+        assert server.engine.most_active == most  # by itself: all slots but one
+
+
 async def test_what_one_key_made_another_does_not_find(tmp_path: Path) -> None:
     async with running_server(tmp_path, api_keys=("one", "two")) as server, sdk(server, "one") as mine:
         server.add("go", texts={"template": CHATML})

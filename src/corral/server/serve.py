@@ -110,7 +110,7 @@ def make_deps(
     inference = Inference(store, scheduler, settings)
     tuning = TuningService(launcher, scheduler, inference, host_memory)
     holders = holders or holders_of(settings)
-    batches = BatchLane(settings, holders)
+    batches = BatchLane(settings, holders, lambda: len(scheduler.nodes.rows()))
     return Deps(
         settings=settings,
         store=store,

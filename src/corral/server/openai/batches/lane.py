@@ -10,6 +10,8 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,6 +32,7 @@ from corral.server.openai.wire import new_id
 log = logging.getLogger(__name__)
 
 _SLOTS = 4  # what a model usually has, where memory allows
+_WORKERS = 16  # of a batch, at least: lines that are read, and asked when they may be
 _WINDOW = re.compile(r"([1-9]\d{0,3})([hd])\Z")
 _LONGEST_WINDOW_S = 30 * 86400
 _MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512  # as OpenAI has it
@@ -38,11 +41,13 @@ _MOST_METADATA, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512  # as OpenAI has it
 class BatchLane:
     """The batches of all holders of keys. All methods belong to the event loop's thread."""
 
-    def __init__(self, settings: Settings, holders: Holders) -> None:
+    def __init__(self, settings: Settings, holders: Holders, nodes: Callable[[], int] = lambda: 1) -> None:
+        """nodes: how many machines there are to spread lines over."""
         self._settings = settings
         self._holders = holders
-        self._workers = settings.batch_parallel or settings.num_parallel or _SLOTS
-        self._permits = asyncio.Semaphore(self._workers)
+        self._nodes = nodes
+        self._asking = 0
+        self._asked_one = asyncio.Condition()
         self._runs: dict[tuple[str, str], BatchRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._app: Starlette | None = None
@@ -115,6 +120,24 @@ class BatchLane:
             await run.cancel()
         return batch
 
+    def _most(self) -> int:
+        """How many lines may be asked at once, over all batches."""
+        slots = self._settings.num_parallel or _SLOTS
+        return self._settings.batch_parallel or slots * max(1, self._nodes())
+
+    @asynccontextmanager
+    async def _permit(self) -> AsyncIterator[None]:
+        """The right to ask one line; waits until there is one."""
+        async with self._asked_one:
+            await self._asked_one.wait_for(lambda: self._asking < self._most())
+            self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            async with self._asked_one:
+                self._asked_one.notify_all()  # there may be room for more than one: nodes come
+
     def store(self, owner: str) -> BatchStore:
         """Where a holder's batches are kept."""
         return BatchStore(self._settings.home / "batches" / (owner or EVERYBODY), self._settings.files_keep_s)
@@ -123,12 +146,14 @@ class BatchLane:
         holder = self._holders.by_id(owner)
 
         async def ask_line(endpoint: str, body: dict[str, Any], given_way: int) -> Answered:
-            async with self._permits:
+            async with self._permit():
                 if self._app is None:
                     raise asyncio.CancelledError
                 return await ask(self._app, holder, batch.id, endpoint, body, given_way)
 
-        run = BatchRun(batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=self._workers)
+        run = BatchRun(
+            batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=max(_WORKERS, self._most())
+        )
         self._runs[owner, batch.id] = run
 
         async def work() -> None:
