@@ -116,6 +116,13 @@ def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _read_pins(text: str) -> tuple[str, ...]:
+    pins = _read_list(text)
+    if not all(name.strip() and node.strip() for name, _, node in (pin.rpartition("=") for pin in pins)):
+        raise ValueError(text)
+    return pins
+
+
 def _read_keys(text: str) -> tuple[str, ...]:
     keys = _read_list(text)
     if not keys:
@@ -252,6 +259,20 @@ class Settings:
     gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
     sched_spread: bool = without_effect(
         False, "SCHED_SPREAD", _read_bool, "a model is spread over all GPUs anyway, unless `main_gpu` names one"
+    )
+    cluster_placement: str = setting(
+        "spread",
+        "CLUSTER_PLACEMENT",
+        _choice("spread", "pack"),
+        "where a cluster loads models: on the emptiest nodes, or on the fullest that hold them",
+        "spread or pack",
+    )
+    cluster_pin: tuple[str, ...] = setting(
+        (),
+        "CLUSTER_PIN",
+        _read_pins,
+        "the only nodes of a cluster that these models are loaded on; a model may have several",
+        "model=node, separated by commas",
     )
     llm_library: str = without_effect(
         "", "LLM_LIBRARY", str, "an engine has one backend; install another build of it, or name one with LLAMA_SERVER"

@@ -15,6 +15,7 @@ from corral.constraint.checks import check_constraint
 from corral.core import Capability, ChatRequest, Done, Event, Message, Notice, characters_of
 from corral.errors import EngineError, InvalidRequest
 from corral.inference.generate import unload
+from corral.inference.preparing.beginnings import of_chat
 from corral.inference.preparing.checks import (
     check_generates,
     check_media,
@@ -155,6 +156,9 @@ async def _prepare(shared: Shared, request: ChatRequest) -> tuple[Prepared, Chat
         characters=characters_of(request.messages),
         templated=templated,
     )
+    if shared.scheduler.is_clustered:
+        owner = request.common.caller.owner
+        prepared = replace(prepared, prefixes=await run_computing(of_chat, request.messages, tools, owner))
     shown = request.parameters.render_only  # images are but marks in the prompt
     messages = request.messages if shown else await prepare_message_images(request.messages)
     parameters = replace(request.parameters, think=think, constraint=constraint)

@@ -28,6 +28,7 @@ from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
 from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
 from corral.gotemplate import Template
+from corral.inference.preparing.beginnings import of_text
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
 from corral.inference.preparing.images import prepare_images
 from corral.inference.preparing.leasing import Prepared, find_model, loaded_key, prepare
@@ -107,6 +108,8 @@ async def _generate(
     templated = _is_templated(model, request)
     size = len(request.prompt) + len(request.suffix) + len(request.context or ())
     prepared = await prepare(shared, common, model, shift=parameters.shift, characters=size, templated=templated)
+    if shared.scheduler.is_clustered:
+        prepared = replace(prepared, prefixes=of_text(request.prompt, common.caller.owner))
     notices = [*prepared.notices, *way_notices(model), *notices]
     images = request.images if parameters.render_only else await prepare_images(request.images)
 

@@ -44,6 +44,15 @@ class Breakers:
         self._limits = limits
         self._circuits: dict[Launch, _Circuit] = {}
 
+    def knows(self, launch: Launch) -> bool:
+        """Whether it failed lately."""
+        return launch in self._circuits
+
+    @property
+    def are_closed(self) -> bool:
+        """Whether nothing is refused."""
+        return not self._circuits
+
     def record_failure(self, launch: Launch, error: CorralError, now: float, clients: Clients = None) -> None:
         """A load failed, or a runner died with requests of these clients on it."""
         self._prune(now)

@@ -37,11 +37,15 @@ class Estimates:
         elapsed = 0.0 if runner is None else now - runner.load_started
         return max(0.0, self._loads.get(key, _FIRST_LOAD_S) - elapsed)
 
-    def wait_s(self, key: str, ahead: int, runner: Runner | None, now: float) -> float:
-        """Until a request with so many before it is granted."""
-        slots = 1 if runner is None else runner.slots
+    def round_s(self, key: str) -> float:
+        """How long a lease of this model is held."""
+        return self._services.get(key, _FIRST_SERVICE_S)
+
+    def wait_s(self, key: str, ahead: int, runner: Runner | None, now: float, slots: int = 0) -> float:
+        """Until a request with so many before it is granted. slots: of all its runners, if it has several."""
+        slots = slots or (1 if runner is None else runner.slots)
         rounds = (ahead + 1) / slots if runner is not None and runner.state == "ready" else ahead // slots
-        return self.load_left_s(key, runner, now) + rounds * self._services.get(key, _FIRST_SERVICE_S)
+        return self.load_left_s(key, runner, now) + rounds * self.round_s(key)
 
 
 def _mean(means: dict[str, float], key: str, seconds: float) -> None:
@@ -60,9 +64,12 @@ class Place:
 
 
 def line_up(
-    queue: FairQueue, suitable: Callable[[Waiter], Runner | None], estimates: Estimates, now: float
+    queue: FairQueue, suitable: Callable[[Waiter], tuple[Runner | None, int]], estimates: Estimates, now: float
 ) -> list[Place]:
-    """All waiting requests, model by model, in the order in which they will be served."""
+    """All waiting requests, model by model, in the order in which they will be served.
+
+    suitable: a runner for a request, and the slots of all that are ready.
+    """
     models: dict[str, list[Waiter]] = {}
     for waiter in queue:
         models.setdefault(waiter.want.key, []).append(waiter)
@@ -72,12 +79,15 @@ def line_up(
 
 
 def _places(
-    ordered: Sequence[Waiter], suitable: Callable[[Waiter], Runner | None], estimates: Estimates, now: float
+    ordered: Sequence[Waiter],
+    suitable: Callable[[Waiter], tuple[Runner | None, int]],
+    estimates: Estimates,
+    now: float,
 ) -> list[Place]:
     places = []
     for ahead, waiter in enumerate(ordered):
-        runner = suitable(waiter)
-        wait_s = round(estimates.wait_s(waiter.want.key, ahead, runner, now), 1)
+        runner, slots = suitable(waiter)
+        wait_s = round(estimates.wait_s(waiter.want.key, ahead, runner, now, slots), 1)
         progress = Progress("queued", ahead + 1, wait_s)
         if runner is not None and runner.state == "loading" and ahead < runner.slots:
             processed, total = runner.translating

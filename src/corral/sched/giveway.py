@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from corral.sched.fairness import FairQueue
 from corral.sched.fleet import Fleet
 from corral.sched.state import Held, Limits, Runner, Waiter
 
@@ -32,25 +33,24 @@ def others(waiters: Iterable[Waiter]) -> list[Waiter]:
 
 def serves_others(fleet: Fleet, runner: Runner) -> bool:
     """Whether any runner on this one's node serves requests that are no lines."""
-    node = (each for each in fleet if each.node == runner.node)
-    return any(not held.gives_way for each in node for held in each.leases.values())
+    return fleet.nodes[runner.node].persons > 0
 
 
 def is_patient(line: Waiter, runner: Runner, fleet: Fleet) -> bool:
     """Whether a line that is granted a slot now may keep it beside others: one at a time on a node."""
-    alone = not any(held.patient for each in fleet if each.node == runner.node for held in each.leases.values())
     often = line.want.caller.given_way >= fleet.limits.batch_times
-    return line.gives_way and alone and (often or serves_others(fleet, runner))
+    if not line.gives_way or not (often or serves_others(fleet, runner)):
+        return False
+    return not any(held.patient for each in fleet.on(runner.node) for held in each.leases.values())
 
 
-def may_start(line: Waiter, runner: Runner, fleet: Fleet, waiting: Iterable[Waiter], now: float) -> bool:
-    """Whether a line may have a free slot of this runner now."""
-    if others(waiting) or (runner.slots > 1 and runner.free_slots < 2):
+def may_start(line: Waiter, runner: Runner, fleet: Fleet, waiting: int, now: float) -> bool:
+    """Whether a line may have a free slot of this runner now; waiting: how many others do."""
+    if waiting or (runner.slots > 1 and runner.free_slots < 2):
         return False
     if not serves_others(fleet, runner):
         return True
-    patient = now >= line.arrived + fleet.limits.batch_patience_s
-    return patient and not any(held.gives_way for held in runner.leases.values())
+    return now >= line.arrived + fleet.limits.batch_patience_s and runner.id not in fleet.with_lines
 
 
 def is_quiet(runner: Runner, line: Waiter, limits: Limits, now: float) -> bool:
@@ -58,40 +58,54 @@ def is_quiet(runner: Runner, line: Waiter, limits: Limits, now: float) -> bool:
     return not line.gives_way or now >= runner.last_used + limits.batch_quiet_s
 
 
-def ending(fleet: Fleet, waiting: Iterable[Waiter]) -> list[Held]:
+def ending(fleet: Fleet, queue: FairQueue) -> list[Held]:
     """The lines that have to end now, for others; they are noted as leaving.
 
     A load that only lines wait for is given up where another request waits for a place or for memory.
     """
+    serving = [fleet.by_id[name] for name in fleet.with_lines]
     ends = [
         held
-        for runner in fleet
-        if not runner.need.gpu_share
+        for runner in serving
+        if not runner.need.gpu_share and serves_others(fleet, runner)
         for held in runner.leases.values()
-        if held.gives_way and not (held.patient or held.leaving) and serves_others(fleet, runner)
+        if held.gives_way and not (held.patient or held.leaving)
     ]
     for held in ends:
         held.leaving = True
-    for held in (more := _making_room(fleet, others(waiting))):
+    for held in (more := _making_room(fleet, queue, serving)):
         held.leaving = True
     return ends + more
 
 
-def _making_room(fleet: Fleet, persons: list[Waiter]) -> list[Held]:
+def _making_room(fleet: Fleet, queue: FairQueue, serving: list[Runner]) -> list[Held]:
     """Lines whose places are needed by those who could be granted nothing."""
-    if not persons:
+    batches = queue.batches()
+    if not queue.persons or not (serving or batches):
         return []
-    homeless = any(fleet.suitable(person) is None for person in persons)
+    persons = [line for line in queue.lines() if not line.kind.gives_way]
+    homeless = any(not fleet.of(line.key).houses(line) for line in persons)
     homeless = homeless and not any(node.reading for node in fleet.nodes.values())  # else nobody knows yet
     if homeless:
-        fleet.abort_unwanted(persons)
+        for key in dict.fromkeys(line.key for line in batches):
+            fleet.abort_unwanted(key, [line for line in queue.lines_of(key) if not line.kind.gives_way])
     ends: list[Held] = []
-    for runner in fleet:
-        ends += _youngest(runner, sum(fleet.suitable(person) is runner for person in persons))
-    if homeless and not any(runner.state == "stopping" for runner in fleet):
-        for runner in fleet:
-            if all(held.gives_way for held in runner.leases.values()):
-                ends += _youngest(runner, len(runner.leases))
+    for runner in serving:
+        lines = [line for line in queue.lines_of(runner.key) if not line.kind.gives_way]
+        ends += _youngest(runner, sum(len(line) for line in lines if fleet.of(runner.key).suits(runner, line)))
+    return ends + _for_memory(fleet, serving) if homeless else ends
+
+
+def _for_memory(fleet: Fleet, serving: list[Runner]) -> list[Held]:
+    """All lines of runners that serve nothing else, where nothing stops already; of several nodes, of one runner."""
+    ends: list[Held] = []
+    for runner in serving:
+        stops = any(other.state == "stopping" for other in fleet.on(runner.node))
+        if stops or not all(held.gives_way for held in runner.leases.values()):
+            continue
+        ends += _youngest(runner, len(runner.leases))
+        if ends and len(fleet.nodes) > 1:
+            break
     return ends
 
 

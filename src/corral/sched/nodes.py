@@ -35,17 +35,17 @@ class Node:
     state: Literal["up", "draining"] = "up"
     max_loaded: int = 3
     reading: bool = False
+    is_suspect: bool = False  # said to be gone, and not heard of since
     cores: int = 0
-    told: HostFigures = HostFigures(0, 0)  # what it reported last, whatever has changed since
     runners: dict[int, None] = field(default_factory=dict)  # ids, oldest first
+    persons: int = 0  # leases of its runners that are no lines of batches
+    free_bytes: int = 0  # of its devices, or of its memory where there are none: as known, less what was started since
+    known: HostFigures = field(default_factory=lambda: HostFigures(0, 0))  # the last figures, however old
 
-    def report(self, figures: HostFigures, blobs: frozenset[str] | None, now: float) -> None:
-        """Take new figures; blobs None = as before."""
-        self.figures, self.figures_at, self.reading = figures, now, False
-        self.told = figures
-        self.cores = figures.cores
-        if blobs is not None:
-            self.blobs = blobs
+    def report(self, figures: HostFigures, now: float) -> None:
+        """Take new figures."""
+        self.figures, self.figures_at, self.reading, self.is_suspect = figures, now, False, False
+        self.cores, self.known = figures.cores, figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class NodeRow:
 
 def describe_node(node: Node) -> NodeRow:
     """The row of one node; zeros until it has reported."""
-    figures = node.told
+    figures = node.known
     return NodeRow(
         id=node.id,
         state=node.state,

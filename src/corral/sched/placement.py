@@ -151,7 +151,7 @@ def _wait_for_busy(fleet: list[Runner], head: Waiter, limits: Limits, now: float
 
 def _may_yield(runner: Runner, head: Waiter, limits: Limits, now: float) -> bool:
     """The request has waited a turn and the runner has had one."""
-    return head.is_overdue(now, limits) and now - runner.ready_at >= limits.turn_s
+    return head.is_overdue(now, limits) and now >= runner.ready_at + limits.turn_s
 
 
 def free_room(fleet: Iterable[Runner], figures: HostFigures) -> Room:

@@ -26,8 +26,9 @@ class LeaseRequest:
     key: path of the weights; names that share a blob share a runner. automatic: fields of `spec` that nobody asked
     for, so that they neither force a reload nor must be kept when memory is short. slots: how many slots to take
     (at most all of the runner's). least_window: a runner that was to have a smaller window is no use, although the
-    window is automatic. large: its texts keep a slot for long, so that others' must find one. keep_alive_s: None =
-    leave the runner's value; math.inf = for ever.
+    window is automatic. large: its texts keep a slot for long, so that others' must find one. prefixes: names of what
+    its prompt begins with, the longest first (affinity.py). keep_alive_s: None = leave the runner's value; math.inf =
+    for ever.
     """
 
     key: str
@@ -43,6 +44,7 @@ class LeaseRequest:
     slots: int = 1
     least_window: int = 0
     large: bool = False
+    prefixes: tuple[str, ...] = ()
     request_id: str = ""  # "" = the scheduler makes one
 
 

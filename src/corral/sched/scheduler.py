@@ -117,6 +117,11 @@ class Scheduler:
         return f"Scheduler({self._policy!r}, requests={list(self._requests)})"
 
     @property
+    def is_clustered(self) -> bool:
+        """Whether runners are on the nodes of a cluster."""
+        return self._clustered
+
+    @property
     def host(self) -> HostFigures:
         """What the host has, as last read; zeros until then. Of a cluster: what its largest node has."""
         return self._survey.host

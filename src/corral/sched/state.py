@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from corral.config import Settings
 from corral.core import Notice
@@ -14,6 +15,9 @@ from corral.runner.spec import RunnerSpec
 from corral.sched.memory import MemoryEstimate
 from corral.sched.nodes import HERE
 from corral.sched.request import LeaseRequest
+
+if TYPE_CHECKING:
+    from corral.sched.lines import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,12 @@ class Limits:
     batch_quiet_s: float = 30.0  # a model that others used more recently is not evicted for a batch
     memory_age_s: float = 2.0  # figures older than this are read again before a load
     node_wait_s: float = 30.0  # a request waits so long for a node where there is none
+    replica_wait_s: float = 10.0  # a model gets one more runner, on another node, when its queue waits longer ...
+    replica_idle_s: float = 60.0  # ... and loses it when it has been idle so long
+    spread: bool = (
+        True  # new runners go to the nodes with the most free memory, else to those with the least that holds
+    )
+    places_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # nodes by SHORT name, lower case
     breaker_failures: int = 5
     breaker_window_s: float = 60.0
     breaker_cooldown_s: float = 15.0
@@ -62,8 +72,23 @@ def limits_of(settings: Settings, devices: int | None = 0) -> Limits:
         keep_alive_s=settings.keep_alive_s,
         keep_alive_min_s=settings.keep_alive_min_s,
         keep_alive_max_s=settings.keep_alive_max_s,
-        pinned=frozenset(ModelName.parse(name).short.lower() for name in settings.pinned),
+        pinned=frozenset(_short(name) for name in settings.pinned),
+        spread=settings.cluster_placement == "spread",
+        places_of=_places(settings.cluster_pin),
     )
+
+
+def _short(name: str) -> str:
+    return ModelName.parse(name).short.lower()
+
+
+def _places(pins: Sequence[str]) -> dict[str, frozenset[str]]:
+    """`model=node`, as often as wanted, as the nodes of each model."""
+    places: dict[str, frozenset[str]] = {}
+    for pin in pins:
+        name, _, node = pin.rpartition("=")
+        places[_short(name.strip())] = places.get(_short(name.strip()), frozenset()) | {node.strip()}
+    return places
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +104,13 @@ class Launch:
     @classmethod
     def of(cls, want: LeaseRequest) -> Launch:
         """Fields that are ours to choose are left open, whatever was chosen this time."""
-        chosen = want.automatic | ({"n_ubatch"} if "n_batch" in want.automatic else frozenset())
-        return cls(want.key, replace(want.spec, **{name: _DEFAULTS[name] for name in chosen & _DEFAULTS.keys()}))
+        return _launch(want.key, want.spec, want.automatic)
+
+
+@lru_cache(maxsize=1024)
+def _launch(key: str, spec: RunnerSpec, automatic: frozenset[str]) -> Launch:
+    chosen = automatic | ({"n_ubatch"} if "n_batch" in automatic else frozenset())
+    return Launch(key, replace(spec, **{name: _DEFAULTS[name] for name in chosen & _DEFAULTS.keys()}))
 
 
 _DEFAULTS: Mapping[str, Any] = {item.name: item.default for item in fields(RunnerSpec) if item.default is not MISSING}
@@ -88,13 +118,14 @@ _DEFAULTS: Mapping[str, Any] = {item.name: item.default for item in fields(Runne
 
 @dataclass(slots=True)
 class Waiter:
-    """A request that has not been granted. told: what its client was last told; suits: runner id -> can serve it."""
+    """A request that has not been granted. told: what its client was last told; line: where it stands (fairness.py)."""
 
     id: str
     want: LeaseRequest
     arrived: float
     told: tuple[str, int, int] = ("", 0, 0)
-    suits: dict[int, bool] = field(default_factory=dict)
+    line: Line | None = None
+    aged: bool = False  # it was a background request and is served as an interactive one
     launch: Launch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +137,11 @@ class Waiter:
         return self.want.caller.client
 
     @property
+    def blob(self) -> str:
+        """The digest of its model's weights."""
+        return self.want.spec.model_path.name.replace("-", ":", 1)
+
+    @property
     def gives_way(self) -> bool:
         """Whether it is a line of a batch."""
         return self.want.caller.gives_way
@@ -114,11 +150,11 @@ class Waiter:
         """Whether interactive requests go first."""
         if self.want.caller.priority != "background":
             return self.gives_way
-        return now - self.arrived < limits.background_patience_s
+        return now < self.arrived + limits.background_patience_s  # as the timers have it, to the last bit
 
     def is_overdue(self, now: float, limits: Limits) -> bool:
         """Whether it has waited for more than a turn, so that others have to make room."""
-        return not self.gives_way and now - self.arrived >= limits.turn_s
+        return not self.gives_way and now >= self.arrived + limits.turn_s
 
 
 @dataclass(slots=True)
@@ -145,6 +181,8 @@ class Runner:
 
     last_idle: when it last became idle (None = never was); unload_asked: when it was told to go once idle.
     planned_window: tokens, before memory lowered it: a request for more does not ask for the same in vain.
+    shape: number of what requests compare it by (stock.py). leaving: its node is to be emptied; no more requests.
+    extra: one more beside others of its model, which goes when it was idle for spare_s. wakes_at: when it is looked at.
     displaced: another runner had to go for it. last_try: loaded with less after running out of memory.
     notices: what everybody it serves must be told.
     renewal: on its way out to be loaded anew, or being loaded so: nobody waits for it, and yet it is wanted.
@@ -176,6 +214,12 @@ class Runner:
     displaced: bool = False
     last_try: bool = False
     renewal: bool = False
+    shape: int = 0
+    leaving: bool = False
+    extra: bool = False
+    spare_s: float = math.inf
+    wakes_at: float = math.inf
+    persons: int = 0  # leases that are no lines of batches, as fleet.py counted them
     notices: tuple[Notice, ...] = ()
     leases: dict[str, Held] = field(default_factory=dict)
 
@@ -208,7 +252,8 @@ class Runner:
         """When it will go if nobody asks for it any more; the rules of spec native-api 1.6."""
         if self.unload_asked is not None:
             return self.unload_asked
-        return (now if self.last_idle is None else self.last_idle) + self.keep_alive_s
+        stays_s = min(self.keep_alive_s, self.spare_s) if self.extra else self.keep_alive_s
+        return (now if self.last_idle is None else self.last_idle) + stays_s
 
     def resides_until(self, limits: Limits) -> float:
         """Until when it may not be evicted for a request that is not overdue."""

@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.unit.sched.world import ALL_AUTOMATIC, World
 
-from corral.errors import RunnerHung
-from corral.sched.events import Loaded, RunnerReported
+from corral.errors import NodeGone, RunnerDied, RunnerFailedToStart, RunnerHung
+from corral.sched.events import Died, Loaded, LoadFailed, RenewAsked, RunnerReported, Stopped
 from corral.sched.giveway import others
 from corral.sched.state import Runner
 
 KEYS = ("a", "b", "c", "d")
+NODES = ("n1", "n2", "n3")
+FAILED = RunnerFailedToStart("llama-server process has terminated: exit status 1", ("bad tensor",))
 MAX_QUEUE = 6
 MAX_LOADED = 2
 PINNED = frozenset({"d:latest"})
@@ -25,10 +27,13 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(max_queue=MAX_QUEUE, max_loaded=MAX_LOADED, pinned=PINNED, free_gib=8.0, breaker_failures=4)
+        self.world = self.make_world()
         self.count = 0
         self.open: set[str] = set()  # requests whose holders have not left
         self.closed = False
+
+    def make_world(self) -> World:
+        return World(max_queue=MAX_QUEUE, max_loaded=MAX_LOADED, pinned=PINNED, free_gib=8.0, breaker_failures=4)
 
     # ---- what clients do
 
@@ -70,7 +75,7 @@ class PolicyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._runners("ready"))
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        self.world.renew(data.draw(st.sampled_from(self._runners("ready"))).key)
+        self.world.send(RenewAsked(data.draw(st.sampled_from(self._runners("ready"))).id))
 
     # ---- what runners do
 
@@ -87,12 +92,12 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(data=st.data(), out_of_memory=st.booleans())
     def fail(self, data: st.DataObject, out_of_memory: bool) -> None:
         runner = data.draw(st.sampled_from(self._runners("loading")))
-        self.world.load_fails(runner.key, out_of_memory=out_of_memory)
+        self.world.send(LoadFailed(runner.id, FAILED, out_of_memory))
 
     @precondition(lambda self: self._runners("ready"))
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        self.world.dies(data.draw(st.sampled_from(self._runners("ready"))).key)
+        self.world.send(Died(data.draw(st.sampled_from(self._runners("ready"))).id, RunnerDied(-11)))
 
     @precondition(lambda self: self._runners("ready"))
     @rule(data=st.data())
@@ -103,7 +108,7 @@ class PolicyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._runners("stopping"))
     @rule(data=st.data())
     def reap(self, data: st.DataObject) -> None:
-        self.world.gone(data.draw(st.sampled_from(self._runners("stopping"))).key)
+        self.world.send(Stopped(data.draw(st.sampled_from(self._runners("stopping"))).id))
 
     @rule(seconds=st.sampled_from((0.1, 3.0, 11.0, 400.0)))
     def pass_time(self, seconds: float) -> None:
@@ -135,15 +140,16 @@ class PolicyMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_runners_than_allowed_and_one_per_model(self) -> None:
-        keys = [runner.key for runner in self.world.policy.fleet]
-        assert len(keys) <= MAX_LOADED
-        assert len(keys) == len(set(keys))
+        for node in self.world.policy.nodes.values():
+            keys = self.world.on(node.id)
+            assert len(keys) <= MAX_LOADED
+            assert len(keys) == len(set(keys))
+            assert {runner.id for runner in self.world.policy.fleet if runner.node == node.id} == set(node.runners)
 
     @invariant()
     def no_busy_runner_was_stopped_unless_it_hung(self) -> None:
         for runner in self._runners("stopping"):
-            reasons = {reason for key, reason in self.world.stops if key == runner.key}
-            assert not runner.leases or "failed" in reasons
+            assert not runner.leases or self.world.reasons[runner.id] == "failed"
 
     @invariant()
     def pinned_runners_go_only_on_request(self) -> None:
@@ -157,7 +163,7 @@ class PolicyMachine(RuleBasedStateMachine):
             if runner is not None and waiter.gives_way:
                 held = [lease.gives_way for each in policy.fleet for lease in each.leases.values()]
                 assert others(policy.queue) or not all(held) or runner.free_slots < min(2, runner.slots)
-            elif runner is not None and runner.free_slots:
+            elif runner is not None and runner.free_slots and not runner.leaving:
                 overdue = [head for head in policy.queue if head.is_overdue(self.world.now, policy.limits)]
                 assert overdue, "a request waits although its runner has a free slot and nobody is overdue"
 
@@ -169,15 +175,37 @@ class PolicyMachine(RuleBasedStateMachine):
         moving = any(runner.state != "ready" or runner.leases for runner in policy.fleet)
         assert moving or policy.next_deadline(self.world.now) is not None
 
+    @invariant()
+    def what_is_filed_is_what_is(self) -> None:
+        fleet = self.world.policy.fleet
+        assert set(fleet.idle) == {runner.id for runner in fleet if runner.is_idle}
+        for waiter in self.world.policy.queue:
+            assert waiter.line is not None
+            for without in ((), [runner.id for runner in fleet][:1]):
+                found = fleet.of(waiter.want.key).free_for(waiter.line, without)
+                able = [
+                    runner
+                    for runner in fleet
+                    if runner.key == waiter.want.key
+                    and runner.id not in without
+                    and fleet.of(runner.key).takes(runner, waiter.line, without)
+                ]
+                assert (found is None) == (not able)
+                assert found is None or found.free_slots == max(runner.free_slots for runner in able)
+
+    def mend(self) -> None:
+        """There is room for everything."""
+        self.world.free_gib = 1000.0
+
     def teardown(self) -> None:
         """Everybody who is still there gets an answer once the others leave and loads succeed: waits are bounded."""
         world = self.world
-        world.free_gib = 1000.0
+        self.mend()
         for _ in range(40 * (len(self.open) + 1)):
             for runner in self._runners("stopping"):
-                world.gone(runner.key)
+                world.send(Stopped(runner.id))
             for runner in self._runners("loading"):
-                world.ready(runner.key)
+                world.send(Loaded(runner.id, 2, runner.spec.context_window, 2**30))
             for request_id in sorted(self.open & (world.granted.keys() | world.failed.keys())):
                 self.open.discard(request_id)
                 world.end(request_id)
@@ -189,6 +217,65 @@ class PolicyMachine(RuleBasedStateMachine):
         assert not len(world.policy.queue)
 
 
+class ClusterMachine(PolicyMachine):
+    """The same on machines that join, are emptied and die."""
+
+    def make_world(self) -> World:
+        limits: dict[str, Any] = {"max_queue": MAX_QUEUE, "max_loaded": MAX_LOADED, "pinned": PINNED}
+        places = {"b:latest": frozenset({"n1", "n2"})}
+        return World(clustered=True, free_gib=8.0, breaker_failures=4, replica_wait_s=1.0, places_of=places, **limits)
+
+    @rule(node=st.sampled_from(NODES), blobs=st.sets(st.sampled_from(KEYS)))
+    def join(self, node: str, blobs: set[str]) -> None:
+        self.world.join(node, gib=8.0, blobs=blobs)
+
+    @precondition(lambda self: bool(self.world.policy.nodes))
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(sorted(self.world.policy.nodes)))
+        held = {name for runner in self.world.policy.fleet if runner.node == node for name in runner.leases}
+        self.world.lose(node)
+        assert node not in self.world.policy.nodes
+        assert held <= self.world.interrupted.keys()
+        assert not self.world.on(node)
+
+    @precondition(lambda self: bool(self.world.policy.nodes))
+    @rule(data=st.data())
+    def drain(self, data: st.DataObject) -> None:
+        self.world.drain(data.draw(st.sampled_from(sorted(self.world.policy.nodes))))
+
+    @precondition(lambda self: bool(self.world.policy.nodes))
+    @rule(data=st.data())
+    def say_gone(self, data: st.DataObject) -> None:
+        """A runner's handle finds its node gone before anybody else does."""
+        for runner in self._runners("ready")[:1]:
+            self.world.send(Died(runner.id, NodeGone(runner.node)))
+        for runner in self._runners("loading")[:1]:
+            self.world.send(LoadFailed(runner.id, NodeGone(runner.node)))
+
+    @invariant()
+    def nothing_is_loaded_where_it_may_not_be(self) -> None:
+        nodes = self.world.policy.nodes
+        for runner in self.world.policy.fleet:
+            assert runner.node in nodes
+            assert runner.key != "b" or runner.node in {"n1", "n2"}
+            assert runner.state != "loading" or nodes[runner.node].state == "up"
+
+    @invariant()
+    def a_draining_node_has_no_idle_runner(self) -> None:
+        for runner in self.world.policy.fleet:
+            assert self.world.policy.nodes[runner.node].state == "up" or not runner.is_idle
+
+    def mend(self) -> None:
+        super().mend()
+        for node in NODES:
+            self.world.join(node, gib=1000.0)
+
+
+ClusterMachine.TestCase.settings = settings(
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestClusterMachine = ClusterMachine.TestCase
 PolicyMachine.TestCase.settings = settings(
     max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

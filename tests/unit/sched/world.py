@@ -75,6 +75,7 @@ def want(
     on_progress: Callable[[Progress], None] | None = None,
     request_id: str = "",
     large: bool = False,
+    prefixes: tuple[str, ...] = (),
     given_way: int = 0,
     **spec: Any,
 ) -> LeaseRequest:
@@ -93,6 +94,7 @@ def want(
         request_id=request_id,
         large=large,
         least_window=least_window,
+        prefixes=prefixes,
     )
 
 
@@ -113,6 +115,7 @@ class World:
         self.loads: list[Load] = []
         self.stops: list[tuple[str, str]] = []  # (model, reason)
         self.node_gib: dict[str, float] = {}  # free on a cluster's nodes
+        self.reasons: dict[int, str] = {}  # of stops, by runner
         self._keys: dict[int, str] = {}  # model by runner
         self.told: dict[str, list[Progress]] = {}
 
@@ -166,6 +169,7 @@ class World:
                 self._keys[action.runner_id] = action.key
             case Stop():
                 self.stops.append((self._keys[action.runner_id], action.reason))
+                self.reasons[action.runner_id] = action.reason
             case Notify():
                 self.told.setdefault(action.request_id, []).append(action.progress)
             case ReadMemory():

@@ -49,6 +49,7 @@ class Prepared:
     large: bool = False  # as of LeaseRequest
     templated: bool = False  # whether the engine's template makes the prompt
     least_window: int = 0  # tokens that a runner must have been planned with
+    prefixes: tuple[str, ...] = ()  # as of LeaseRequest
     llguidance: bool = True  # whether the engine has it; an external llama-server may not
 
     @property
@@ -178,6 +179,7 @@ async def leased(shared: Shared, prepared: Prepared, emit: Emit | None = None) -
         slots=prepared.slots,
         large=prepared.large,
         least_window=prepared.least_window,
+        prefixes=prepared.prefixes,
     )
     async with AsyncExitStack() as stack:
         try:
