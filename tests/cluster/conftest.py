@@ -52,7 +52,8 @@ class ClusterServer:
     @property
     def driver(self) -> int:
         """The Ray child."""
-        return next(pid for pid in children(self.server.pid) if "corral.cluster.driver" in _words(pid))
+        found = (pid for pid in children(self.server.pid) if "corral.cluster.driver" in words(pid) and is_alive(pid))
+        return next(found, 0)
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the server says of its nodes, by name."""
@@ -72,16 +73,15 @@ class ClusterServer:
         address = f"127.0.0.{int(node.removeprefix('n')) + 1}"
         everything = self.everything()
         raylet = next(
-            pid
-            for pid in everything
-            if f"--node_ip_address={address}" in _words(pid) and "raylet/raylet" in _words(pid)
+            pid for pid in everything if f"--node_ip_address={address}" in words(pid) and "raylet/raylet" in words(pid)
         )
-        agent = next((pid for pid in children(raylet) if "ray::Agent" in _words(pid)), 0)
-        runners = {pid for pid in children(agent) if "corral.runner.child" in _words(pid)} if agent else set()
+        agent = next((pid for pid in children(raylet) if "ray::Agent" in words(pid)), 0)
+        runners = {pid for pid in children(agent) if "corral.runner.child" in words(pid)} if agent else set()
         return NodeProcesses(raylet, agent, frozenset(runners))
 
 
-def _words(pid: int) -> str:
+def words(pid: int) -> str:
+    """A process's command line."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -94,14 +94,19 @@ def until_gone(pids: set[int], timeout_s: float = 20.0) -> None:
 
 
 @contextlib.contextmanager
-def cluster_server(folder: Path, store: Path, nodes: int, **settings: object) -> Iterator[ClusterServer]:
-    """A server on so many virtual nodes, all of them joined; nothing is left of it afterwards."""
+def cluster_server(
+    folder: Path, store: Path, nodes: int, address: str = "", **settings: object
+) -> Iterator[ClusterServer]:
+    """A server on so many virtual nodes, all of them joined; nothing is left of it afterwards.
+
+    address: of a cluster that is there; "" = the server makes one.
+    """
     if not (folder / "models").exists():
         linked_store(store, folder / "models")
     env = {f"CORRAL_{name}": str(value) for name, value in settings.items()}
     with tempfile.TemporaryDirectory(prefix="cr", dir="/tmp") as runtime:
         env |= {
-            "CORRAL_CLUSTER": f"local:{nodes}",
+            "CORRAL_CLUSTER": address or f"local:{nodes}",
             "XDG_RUNTIME_DIR": runtime,
             "CORRAL_THREADS": "1",
             "TMPDIR": runtime,

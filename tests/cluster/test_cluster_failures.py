@@ -35,11 +35,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, small_store: Path) -> Iter
 
 
 class Streaming:
-    """A long answer that is being read: sampled without a seed, so that nobody can go on with it elsewhere."""
+    """A long answer that is being read: by default sampled without a seed, so that nobody can go on with it."""
 
-    def __init__(self, cluster: ClusterServer) -> None:
+    def __init__(self, cluster: ClusterServer, **options: Any) -> None:
         self.lines: list[dict[str, Any]] = []
-        body = {**STORY, "stream": True, "options": {"temperature": 1.0, "num_predict": 2000}}
+        body = {**STORY, "stream": True, "options": options or {"temperature": 1.0, "num_predict": 2000}}
         data = json.dumps(body).encode()
         self._request = urllib.request.Request(f"{cluster.server.url}/api/chat", data)
         self.ended_at = 0.0
@@ -61,6 +61,10 @@ class Streaming:
         self._thread.join(timeout_s)
         assert not self._thread.is_alive(), "the answer goes on"
         return str(self.lines[-1].get("error", ""))
+
+    def text(self) -> str:
+        """What was said until now."""
+        return "".join(line["message"]["content"] for line in self.lines if "message" in line)
 
 
 def lost(cluster: ClusterServer, node: str, since: float) -> None:
@@ -106,6 +110,18 @@ def test_a_killed_agent_ends_its_runners_and_streams_end_with_its_name(cluster: 
     cluster.until_nodes("n1", "n2", "n3", timeout_s=60)
 
 
+def test_a_greedy_answer_goes_on_on_another_node_word_for_word(cluster: ClusterServer) -> None:
+    greedy = {"temperature": 0, "num_predict": 150}
+    whole = cluster.server.post("/api/chat", {**STORY, "options": greedy})["message"]["content"]
+    streaming = Streaming(cluster, **greedy)
+    node = cluster.node_of("smollm2")
+    os.kill(cluster.processes(node).agent, signal.SIGKILL)
+    assert streaming.error(90) == ""
+    assert streaming.lines[-1]["done"]
+    assert streaming.text() == whole
+    cluster.until_nodes("n1", "n2", "n3", timeout_s=60)
+
+
 def test_a_killed_runner_costs_its_answer_alone(cluster: ClusterServer) -> None:
     streaming = Streaming(cluster)
     node = cluster.node_of("smollm2")
@@ -132,8 +148,8 @@ def test_a_killed_raylet_takes_its_node_and_nothing_else(cluster: ClusterServer)
     assert node not in cluster.nodes()
 
 
-def test_the_ray_driver_can_die_under_running_answers(cluster: ClusterServer) -> None:
-    """A killed driver takes the virtual nodes with it, as their parent; on real ones it would be alone."""
+def test_virtual_nodes_end_with_their_ray_driver_and_come_back_with_another(cluster: ClusterServer) -> None:
+    """What real nodes do then: test_cluster_of_others.py."""
     names = set(cluster.nodes())
     assert names
     children = cluster.everything()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -62,7 +63,8 @@ class Agent:
     def __init__(self, node: str, host: str, settings: Mapping[str, Any]) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._address: Future[tuple[str, int, str]] = Future()
-        arguments = (node, host, Settings.from_env(flags=dict(settings)), self._address)
+        flags = {name: math.inf if value is None else value for name, value in settings.items()}  # as JSON spells it
+        arguments = (node, host, Settings.from_env(flags=flags), self._address)
         threading.Thread(target=_run, args=arguments, name="agent", daemon=True).start()
 
     def address(self) -> tuple[str, int, str]:

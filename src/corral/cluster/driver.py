@@ -32,16 +32,21 @@ _END_S = 20.0
 _OBJECT_STORE_BYTES = 80 * 2**20  # nothing is put into it; Ray wants 75 MiB at least
 _STARTS_AT_ONCE = 16
 _PARENT_GONE = 3
+_PART_OF_ID = 12
 _LONGEST_FOLDER = 16
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to do. address: Ray's own, or "local:N"; home: of the server; settings: for the agents, see Agent."""
+    """What to do. address: Ray's own, or "local:N"; home: of the server; settings: for the agents, see Agent.
+
+    linked: nodes whose agents serve this server already, from before the last driver ended.
+    """
 
     address: str
     namespace: str
     home: str
     settings: dict[str, Any]
+    linked: tuple[str, ...] = ()
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -92,15 +97,23 @@ class Driver:
             self._output.write(msgspec.json.encode(event) + b"\n")
             self._output.flush()
 
-    def clear(self) -> None:
-        """End the agents of an earlier driver of this server."""
+    def take_over(self) -> None:
+        """Keep the agents that an earlier driver has left this server, and end those of an earlier server."""
         from ray.util import list_named_actors
 
+        nodes = {node["NodeID"][:_PART_OF_ID]: node for node in self._ray.nodes() if node["Alive"]}
         for found in list_named_actors(all_namespaces=True):
-            if found["namespace"] == self._task.namespace:
-                log.info("ending %s, which an earlier server has left", found["name"])
-                with contextlib.suppress(ValueError):
-                    self._kill(self._ray.get_actor(found["name"], namespace=self._task.namespace))
+            if found["namespace"] != self._task.namespace:
+                continue
+            with contextlib.suppress(ValueError):  # it has just ended
+                actor = self._ray.get_actor(found["name"], namespace=self._task.namespace)
+                node = nodes.get(found["name"].split("-")[1])
+                if node is not None and self._name(node) in self._task.linked:
+                    self._has_agent.add(node["NodeID"])
+                    self._actors[node["NodeID"]] = actor
+                else:
+                    log.info("ending %s, which an earlier server has left", found["name"])
+                    self._kill(actor)
 
     def look(self) -> None:
         """Start agents where there are none."""
@@ -136,7 +149,7 @@ class Driver:
             actor = (
                 self._ray.remote(Agent)
                 .options(
-                    name=f"agent-{identity[:12]}-{os.urandom(3).hex()}",
+                    name=f"agent-{identity[:_PART_OF_ID]}-{os.urandom(3).hex()}",
                     namespace=self._task.namespace,
                     lifetime="detached",  # it ends with the server (agent.py), not with this driver
                     num_cpus=0,
@@ -211,7 +224,7 @@ def _serve(task: Task, output: Any, ended: threading.Event) -> None:
         driver = Driver(task, ray, output)
         threading.Thread(target=_listen, args=(driver, ended), daemon=True).start()
         try:
-            driver.clear()
+            driver.take_over()
             driver.tell(Connected())
             while not ended.wait(_LOOK_S):
                 driver.look()

@@ -16,7 +16,6 @@ import random
 import signal
 import socket
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,7 +92,6 @@ class ClusterLauncher:
         self._child: asyncio.subprocess.Process | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._members: Members | None = None
-        self._closing = False
 
     # ---- the scheduler's side
 
@@ -151,7 +149,6 @@ class ClusterLauncher:
 
     async def close(self) -> None:
         """Let go of all agents, which end, and of the cluster. Blocks until the Ray child is gone."""
-        self._closing = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -206,11 +203,10 @@ class ClusterLauncher:
         settings = self._settings
         mine = f"{socket.gethostname()}:{settings.home}:{settings.host.port}"
         namespace = f"corral-{hashlib.sha256(mine.encode()).hexdigest()[:10]}"
-        known = {item.name for item in fields(Settings)}
-        shared = {name: getattr(settings, name) for name in _SHARED if name in known}
+        shared: dict[str, Any] = {name: getattr(settings, name) for name in _SHARED}
         # keys stay here: what an agent has to know is whether there are several
         shared["api_keys"] = [hashlib.sha256(key.encode()).hexdigest() for key in settings.api_keys]
-        return Task(settings.cluster, namespace, str(settings.home), shared)
+        return Task(settings.cluster, namespace, str(settings.home), shared, tuple(self._links))
 
     async def _follow(self, started: Started) -> None:
         """An agent, from its start to its loss."""
