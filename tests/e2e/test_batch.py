@@ -16,6 +16,7 @@ import openai
 import pytest
 from tests.e2e.conftest import ServerProcess, free_port, linked_store, start_server
 from tests.fakes.processes import until
+from tests.fakes.terminal import on_terminal
 
 pytestmark = pytest.mark.e2e
 
@@ -137,6 +138,16 @@ def test_the_command_says_what_is_wrong_with_a_line_and_can_be_left_and_cancelle
         body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 3000, "options": {"stop": []}}
         long.write_text((json.dumps(body) + "\n") * 50)
         words = (str(long), "-o", str(target), "--model", "smollm2")
+        env = {**os.environ, "HOME": str(tmp_path), "CORRAL_HOST": f"127.0.0.1:{killable.port}"}
+        with on_terminal([sys.executable, "-m", "corral", "batch", *words], env) as person:
+            person.wait_for("in_progress: 0 of 50 lines")
+            person.type("\x03")
+            person.wait_for("Cancel the batch?")
+            person.type("y\r")
+            assert person.wait() in {-signal.SIGINT, 128 + signal.SIGINT}
+        fetched = command(killable, *words, "--cancel")
+        said = fetched.communicate(timeout=60)[0]
+        assert (fetched.returncode, "cancelled: " in said) == (1, True), said
         left = command(killable, *words)
         until(lambda: progress(killable.port)[0] == "in_progress", 60, "it has begun")
         left.send_signal(signal.SIGINT)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from tests.fakes.stores import add_model
 from corral.config import Settings
 from corral.errors import RegistryError
 from corral.names import ModelName
+from corral.registry.logins import Logins
 from corral.registry.service import Registry
 from corral.store import ModelStore
 from corral.store.archive import export
@@ -265,3 +267,31 @@ def test_models_travel_in_a_file_and_answer_there(store: ModelStore, tmp_path: P
         server.stop()
     missing = corral(mine.root, "export", "none", "-o", str(tmp_path / "none.tar"))
     assert (missing.returncode, (tmp_path / "none.tar").exists()) == (1, False)
+
+
+async def test_a_pull_by_key_goes_on_where_it_was_left(store: ModelStore, tmp_path: Path) -> None:
+    server = start_server(tmp_path, models=store.root, env={"CORRAL_SHARE": "1", "CORRAL_API_KEYS": KEY})
+    mine, home = ModelStore(tmp_path / "models"), tmp_path / "home"
+    reference = f"http://127.0.0.1:{server.port}/library/tiny:1"
+    Logins(home).save(f"http://127.0.0.1:{server.port}", KEY)
+    seen: dict[int, list[int]] = {150_000: [], 0: []}  # bytes that were here, by the limit of the rate
+    try:
+        for rate, told in seen.items():
+            registry = Registry(mine, Settings(home=home, models=mine.root, limit_rate=rate))
+            try:
+                async with aclosing(registry.pull(reference, insecure=True)) as statuses:
+                    async for status in statuses:
+                        if status.total > 200_000 and status.completed:
+                            told.append(status.completed)
+                        if rate and told:
+                            break
+            finally:
+                await registry.close()
+    finally:
+        server.stop()
+    assert 0 < seen[150_000][-1] < 400_000
+    assert seen[0][0] >= seen[150_000][-1]
+    manifest = mine.manifests.read(ModelName.parse(reference))
+    assert manifest.raw == store.manifests.read(ModelName.parse("tiny:1")).raw
+    for layer in manifest.all_layers:
+        mine.blobs.verify(layer.digest)

@@ -57,7 +57,7 @@ class _Work:
         """Begin or go on, and wait for the end."""
         digest = self._digest()
         found = self._begun(digest)
-        if found is None:
+        if found is None or found["status"] in {"failed", "cancelled"}:
             found = self._begin(digest)
         else:
             self._context.console.note(f"going on with {found['id']} ({found['status']})")
@@ -96,8 +96,7 @@ class _Work:
             return None
         if known != digest:
             raise UsageError(f"{self._state} is of another input or other flags: finish that, or delete it")
-        found = next((each for each in self._batches() if (each.get("metadata") or {}).get(_MARK) == mark), None)
-        return None if found is not None and found["status"] in {"failed", "cancelled"} else found
+        return next((each for each in self._batches() if (each.get("metadata") or {}).get(_MARK) == mark), None)
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         after = ""
