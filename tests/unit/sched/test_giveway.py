@@ -180,3 +180,16 @@ def test_a_load_for_a_line_displaces_nobody_for_long() -> None:
     world.ask("person", key="a")
     world.end("l1")
     assert world.stops[-1] == ("b", "evict")
+
+
+def test_lines_on_another_node_go_on() -> None:
+    world = World(clustered=True, max_loaded=1)
+    world.join("n1", "n2", gib=100.0)
+    lines(world, "l1", key="a", parallel=4)
+    world.ready("a")
+    world.ask("person", key="b", parallel=4)
+    world.ready("b")
+    assert {"l1", "person"} <= world.granted.keys()
+    assert world.interrupted == {}
+    lines(world, "l2", key="a", parallel=4)
+    assert "l2" in world.granted

@@ -138,7 +138,11 @@ async def read_upload(request: Request, folder: Path, max_bytes: int) -> Upload:
         raise BodyTooLarge(max_bytes, f"a file may have at most {max_bytes} bytes")
     reader = await run_blocking(FormReader, request.headers.get("content-type", ""), folder, max_bytes)
     try:
+        received = 0
         async for piece in _pieces(request):
+            received += len(piece)
+            if received > max_bytes + _PIECE_BYTES:  # what is no file does not count there
+                raise BodyTooLarge(max_bytes, f"a form may have at most {max_bytes + _PIECE_BYTES} bytes")
             await run_settled(reader.feed, piece)
         await run_settled(reader.close)
     except BaseException:
