@@ -1,7 +1,7 @@
 # The commands of the house. Everything runs from .venv, which scripts/setup makes and renews when a lock file changes.
 PY := .venv/bin/python
 
-.PHONY: setup check format test cluster fuzz e2e peers browser pictures soak bench bench-peers clean
+.PHONY: setup check format test cluster fuzz e2e peers browser pictures soak bench bench-peers simulate clean
 
 setup:
 	@scripts/setup dev
@@ -69,6 +69,11 @@ bench-peers: setup
 	@scripts/bench-setup
 	$(PY) -m tests.bench.llama_server || echo "no llama-server could be built: it does not take part" >&2
 	$(PY) -m tests.bench.peers
+
+# Clusters of up to a thousand nodes in numbers only, minutes long; writes docs/cluster-plan.md's table and plot.
+simulate: setup
+	@scripts/bench-setup
+	$(PY) -m tests.sim.plan
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -69,7 +69,7 @@ async def counted(server: RunningServer) -> dict[str, float]:
     return {row.split('"')[1]: float(row.split()[-1]) for row in rows}
 
 
-@pytest.mark.parametrize("after", [1, 3, 5])
+@pytest.mark.parametrize("after", [1, 4])
 @pytest.mark.parametrize("name", ASKED)
 async def test_the_stream_is_the_one_without_the_death(server: RunningServer, name: str, after: int) -> None:
     expected = await ask(server, name)
@@ -79,7 +79,7 @@ async def test_the_stream_is_the_one_without_the_death(server: RunningServer, na
     assert await counted(server) == {"went on": 1}
 
 
-@pytest.mark.parametrize("after", range(1, len(CALLED) + 1))
+@pytest.mark.parametrize("after", [1, 3, 5, 7])
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
 async def test_thinking_and_calls_come_once_and_whole(server: RunningServer, path: str, after: int) -> None:
     server.add("tools", jinja=TOOLS_JINJA)

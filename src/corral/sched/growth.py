@@ -32,8 +32,11 @@ def _power_of_two(least: int) -> int:
 
 
 def room_for(key: str, runners: Iterable[LoadedModel], host: HostFigures) -> Room:
-    """What a load of this model may plainly take: a share of what is free and of what its own runner gives back."""
-    own = [runner for runner in runners if runner.key == key]
+    """What a load of this model may plainly take: a share of what is free and of what its own runner gives back.
+
+    Of several runners, each on a node of its own, the largest.
+    """
+    own = sorted((runner for runner in runners if runner.key == key), key=lambda runner: runner.size_bytes)[-1:]
     on_devices = sum(runner.size_vram_bytes for runner in own)
     on_host = sum(runner.size_bytes for runner in own) - on_devices
     device = int((host.device_free_bytes + on_devices) * _PLAIN_SHARE) if host.devices else None

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from corral.errors import CorralError, RunnerDied, RunnerGone
+from corral.errors import CorralError, NodeGone, RunnerDied, RunnerGone
 from corral.runner.slots import SlotHold
 
 T = TypeVar("T")
@@ -150,6 +150,6 @@ class LeasedRunner:
             self._aborted.discard(task)
 
     def _told(self, error: CorralError) -> CorralError:
-        if self.may_be_gone and isinstance(error, RunnerDied):
+        if self.may_be_gone and isinstance(error, RunnerDied) and not isinstance(error, NodeGone):
             return RunnerGone(error.exit_code, error.last_lines)
         return error

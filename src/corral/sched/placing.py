@@ -29,7 +29,7 @@ from corral.sched.state import Launch, Limits, Waiter
 
 _FEW_LINES = 32  # of which all are looked at
 _HEADS = 2
-_GROW_EVERY_S = 0.25  # between two looks at whether a model needs one more runner
+_GROW_EVERY_S = 0.25  # between two looks at whether a model needs one more runner; less for one that has many
 _EFFORT = {
     placement.LoadNow: 0,
     placement.AskMemory: 1,
@@ -155,7 +155,7 @@ class Placing:
     def grow(self, line: Line, now: float) -> None:
         """One more runner for a line that waits too long, on a node that has none of this model."""
         stock = self._fleet.of(line.key)
-        if len(self._nodes) < 2 or now - stock.grown_at < _GROW_EVERY_S:
+        if len(self._nodes) < 2 or now - stock.grown_at < _GROW_EVERY_S / (1 + len(stock.runners) // 8):
             return
         if line.kind.gives_way and self._queue.persons:
             return

@@ -102,3 +102,25 @@ async def test_a_lost_node_ends_the_calls_under_way_and_its_handles_are_let_go(l
         assert launcher.handles[0].calls == ["start", "stop"]
         assert launcher.conversations.calls == ["restore /a into 1"]  # and nothing is saved from a machine that is gone
         assert scheduler.nodes.rows() == []
+
+
+async def test_a_node_that_a_call_finds_gone_stays_the_reason_and_costs_the_model_nothing(
+    launcher: FakeLauncher,
+) -> None:
+    async with clustered(launcher) as scheduler:
+        scheduler.nodes.joined("n1", FIGURES)
+        for _ in range(2):  # the second lease has a runner that was there before
+            async with scheduler.lease(want("a")) as lease:
+                pass
+        async with scheduler.lease(want("a")) as lease:
+            launcher.handles[0].fake_client.events.put_nowait(NodeGone("n1"))
+            with pytest.raises(NodeGone) as caught:
+                await anext(lease.runner.completion({}))
+            await scheduler.report_failure(lease, caught.value)
+        await settle()
+        waiting = Client(scheduler, want("a"))
+        await settle()
+        assert len(launcher.handles) == 1, "nothing is loaded there before it has reported"
+        scheduler.nodes.reported("n1", FIGURES)
+        await waiting.holding.wait()
+        await waiting.leave()
