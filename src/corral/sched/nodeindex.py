@@ -17,6 +17,7 @@ from corral.sched.nodes import Node
 from corral.sched.state import Limits, Runner
 
 FEW = 16  # nodes, of which all are looked at
+_MOST_ALLOWED = 16  # of those that a model is kept to
 _LOOK = 4  # nodes of each sort, of many
 _SEARCH = 64  # that are passed over on the way to those with the blob
 
@@ -124,7 +125,7 @@ class Nodes(Mapping[str, Node]):
         """The nodes that are up and worth a look, best first. allowed: the only ones; others: also these, of many."""
         names: Iterable[str]
         if allowed is not None:
-            names = islice((name for name in sorted(allowed) if name in self._nodes), FEW)
+            names = islice((name for name in sorted(allowed) if name in self._nodes), _MOST_ALLOWED)
         elif self.are_few:
             names = self._nodes
         else:

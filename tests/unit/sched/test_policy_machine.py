@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.unit.sched.world import ALL_AUTOMATIC, World
 
+import corral.sched.nodeindex as nodeindex
+import corral.sched.placing as placing
 from corral.errors import NodeGone, RunnerDied, RunnerFailedToStart, RunnerHung
 from corral.sched.events import Died, Loaded, LoadFailed, RenewAsked, RunnerReported, Stopped
 from corral.sched.giveway import others
@@ -276,6 +278,25 @@ ClusterMachine.TestCase.settings = settings(
     max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestClusterMachine = ClusterMachine.TestCase
+
+
+class LargeClusterMachine(ClusterMachine):
+    """The same, decided as where there are too many nodes and lines to look at all of them."""
+
+    def __init__(self) -> None:
+        self.before = nodeindex.FEW, placing._FEW_LINES
+        nodeindex.FEW = placing._FEW_LINES = 0
+        super().__init__()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            nodeindex.FEW, placing._FEW_LINES = self.before
+
+
+LargeClusterMachine.TestCase.settings = ClusterMachine.TestCase.settings
+TestLargeClusterMachine = LargeClusterMachine.TestCase
 PolicyMachine.TestCase.settings = settings(
     max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
