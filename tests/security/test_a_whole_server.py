@@ -27,7 +27,7 @@ from tests.fakes.stores import add_model
 from tests.security.test_data_is_not_code import PAYLOADS
 from tests.security.test_request_numbers import FANS
 from tests.security.test_schema_bombs import GRAMMARS, PATTERNS, SCHEMAS
-from tests.security.test_the_loop_serves import BROKEN, HOSTILE, LOOP
+from tests.security.test_the_loop_serves import BROKEN, HOSTILE, LONG, LOOP
 
 from corral.store import ModelStore
 
@@ -36,6 +36,7 @@ MOST_MIB = 200
 LONGEST_S = 0.2
 TRIES = 3
 PAUSE_S = 0.01
+WIDE = "\U0001f600" + LONG[: len(LONG) // 2]  # one such character, and each of the text takes four bytes
 CHATML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
 
@@ -127,6 +128,13 @@ def attacks() -> Iterator[tuple[str, str, Any]]:
         yield f"grammar {number}", "/api/generate", {"model": "go", "prompt": "x", **few, "grammar": grammar}
     for payload in PAYLOADS:
         yield f"template {payload[:20]}", "/api/generate", {"model": "go", "prompt": "x", **few, "template": payload}
+    told = [{"role": "system", "content": WIDE}, {"role": "user", "content": "x"}]
+    yield "wide prompt", "/api/generate", {"model": "jinja", "prompt": WIDE, **few}
+    yield "wide system", "/api/chat", {"model": "go", "messages": told, **few}
+    yield "wide to count", "/v1/messages/count_tokens", {"model": "go", "messages": told[1:], "system": WIDE}
+    yield "wide enum", "/api/generate", {"model": "go", "prompt": "x", "format": {"enum": [WIDE]}, **few}
+    yield "wide stop", "/api/generate", {"model": "go", "prompt": "x", "options": {"num_predict": 1, "stop": [WIDE]}}
+    yield "wide suffix", "/api/generate", {"model": "go", "prompt": "x", "suffix": WIDE, **few}
     zeros = bytes(8 * 2**20)
     yield "upload", f"/api/blobs/sha256:{hashlib.sha256(zeros).hexdigest()}", zeros
     yield "nesting", "/api/chat", b'{"a":' * 900 + b"1" + b"}" * 900

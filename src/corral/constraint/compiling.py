@@ -23,8 +23,15 @@ _SAYS_MORE = (
 )
 
 
+MAX_CHARACTERS = (
+    2**20
+)  # of a format's texts; a grammar made of more would be refused, having been written several times
+
+
 async def compile_format(trial: Trial, schema: Any) -> Schema:
     """A format's schema, ready to be written; raises InvalidRequest naming keyword and place."""
+    if await run_computing(_characters, schema) > MAX_CHARACTERS:
+        raise InvalidRequest(f"invalid format: the schema has more than {MAX_CHARACTERS} characters", field="format")
     read = await run_computing(read_schema, schema, "format")
     try:
         return await _compiled(trial, read, lenient=False)
@@ -50,6 +57,20 @@ async def compile_tool(trial: Trial, tool: Tool) -> tuple[Schema, tuple[Notice, 
 
 
 ANY_OBJECT = finished(read_schema({"type": "object"}, "format"))
+
+
+def _characters(schema: Any) -> int:
+    """Of all names and texts in plain data."""
+    total, left = 0, [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            left += value
+    return total
 
 
 def _of_arguments(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from corral.aio import run_blocking
 from corral.api.bodies import parse_object
 from corral.errors import BodyTooLarge, InvalidRequest, RequestCanceled
 from corral.server.deps import deps_of
+from corral.server.memory import collect_garbage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _DECODE_INLINE_BYTES = 256 * 1024  # decoding so much takes about a millisecond
+_LARGE_BYTES = 2**20  # before such a one is decoded, what earlier ones have left is looked for
 MAX_UNPACKED_BYTES = 20 * 2**20
 _MAX_WINDOW_BYTES = 8 * 2**20  # what a decoder may hold in memory
 
@@ -40,6 +42,8 @@ async def read_body(request: Request, most_bytes: int = 0, *, why: str = "") -> 
         data = await _read_bounded(request, most_bytes, why)
     else:
         data = await _read_bounded(request, limit, "")
+    if len(data) >= _LARGE_BYTES:
+        await run_blocking(collect_garbage)
     return await run_blocking(unpack_zstd, data) if encoding == "zstd" else data
 
 

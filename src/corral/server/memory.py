@@ -1,7 +1,8 @@
 """What the C library and the interpreter do with memory. Called once each, at the start of a server.
 
 glibc keeps an arena a thread, and raises the size from which blocks get pages of their own each time that one is freed;
-after some large requests a server would keep several times what it uses. Elsewhere nothing is done.
+after some large requests a server would keep several times what it uses. Python counts objects, not bytes, before it
+looks for cycles: an error that holds a text of many megabytes would stay until thousands of small things are made.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _ARENAS = 2
 
 
 def give_memory_back() -> None:
-    """Few arenas, and what is freed of large blocks goes back to the system at once."""
+    """Few arenas; what is freed of large blocks goes back to the system at once."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in (
@@ -31,3 +32,12 @@ def give_memory_back() -> None:
 def spare_collector() -> None:
     """What is there now lives as long as the server: no collection stops the loop to look through it, tens of ms."""
     gc.freeze()
+
+
+def collect_garbage() -> None:
+    """What earlier requests have left in cycles. Blocking, for some milliseconds.
+
+    Does nothing before `spare_collector`: looking through all that a program has imported would stop it for a while.
+    """
+    if gc.get_freeze_count():
+        gc.collect()

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from corral.core import Capability
 from corral.errors import TemplateError
-from corral.gotemplate import parse
+from corral.gotemplate import MAX_SOURCE, parse
 from corral.gotemplate.detection import infer_tags
 
 _log = logging.getLogger(__name__)
@@ -27,9 +27,13 @@ class GoTemplateTraits:
     has_tool_round_trip: bool = False
 
 
-@lru_cache(maxsize=256)
 def read_traits(source: str) -> GoTemplateTraits:
     """Inspect a template; one that does not parse has no capabilities, and the log says why."""
+    return _read_traits(source) if len(source) <= MAX_SOURCE else _read_traits.__wrapped__(source)  # long ones not kept
+
+
+@lru_cache(maxsize=256)
+def _read_traits(source: str) -> GoTemplateTraits:
     try:
         template = parse(source)
     except TemplateError as error:
