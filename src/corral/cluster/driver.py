@@ -34,6 +34,8 @@ _STARTS_AT_ONCE = 16
 _PARENT_GONE = 3
 _PART_OF_ID = 12
 _LONGEST_FOLDER = 16
+# Ray would tell its makers of each cluster, and end agents where memory gets short, which is the policy's to decide
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -257,7 +259,7 @@ def main() -> int:
     if task.address.startswith("local:"):
         folder = _short_folder() / f"ray-{task.namespace}"
         shutil.rmtree(folder, ignore_errors=True)
-        os.environ["RAY_TMPDIR"] = str(folder)  # noqa: TID251  read by Ray, and by nobody else of this process
+        os.environ |= {"RAY_TMPDIR": str(folder), **_QUIET}  # noqa: TID251  read by Ray, and by nobody else here
     try:
         _serve(task, output, threading.Event())
     except Exception as error:
