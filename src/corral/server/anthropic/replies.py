@@ -23,7 +23,8 @@ from corral.errors import ContextOverflow
 from corral.server.answer import Answer
 from corral.server.anthropic.messages import estimate_tokens
 from corral.server.errors import headers_of, status_of, text_of
-from corral.server.openai.wire import arguments_text, call_id, encode_json, frame
+from corral.server.openai.encoding import arguments_text, call_id, encode_json
+from corral.server.openai.wire import frame
 
 _ERROR_TYPES = {
     400: "invalid_request_error",

@@ -51,6 +51,7 @@ from corral.server.answer import Answer
 from corral.server.body import decode
 from corral.server.deps import Deps, deps_of
 from corral.server.formats import read_format
+from corral.server.openai.encoding import arguments_text, call_id, encode_json, new_id
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.merge import Indexed, merge
@@ -61,18 +62,7 @@ from corral.server.openai.messages import (
     read_tool_choice,
     read_tools,
 )
-from corral.server.openai.wire import (
-    arguments_text,
-    call_id,
-    encode_json,
-    error_event,
-    error_reply,
-    frame,
-    json_reply,
-    new_id,
-    read_request,
-    with_pings,
-)
+from corral.server.openai.wire import error_event, error_reply, frame, json_reply, read_request, with_pings
 from corral.server.stream import SSE, EventStream, Reply
 
 

@@ -23,19 +23,11 @@ from corral.errors import InvalidRequest
 from corral.server.answer import Answer
 from corral.server.deps import Deps, deps_of
 from corral.server.openai.chat import gather_answers, usage_of
+from corral.server.openai.encoding import encode_json, new_id
 from corral.server.openai.fields import common_of, read_count, read_logit_bias, sampling_options, stop_notices
 from corral.server.openai.merge import Indexed, merge
 from corral.server.openai.messages import go_kind
-from corral.server.openai.wire import (
-    encode_json,
-    error_event,
-    error_reply,
-    frame,
-    json_reply,
-    new_id,
-    read_request,
-    with_pings,
-)
+from corral.server.openai.wire import error_event, error_reply, frame, json_reply, read_request, with_pings
 from corral.server.stream import SSE, EventStream, Reply
 
 MAX_CHOICES = 64

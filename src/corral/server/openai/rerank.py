@@ -16,8 +16,9 @@ from corral.api.rerank import RankedDocument, RankedText, RerankReply, RerankReq
 from corral.core import Common
 from corral.errors import EngineError, InvalidRequest, ModelNotFound
 from corral.server.deps import Deps, deps_of
+from corral.server.openai.encoding import new_id
 from corral.server.openai.fields import common_of
-from corral.server.openai.wire import error_reply, json_reply, new_id, read_object, read_request
+from corral.server.openai.wire import error_reply, json_reply, read_object, read_request
 from corral.server.stream import Reply
 
 _NO_DECISIONS = frozenset({404, 501})  # what the engine answers where it has no such handler or the model is none

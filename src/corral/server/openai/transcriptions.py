@@ -34,8 +34,9 @@ from corral.server.answer import Answer
 from corral.server.body import decode, read_body
 from corral.server.deps import Deps, deps_of
 from corral.server.form import is_form, parse_form
+from corral.server.openai.encoding import encode_json
 from corral.server.openai.fields import common_of
-from corral.server.openai.wire import encode_json, error_event, error_reply, frame, json_reply, with_pings
+from corral.server.openai.wire import error_event, error_reply, frame, json_reply, with_pings
 from corral.server.stream import SSE, EventStream, Reply, collect
 
 MAX_FILE_BYTES = 25 * 2**20  # as OpenAI's

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import secrets
-import string
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
@@ -17,18 +14,17 @@ from starlette.responses import Response
 
 from corral.api.bodies import convert, parse_object, unknown_notices
 from corral.api.openai import ErrorBody, ErrorReply
-from corral.core import Notice, ToolCall
+from corral.core import Notice
 from corral.errors import ContextOverflow, InvalidRequest
 from corral.server.body import decode, read_body
 from corral.server.errors import headers_of, status_of, text_of
+from corral.server.openai.encoding import encode_json
 
 S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E")
 
 OVERFLOW_CODE = "context_length_exceeded"
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
-_ID_LETTERS = string.ascii_lowercase + string.digits
-encode_json = msgspec.json.Encoder().encode
 
 
 async def read_request(request: Request, shape: type[S]) -> tuple[S, tuple[Notice, ...]]:
@@ -131,18 +127,3 @@ def refuse_early(build: Callable[[Request], Awaitable[Response]]) -> Callable[[R
 
     handler.__name__ = build.__name__
     return handler
-
-
-def new_id(prefix: str, length: int = 24) -> str:
-    """A random id such as `chatcmpl-3f…`."""
-    return prefix + "".join(secrets.choice(_ID_LETTERS) for _ in range(length))
-
-
-def call_id(call: ToolCall) -> str:
-    """The call's id; one is made up where the model's form has none."""
-    return call.id or new_id("call_", 8)
-
-
-def arguments_text(call: ToolCall) -> str:
-    """A call's arguments as compact JSON text."""
-    return json.dumps(call.arguments, ensure_ascii=False, separators=(",", ":"))

@@ -16,7 +16,7 @@ from starlette.types import Message
 from corral.server.callers import BATCH
 from corral.server.guard import HOLDER
 from corral.server.holders import Holder
-from corral.server.openai.wire import encode_json
+from corral.server.openai.encoding import encode_json
 
 
 @dataclass(frozen=True, slots=True)

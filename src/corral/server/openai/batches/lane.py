@@ -25,9 +25,9 @@ from corral.server.openai.batches.asking import Answered, ask
 from corral.server.openai.batches.lines import ENDPOINTS
 from corral.server.openai.batches.run import BatchRun
 from corral.server.openai.batches.store import ENDED, BatchStore
-from corral.server.openai.files.handlers import EVERYBODY, EXPIRY_S, files_of
+from corral.server.openai.encoding import new_id
 from corral.server.openai.files.private import sweep
-from corral.server.openai.wire import new_id
+from corral.server.openai.files.store import EVERYBODY, EXPIRY_S, files_of
 
 log = logging.getLogger(__name__)
 

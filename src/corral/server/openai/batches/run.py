@@ -37,8 +37,8 @@ from corral.server.openai.batches.asking import Answered
 from corral.server.openai.batches.journal import Journal
 from corral.server.openai.batches.lines import MAX_LINES, Input, Line, read_input, read_line
 from corral.server.openai.batches.store import BatchStore
+from corral.server.openai.encoding import encode_json, new_id
 from corral.server.openai.files.store import FileStore
-from corral.server.openai.wire import encode_json, new_id
 
 log = logging.getLogger(__name__)
 

@@ -13,25 +13,18 @@ from starlette.responses import FileResponse, Response
 
 from corral.aio import run_blocking
 from corral.api.batches import BatchObject, FileObject
-from corral.config import Settings
 from corral.errors import InvalidRequest, NotKept
 from corral.server.callers import owner_of
 from corral.server.deps import deps_of
-from corral.server.openai.files.store import MAX_FILE_BYTES, FileStore
+from corral.server.openai.encoding import new_id
+from corral.server.openai.files.store import EXPIRY_S, MAX_FILE_BYTES, FileStore, files_of
 from corral.server.openai.files.upload import Upload, read_upload
-from corral.server.openai.wire import json_reply, new_id
+from corral.server.openai.wire import json_reply
 
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
-EXPIRY_S = range(3600, 2_592_000 + 1)  # as OpenAI has it
-EVERYBODY = "all"  # the folder where no keys are asked for
 _MOST_FILES = 10_000
 
 T = TypeVar("T", FileObject, BatchObject)
-
-
-def files_of(settings: Settings, owner: str) -> FileStore:
-    """The files of a holder of a key; "" = where none are asked for."""
-    return FileStore(settings.home / "files" / (owner or EVERYBODY), settings.files_bytes, settings.files_keep_s)
 
 
 async def create_file(request: Request) -> Response:

@@ -16,12 +16,15 @@ import msgspec
 from msgspec import UNSET
 
 from corral.api.batches import FileObject
+from corral.config import Settings
 from corral.errors import BodyTooLarge, InvalidRequest, NotKept
 from corral.server.openai.files.private import private_folder, writing_whole
 from corral.store.files import sync_directory
 
 MAX_FILE_BYTES = 200 * 10**6  # of a batch's input, as OpenAI has it
 MAX_FILES = 10_000
+EXPIRY_S = range(3600, 2_592_000 + 1)  # as OpenAI has it
+EVERYBODY = "all"  # the folder where no keys are asked for
 _ID = re.compile(r"file-[0-9A-Za-z]{1,64}\Z")
 _MAX_NAME = 255
 
@@ -105,3 +108,8 @@ class FileStore:
     def _remove(self, file_id: str) -> None:
         (self.folder / f"{file_id}.json").unlink(missing_ok=True)  # first: what has none is not there
         (self.folder / file_id).unlink(missing_ok=True)
+
+
+def files_of(settings: Settings, owner: str) -> FileStore:
+    """The files of a holder of a key; "" = where none are asked for."""
+    return FileStore(settings.home / "files" / (owner or EVERYBODY), settings.files_bytes, settings.files_keep_s)

@@ -17,16 +17,8 @@ from corral.api.native_replies import logprobs_of, warnings_of
 from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
 from corral.core import CallPiece, Delta, Done, Event, Notice, ToolCall
 from corral.server.errors import status_of
-from corral.server.openai.wire import (
-    OVERFLOW_CODE,
-    arguments_text,
-    call_id,
-    code_of,
-    encode_json,
-    frame,
-    new_id,
-    openai_text,
-)
+from corral.server.openai.encoding import arguments_text, call_id, encode_json, new_id
+from corral.server.openai.wire import OVERFLOW_CODE, code_of, frame, openai_text
 
 _CODES = {401: "authentication_error", 429: "rate_limit_exceeded"}
 

@@ -24,6 +24,7 @@ from corral.server.body import decode
 from corral.server.callers import owner_of
 from corral.server.deps import Deps, deps_of
 from corral.server.formats import read_format
+from corral.server.openai.encoding import encode_json, new_id
 from corral.server.openai.fields import common_of, stop_notices
 from corral.server.openai.images import fetch_images
 from corral.server.openai.messages import allowed_tools, read_effort, read_stop, read_tool_choice
@@ -31,7 +32,7 @@ from corral.server.openai.responses.events import ResponseEncoder, message_item
 from corral.server.openai.responses.items import InputReader
 from corral.server.openai.responses.store import ResponseStore
 from corral.server.openai.responses.tools import OfferedTools, joined_choice
-from corral.server.openai.wire import encode_json, error_reply, json_reply, new_id, read_request, with_pings
+from corral.server.openai.wire import error_reply, json_reply, read_request, with_pings
 from corral.server.stream import SSE, EventStream, Reply
 
 log = logging.getLogger(__name__)
