@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -39,8 +40,8 @@ OURS = "Corral, through the API"
 
 
 @contextlib.contextmanager
-def contenders(folder: Path, model: Path, title: str) -> Iterator[dict[str, Contender]]:
-    """All of them with the model, whose title this is, loaded."""
+def contenders(folder: Path, model: Path, title: str, kernels: Path) -> Iterator[dict[str, Contender]]:
+    """All of them with the model, whose title this is, loaded. kernels: a home that has some."""
     with contextlib.ExitStack() as stack:
 
         def started(name: str, environ: Mapping[str, str]) -> ServerProcess:
@@ -49,7 +50,7 @@ def contenders(folder: Path, model: Path, title: str) -> Iterator[dict[str, Cont
             settled(server, title)
             return server
 
-        build_kernels(folder / "corral" / "home")
+        shutil.copytree(kernels, folder / "corral" / "home")
         corral = started("corral", {"CORRAL_KERNELS": "auto"})
         found = {
             OURS: through_the_api(corral),
@@ -104,13 +105,14 @@ def main() -> None:
     lines: list[str] = []
     drawn: dict[str, dict[str, tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
+        build_kernels(Path(name) / "kernels")
         models = {
             "1B shape, Q4_K_M": llama_1b(Path(name) / "1b.gguf"),
             "Gemma 3 270M, Q4_K_M": CACHE / "gemma3.gguf",
             "SmolLM2 135M, Q4_1": CACHE / "smollm2.gguf",
         }
         for number, (title, model) in enumerate(models.items()):
-            with contenders(Path(name) / str(number), model, title) as found:
+            with contenders(Path(name) / str(number), model, title, Path(name) / "kernels") as found:
                 speeds = compare(found, title)
             lines += table(title, speeds)
             drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}
