@@ -14,8 +14,8 @@ native-api 3.2, 3.4, 3.5, 7.2); where ours differ, docs/differences.md says so.
 
 The batch on CPU is what one engine step may take, and a cancel is noticed between steps. The engine has one batch size
 for its whole life (llama_n_batch of the context; no request field), so it is sized for a prompt that is alone: about
-half a second of work, by how fast this model, or another one here, has read before. Beside others,
-inference/running/prefill.py hands it over in smaller pieces (`RunnerSpec.paced`).
+half a second of work, by how fast this model, or another one here, has read before, and 64 tokens at least. Beside
+others, inference/running/prefill.py hands it over in smaller pieces (`RunnerSpec.paced`).
 From 64 tokens on the engine computes flash attention in tiles, which makes it the faster choice at every depth; below,
 attention without it is. Measured (SmolLM2, 2 cores, prompt of 2,900 tokens): ADR 13.
 """
@@ -39,8 +39,7 @@ from corral.store.model import Model
 
 GIB = 2**30
 FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
-# A step, and the tokens that must fit into CPU_STEP_S for it; a tile is worth that it takes a while longer.
-CPU_STEPS = ((512, 512), (384, 384), (256, 256), (192, 192), (128, 128), (96, 96), (FLASH_TILE, 36), (32, 0))
+CPU_STEPS = (512, 384, 256, 192, 128, 96, FLASH_TILE)  # see the top of this file
 CPU_STEP_S = 0.5
 CPU_FLOPS_PER_CORE = 20e9  # of quantized weights, until a model has read anything here; the least measured anywhere
 PROMPT_TOKENS_PER_STEP = 12  # of a step on CPU that also takes a token of every slot
@@ -281,7 +280,7 @@ def _cpu_batch(facts: ModelFacts, host: HostFigures, reading: Reading) -> int:
     """The step for the prompt tokens that the CPU reads in CPU_STEP_S, as measured or by their work."""
     flops = reading.flops or host.cores * CPU_FLOPS_PER_CORE
     tokens = CPU_STEP_S * (reading.tokens_per_s or flops / _work_per_token(facts))
-    return next(step for step, least in CPU_STEPS if tokens >= least)
+    return next((step for step in CPU_STEPS if step <= tokens), FLASH_TILE)
 
 
 def _work_per_token(facts: ModelFacts) -> float:

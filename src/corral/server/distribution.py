@@ -85,7 +85,7 @@ async def blob(request: Request) -> Response:
             raise NotServed("BLOB_UNKNOWN", f"{model.repository} has no blob {digest}")
         return digest
 
-    coming = await _coming(request, model, sent)
+    coming = _coming(request, model, sent)
     if coming is not None:
         return _coming_blob(request, model, coming)
     digest = await run_blocking(find)
@@ -109,11 +109,9 @@ async def _found(request: Request) -> Manifest:
         raise NotServed("MANIFEST_UNKNOWN", f"{model.repository} has no manifest {reference}") from error
 
 
-async def _coming(request: Request, model: ModelName, sent: str) -> Layer | None:
-    """The blob that is asked for, if it is on its way and not here yet."""
-    deps, digest = deps_of(request), _digest(sent)
-    layer = deps.relay.layer(model.repository, digest)
-    return None if layer is None or await run_blocking(deps.store.blobs.has, digest) else layer
+def _coming(request: Request, model: ModelName, sent: str) -> Layer | None:
+    """The blob that is asked for, if its model is on its way: until that is here, the store does not share the blob."""
+    return deps_of(request).relay.layer(model.repository, _digest(sent))
 
 
 def _coming_blob(request: Request, model: ModelName, layer: Layer) -> Response:

@@ -16,7 +16,7 @@ from corral.core import Capability
 from corral.runner.reading import Reading
 from corral.runner.spec import NGRAM, least_batch
 from corral.sched.memory import DeviceFigures, HostFigures, ModelFacts
-from corral.sched.plan import FLASH_TILE, LaunchPlan, Purpose, model_facts, plan
+from corral.sched.plan import LaunchPlan, Purpose, model_facts, plan
 from corral.store import ModelStore
 from corral.store.model import Model
 from corral.translate import RULES_VERSION
@@ -105,7 +105,7 @@ def test_defaults_among_the_options_stay_automatic(model: Model) -> None:
 
 @pytest.mark.parametrize(
     ("millions", "cores", "batch", "flash"),
-    [(135, 2, 64, None), (135, 8, 256, None), (1_200, 2, 32, False), (8_000, 16, 32, False), (1, 64, 512, None)],
+    [(135, 2, 64, None), (135, 8, 256, None), (1_200, 2, 64, None), (8_000, 16, 64, None), (1, 64, 512, None)],
 )
 def test_a_step_on_cpu_is_half_a_second_and_flash_attention_needs_tiles(
     model: Model, monkeypatch: pytest.MonkeyPatch, millions: int, cores: int, batch: int, flash: bool | None
@@ -121,9 +121,9 @@ def test_a_step_on_cpu_is_half_a_second_and_flash_attention_needs_tiles(
     ("reading", "batch"),
     [
         (Reading(210.0, 1e9), 96),
-        (Reading(0.0, 2.4e11), FLASH_TILE),
-        (Reading(), 32),
-        (Reading(5.0), 32),
+        (Reading(0.0, 7.2e11), 128),
+        (Reading(), 64),
+        (Reading(5.0), 64),
         (Reading(1e5), 512),
     ],
 )
