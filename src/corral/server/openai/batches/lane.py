@@ -25,7 +25,7 @@ from corral.server.openai.batches.asking import Answered, ask
 from corral.server.openai.batches.lines import ENDPOINTS
 from corral.server.openai.batches.run import BatchRun
 from corral.server.openai.batches.store import ENDED, BatchStore
-from corral.server.openai.encoding import new_id
+from corral.server.openai.encoding import ordered_id
 from corral.server.openai.files.private import sweep
 from corral.server.openai.files.store import EVERYBODY, EXPIRY_S, files_of
 
@@ -80,7 +80,7 @@ class BatchLane:
         window_s = _check(wanted)
         now = int(time.time())
         batch = BatchObject(
-            id=new_id("batch_"),
+            id=ordered_id("batch_"),
             endpoint=wanted.endpoint,
             input_file_id=wanted.input_file_id,
             completion_window=wanted.completion_window,

@@ -37,7 +37,7 @@ from corral.server.openai.batches.asking import Answered
 from corral.server.openai.batches.journal import Journal
 from corral.server.openai.batches.lines import MAX_LINES, Input, Line, read_input, read_line
 from corral.server.openai.batches.store import BatchStore
-from corral.server.openai.encoding import encode_json, new_id
+from corral.server.openai.encoding import encode_json, new_id, ordered_id
 from corral.server.openai.files.store import FileStore
 
 log = logging.getLogger(__name__)
@@ -178,8 +178,8 @@ class BatchRun:
         self._count()  # a result may have been kept by a worker that was given up
         if end == "expired":
             await run_settled(self._expire)
-        batch.output_file_id = new_id("file-") if self._journal.ok else None
-        batch.error_file_id = new_id("file-") if self._journal.failed else None
+        batch.output_file_id = ordered_id("file-") if self._journal.ok else None
+        batch.error_file_id = ordered_id("file-") if self._journal.failed else None
         if end == "cancelled":
             await run_settled(self._store.save, batch)
         else:
@@ -228,8 +228,8 @@ class BatchRun:
         self.batch.errors = self.batch.errors or BatchErrors(data=[])
         self.batch.errors.data.insert(0, BatchError(code, message))
         if self._journal is not None and not self.batch.output_file_id:
-            self.batch.output_file_id = new_id("file-") if self._journal.ok else None
-            self.batch.error_file_id = new_id("file-") if self._journal.failed else None
+            self.batch.output_file_id = ordered_id("file-") if self._journal.ok else None
+            self.batch.error_file_id = ordered_id("file-") if self._journal.failed else None
             try:
                 await run_settled(self._write_files)
             except (NotEnoughSpace, OSError):

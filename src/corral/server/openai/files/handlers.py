@@ -16,7 +16,7 @@ from corral.api.batches import BatchObject, FileObject
 from corral.errors import InvalidRequest, NotKept
 from corral.server.callers import owner_of
 from corral.server.deps import deps_of
-from corral.server.openai.encoding import new_id
+from corral.server.openai.encoding import ordered_id
 from corral.server.openai.files.store import EXPIRY_S, MAX_FILE_BYTES, FileStore, files_of
 from corral.server.openai.files.upload import Upload, read_upload
 from corral.server.openai.wire import json_reply
@@ -36,7 +36,7 @@ async def create_file(request: Request) -> Response:
 
         def add() -> FileObject:
             return store.add(
-                new_id("file-"), upload.path, name=upload.name, purpose=purpose, expires_after_s=expires_after_s
+                ordered_id("file-"), upload.path, name=upload.name, purpose=purpose, expires_after_s=expires_after_s
             )
 
         return json_reply(await run_blocking(add))
