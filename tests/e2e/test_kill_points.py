@@ -139,9 +139,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_a_kill_at_any_point_loses_nothing(scene: Scene, operation: str) -> None:
     runs = [await scene.operator.run(scene.prepare(operation, 100 + number)) for number in range(4)]
     assert {status for status, _ in runs} == {0}
-    took_s = min(
-        seconds for _, seconds in runs[1:]
-    )  # the first warms caches up; of the others one may have had to wait
+    took_s = min(seconds for _, seconds in runs[1:])  # the first warms caches up; others may have had to wait
     killed = 0
     for number in range(KILLS):
         task = scene.prepare(operation, number)
