@@ -139,7 +139,7 @@ class Caller:
     """Who asks, for fairness and for GET /api/requests: an API key or address, the route, a priority.
 
     owner: whose key it is, which bounds what the request finds and what finds it; "" = no keys are asked for.
-    given_way: how often this line of a batch has ended for others already.
+    given_way: how often this line of a batch has ended for others already; left: lines of its batch without a result.
     """
 
     client: str = ""
@@ -147,6 +147,7 @@ class Caller:
     priority: Literal["interactive", "background", "batch"] = "interactive"
     owner: str = ""
     given_way: int = 0
+    left: int = 0
 
     @property
     def gives_way(self) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.server import CHATML, RunningServer, running_server
 
 from corral.config import Settings
+from corral.server.openai.batches import asking, lane
 
 CHAT: Any = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -115,6 +116,23 @@ async def test_a_file_over_the_bounds_is_refused(tmp_path: Path, monkeypatch: py
             with pytest.raises(openai.APIStatusError, match="at most 900 bytes"):
                 await upload(client, "x" * size)
     assert len([*(tmp_path / "home" / "files" / "all").iterdir()]) == 2
+
+
+async def test_lines_tell_how_much_of_their_batch_is_left(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    async def ask(*arguments: Any) -> Any:
+        told.append(arguments[-1])
+        return await asking.ask(*arguments)
+
+    monkeypatch.setattr(lane, "ask", ask)
+    async with sdk(server) as client:
+        assert (await make(client, *(line(str(number)) for number in range(6)))).status == "completed"
+    assert told[0] == 6
+    assert told == sorted(told, reverse=True)
+    assert len(told) == 6
 
 
 async def test_every_line_has_one_result_and_bad_ones_say_why(server: RunningServer) -> None:

@@ -3,7 +3,8 @@
 Owned by policy.py. A line of requests (lines.py) without a usable runner is homeless. `place` asks placement.decide
 for the first of each homeless model on the nodes worth a look (nodeindex.py), and follows the decision of least effort;
 what an overdue request waits for is kept from smaller ones behind it. `grow` gives a model one more runner on another
-node while its queue waits longer than `Limits.replica_wait_s`; the runner goes again when it was idle for a while.
+node while its queue, or a batch to its end, waits longer than `Limits.replica_wait_s`; it goes again when it was idle
+for a while.
 
 With few nodes and lines all are looked at after each event. With many, an event has no more than `_HEADS` lines looked
 at that are new and as many of those that wait, in turn, so that its cost does not grow with the cluster.
@@ -163,10 +164,11 @@ class Placing:
         if not ready:
             return
         slots += loading * (slots // ready)
-        if self._estimates.round_s(line.key) * len(line) / slots <= self._limits.replica_wait_s:
+        head = line.first()
+        waiting = max(len(line), head.want.caller.left)  # of a batch, few lines are asked at a time
+        if self._estimates.round_s(line.key) * waiting / slots <= self._limits.replica_wait_s:
             return
         stock.grown_at = now
-        head = line.first()
         found = self._decide(head, now, beside=True)
         if found is None:
             return

@@ -42,7 +42,7 @@ class Limits:
     batch_quiet_s: float = 30.0  # a model that others used more recently is not evicted for a batch
     memory_age_s: float = 2.0  # figures older than this are read again before a load
     node_wait_s: float = 30.0  # a request waits so long for a node where there is none
-    replica_wait_s: float = 10.0  # a model gets one more runner, on another node, when its queue waits longer ...
+    replica_wait_s: float = 10.0  # a model gets one more runner, elsewhere, when its queue or batch waits longer ...
     replica_idle_s: float = 60.0  # ... and loses it when it has been idle so long
     spread: bool = (
         True  # new runners go to the nodes with the most free memory, else to those with the least that holds

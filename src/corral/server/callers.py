@@ -11,13 +11,15 @@ from corral.server.guard import HOLDER
 from corral.server.holders import Holder
 
 BATCH = "corral.batch"  # scope entry of a line of a batch: how often it has given way; no client can set it
+LEFT = "corral.batch.left"  # beside it: how many lines of the batch have no result yet
 
 
 def caller_of(request: Request) -> Caller:
     """The client by its API key, else by its address; `X-Corral-Priority: background` is honoured."""
     holder: Holder | None = request.scope.get(HOLDER)
     client = holder.name if holder else request.client.host if request.client else ""
-    return Caller(client, request.url.path, _priority(request), owner_of(request), request.scope.get(BATCH, 0))
+    given_way, left = request.scope.get(BATCH, 0), request.scope.get(LEFT, 0)
+    return Caller(client, request.url.path, _priority(request), owner_of(request), given_way, left)
 
 
 def _priority(request: Request) -> Literal["interactive", "background", "batch"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.unit.sched.world import World
 
 from corral.errors import GaveWay, QueueFull
@@ -193,3 +194,21 @@ def test_lines_on_another_node_go_on() -> None:
     assert world.interrupted == {}
     lines(world, "l2", key="a", parallel=4)
     assert "l2" in world.granted
+
+
+@pytest.mark.parametrize(("left", "nodes"), [(400, {"n1", "n2", "n3"}), (30, {"n1"})])
+def test_a_batch_spreads_over_nodes_by_what_is_left_of_it_not_by_the_few_lines_that_are_asked(
+    left: int, nodes: set[str]
+) -> None:
+    world = World(clustered=True, replica_wait_s=10.0)
+    world.join("n1", "n2", "n3")
+    world.ask("first", parallel=4)
+    world.ready(slots=4)
+    world.wait(1)
+    world.end("first")
+    lines(world, *(f"l{number}" for number in range(12)), parallel=4, left=left)
+    for number in range(2):
+        if any(runner.state == "loading" for runner in world.policy.fleet):
+            world.ready(slots=4, after=1)
+        world.end(f"l{number}")
+    assert {load.node for load in world.loads} == nodes

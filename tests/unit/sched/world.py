@@ -77,6 +77,7 @@ def want(
     large: bool = False,
     prefixes: tuple[str, ...] = (),
     given_way: int = 0,
+    left: int = 0,
     **spec: Any,
 ) -> LeaseRequest:
     """A request for model `key`; `parallel` is the number of slots its runner would have."""
@@ -87,7 +88,7 @@ def want(
         spec=RunnerSpec(Path(f"/{key}"), context_window=context_window, num_parallel=parallel, **spec),
         automatic=automatic,
         keep_alive_s=keep_alive_s,
-        caller=Caller(client, "/api/chat", priority, given_way=given_way),
+        caller=Caller(client, "/api/chat", priority, given_way=given_way, left=left),
         memory=size(gib, slots=parallel, context_window=context_window, per_token=per_token, gpu=gpu),
         slots=slots,
         on_progress=on_progress,

@@ -13,7 +13,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from corral.server.callers import BATCH
+from corral.server.callers import BATCH, LEFT
 from corral.server.guard import HOLDER
 from corral.server.holders import Holder
 from corral.server.openai.encoding import encode_json
@@ -29,11 +29,11 @@ class Answered:
 
 
 async def ask(
-    app: Starlette, holder: Holder | None, batch_id: str, url: str, body: dict[str, Any], given_way: int
+    app: Starlette, holder: Holder | None, batch_id: str, url: str, body: dict[str, Any], given_way: int, left: int
 ) -> Answered:
     """The answer of a route to a JSON body; cancelling it is what a client does that leaves.
 
-    given_way: how often this line has ended for others.
+    given_way: how often this line has ended for others; left: lines of its batch without a result.
     """
     data = encode_json(body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
@@ -50,6 +50,7 @@ async def ask(
         "client": (batch_id, 0),
         "app": app,
         BATCH: given_way,
+        LEFT: left,
     }
     if holder is not None:
         scope[HOLDER] = holder

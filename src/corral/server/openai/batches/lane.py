@@ -149,7 +149,9 @@ class BatchLane:
             async with self._permit():
                 if self._app is None:
                     raise asyncio.CancelledError
-                return await ask(self._app, holder, batch.id, endpoint, body, given_way)
+                counts = batch.request_counts
+                left = counts.total - counts.completed - counts.failed
+                return await ask(self._app, holder, batch.id, endpoint, body, given_way, left)
 
         run = BatchRun(
             batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=max(_WORKERS, self._most())
