@@ -153,9 +153,8 @@ class BatchLane:
                 left = counts.total - counts.completed - counts.failed
                 return await ask(self._app, holder, batch.id, endpoint, body, given_way, left)
 
-        run = BatchRun(
-            batch, self.store(owner), files_of(self._settings, owner), ask_line, workers=max(_WORKERS, self._most())
-        )
+        files = files_of(self._settings, owner)
+        run = BatchRun(batch, self.store(owner), files, ask_line, lambda: max(_WORKERS, self._most()))
         self._runs[owner, batch.id] = run
 
         async def work() -> None:

@@ -53,7 +53,10 @@ _End = Literal["completed", "cancelled", "expired"]
 class BatchRun:
     """One batch. `batch` is as clients see it, up to date."""
 
-    def __init__(self, batch: BatchObject, store: BatchStore, files: FileStore, ask: Ask, *, workers: int) -> None:
+    def __init__(
+        self, batch: BatchObject, store: BatchStore, files: FileStore, ask: Ask, workers: Callable[[], int]
+    ) -> None:
+        """workers: how many lines may be under way now; may grow at any time, as nodes join."""
         self.batch = batch
         self._store = store
         self._files = files
@@ -123,12 +126,20 @@ class BatchRun:
     async def _work_off(self) -> None:
         assert self._journal is not None
         left = iter([index for index in range(len(self._source)) if index not in self._journal])
+        started = 0
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._work(left))
 
-    async def _work(self, left: Iterator[int]) -> None:
+            def start_more() -> None:
+                nonlocal started
+                while started < self._workers():
+                    started += 1
+                    group.create_task(self._work(left, start_more))
+
+            start_more()
+
+    async def _work(self, left: Iterator[int], start_more: Callable[[], None]) -> None:
         for index in left:
+            start_more()
             found = await run_blocking(read_line, self._source, index)
             if isinstance(found, Line):
                 answer = await self._answer(found)
