@@ -11,9 +11,10 @@ import pytest
 from tests.fakes.runner import FakeLauncher
 from tests.fakes.server import RunningServer
 
+from corral.runner.candidates import Tuning
 from corral.runner.hostload import HostLoad
 from corral.runner.spec import RunnerSpec
-from corral.runner.tune import Trial, Tuning
+from corral.runner.tune import Trial
 from corral.sched.hostmemory import HostMemory
 from corral.server import tuning
 from corral.server.tuning import TuningService
@@ -48,7 +49,7 @@ class Measuring(FakeLauncher):
         self.began.set()
         await self.gate.wait()
         self.ended.set()
-        yield Trial(Tuning(1, decode_per_s=30.0), chosen=True)
+        yield Trial(Tuning(1, decode_per_s=30.0, read_per_s=90.0), chosen=True)
 
 
 def serving(server: RunningServer, launcher: object) -> TuningService:
@@ -65,7 +66,7 @@ async def test_each_trial_is_a_line_and_success_the_last(server: RunningServer) 
     lines = await server.lines("/api/tune", {"model": "go"})
     assert [line["status"] for line in lines] == [
         "measuring: 2 threads",
-        "chosen: 1 threads, 30.0 tokens/s",
+        "chosen: 1 threads, reads 90 and answers 30.0 tokens/s",
         "success",
     ]
     assert launcher.measured[0].model_path.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import signal
 import sys
@@ -31,6 +32,17 @@ _ENUMS = {
         "llama_flash_attn_type",
         {"on": "LLAMA_FLASH_ATTN_TYPE_ENABLED", "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED"},
     ),
+}
+# flag: where CommonParams has it, if not under that name
+_PLACES = {
+    "model": ("model.path",),
+    "mmproj": ("mmproj.path",),
+    "draft": ("speculative.draft.mparams.path",),
+    "draft_n_max": ("speculative.draft.n_max",),
+    # the engine drafts nothing that is shorter than what agreed
+    "ngram": ("speculative.ngram_simple.size_n", "speculative.ngram_simple.size_m"),
+    "n_threads": ("cpuparams.n_threads", "cpuparams_batch.n_threads"),
+    "prompt_threads": ("cpuparams_batch.n_threads",),
 }
 _EXIT_LOAD_FAILED = 1
 _EXIT_NO_PARENT = 3
@@ -138,30 +150,22 @@ def _log_flusher(xllamacpp: Any) -> Callable[[], None]:
 
 def _set(xllamacpp: Any, params: Any, flag: Flag) -> None:
     """Put one setting where CommonParams has it; most are attributes of the same name."""
+    value = str(flag.value) if isinstance(flag.value, Path) else flag.value
     match flag.name:
-        case "model" | "mmproj":
-            getattr(params, flag.name).path = str(flag.value)
-        case "draft":
-            params.speculative.draft.mparams.path = str(flag.value)
         case "speculation":
-            kind = f"COMMON_SPECULATIVE_TYPE_{flag.value.upper().replace('-', '_')}"
+            kind = f"COMMON_SPECULATIVE_TYPE_{value.upper().replace('-', '_')}"
             params.speculative.types = [getattr(xllamacpp.common_speculative_type, kind)]
-        case "ngram":
-            ngram = params.speculative.ngram_simple
-            ngram.size_n = ngram.size_m = flag.value  # the engine drafts nothing that is shorter than what agreed
-        case "draft_n_max":
-            params.speculative.draft.n_max = flag.value
         case "lora":
-            params.lora_adapters = [*params.lora_adapters, xllamacpp.CommonAdapterLoraInfo(str(flag.value), 1.0)]
-        case "n_threads":
-            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = flag.value
+            params.lora_adapters = [*params.lora_adapters, xllamacpp.CommonAdapterLoraInfo(value, 1.0)]
         case "cache_type_k" | "cache_type_v":
-            setattr(params, flag.name, getattr(xllamacpp.ggml_type, f"GGML_TYPE_{flag.value.upper()}"))
+            setattr(params, flag.name, getattr(xllamacpp.ggml_type, f"GGML_TYPE_{value.upper()}"))
         case name if name in _ENUMS:
             kind, members = _ENUMS[name]
-            setattr(params, name, getattr(getattr(xllamacpp, kind), members[flag.value]))
+            setattr(params, name, getattr(getattr(xllamacpp, kind), members[value]))
         case name:
-            setattr(params, name, flag.value)
+            for place in _PLACES.get(name, (name,)):
+                *way, attribute = place.split(".")
+                setattr(functools.reduce(getattr, way, params), attribute, value)
 
 
 if __name__ == "__main__":

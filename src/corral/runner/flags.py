@@ -80,6 +80,10 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         flags.append(_flag("load_mode", "mmap" if spec.use_mmap else "none", "--load-mode"))
     if spec.n_threads > 0:
         flags.append(_flag("n_threads", spec.n_threads, "--threads"))
+    if spec.prompt_threads > 0:
+        flags.append(_flag("prompt_threads", spec.prompt_threads, "--threads-batch"))
+    if not spec.repacks:
+        flags.append(_flag("no_extra_bufts", True, "--no-repack"))
     if spec.flash_attention is not None:
         flags.append(_flag("flash_attn_type", "on" if spec.flash_attention else "off", "--flash-attn"))
     if spec.kv_cache_type:

@@ -5,6 +5,7 @@ sched/ knows it as its `Launcher` protocol: it asks for a handle per load and ne
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from corral.config import Settings, runner_environment
 from corral.runner.allowance import allow
+from corral.runner.candidates import Tuning
 from corral.runner.devices import DeviceProbe
 from corral.runner.drafts import DraftTallies
 from corral.runner.enginefiles import EngineFiles
@@ -24,7 +26,7 @@ from corral.runner.kvcache import ConversationStore
 from corral.runner.reading import ReadingSpeeds
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, Planned, RunnerSpec
-from corral.runner.tune import Trial, Tuner, Tuning, host_name
+from corral.runner.tune import Trial, Tuner, host_name, openmp_environment
 
 # with `n_gpu_layers` 0 the engine would still compute large batches on a GPU, and take some hundred MiB of it
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", "GGML_VK_VISIBLE_DEVICES": ""}
@@ -80,7 +82,10 @@ class LocalLauncher:
         """
         tuning = self._tuner.choose(spec)
         spec = self._drafts.apply(tuning.apply(spec))
-        return self._make(spec, tuning, self.conversations.folder(spec), planned)
+        handle = self._make(spec, tuning, self.conversations.folder(spec), planned)
+        handle.client.drafts = self._drafts.of(spec)
+        handle.client.reading = self.reading.of(spec)
+        return handle
 
     def is_tuned(self, spec: RunnerSpec) -> bool:
         """Whether this model's launch settings have been measured on this host."""
@@ -90,19 +95,23 @@ class LocalLauncher:
         """Whether `create(spec)` would now launch clearly otherwise than `launched`, a runner's own spec."""
         return self._tuner.outdated(spec, launched) or self._drafts.apply(spec).speculation != launched.speculation
 
-    def measure(self, spec: RunnerSpec, budget_s: float = math.inf, host_bytes: int = 0) -> AsyncIterator[Trial]:
+    async def measure(self, spec: RunnerSpec, budget_s: float = math.inf, host_bytes: int = 0) -> AsyncIterator[Trial]:
         """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""
 
         def make(candidate: RunnerSpec, tuning: Tuning) -> RunnerHandle:
             return self._make(candidate, tuning, None, Planned(host_bytes))
 
-        return self._tuner.measure(spec, make, budget_s)
+        async with contextlib.aclosing(self._tuner.measure(spec, make, budget_s)) as trials:
+            async for trial in trials:
+                if trial.chosen and spec.paced:
+                    self.reading.measured(spec, trial.tuning.read_per_s, trial.tuning.step)
+                yield trial
 
     def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None, planned: Planned) -> RunnerHandle:
-        environ = {**self._options.environ, **tuning.environment()}
+        environ = {**self._options.environ, **openmp_environment(tuning)}
         if spec.n_gpu_layers == 0:
             environ |= _NO_GPU
-        if self._huge_pages and not spec.use_mmap:
+        if self._huge_pages and tuning.huge_pages and not spec.use_mmap:
             environ |= HUGE_PAGES
         options = replace(
             self._options,
@@ -113,16 +122,14 @@ class LocalLauncher:
             kernels=str(self._pack.folder) if self._pack else "",
         )
         options = allow(options, spec, planned)
-        handle = RunnerHandle(spec, options, self._files)
-        handle.client.drafts = self._drafts.of(spec)
-        handle.client.reading = self.reading.of(spec)
-        return handle
+        return RunnerHandle(spec, options, self._files)
 
     def look_for_kernels(self) -> None:
         """Use a pack that is there by now, from the next launch on. Blocking; each runner checks it again."""
         self._pack = usable_pack(self._home) if self._takes_kernels else None
-        self._tuner.host = host_name(usable_cores(), "" if self._pack is None else self._pack.digests[BACKEND])
-        self.reading.begin(self._tuner.host)
+        host = host_name(usable_cores(), "" if self._pack is None else self._pack.digests[BACKEND])
+        self._tuner.begin(host, repacking=self._pack is not None, huge_pages=self._huge_pages)
+        self.reading.begin(host)
 
     def close(self) -> None:
         """Remove the runtime directory, and keep what was learned."""

@@ -1,6 +1,7 @@
 """How fast models read prompts on this host, by the engine's own clock; what the size of its steps is made from.
 
-Only prompts count that were read by one call, with nobody else on the runner, over several steps. Of the newest of
+Only prompts count that were read by one call, with nobody else on the runner, over several steps, and what trials of
+launch settings found (tune.py). Of the newest of
 each model the median stands, so that one read beside a busy host's other work changes nothing. A model that has read
 nothing yet is taken to be as fast as the others are, by the work that a token takes. Noted by client.py, asked for
 plans through launch.py, which keeps it in `<home>/reading.json` from one server to the next.
@@ -28,10 +29,13 @@ _MOST_MODELS = 200
 
 
 class Reading(NamedTuple):
-    """tokens_per_s: of this model; flops: of this host, by what other models did. 0 = nothing is known."""
+    """tokens_per_s: of this model; flops: of this host, by what other models did; step: the largest that reads faster
+    than smaller ones, where that was measured. 0 = nothing is known.
+    """
 
     tokens_per_s: float = 0.0
     flops: float = 0.0
+    step: int = 0
 
 
 NOTHING_READ = Reading()
@@ -42,10 +46,12 @@ class ReadingTally:
     """One model's newest prompts, as tokens per second.
 
     work_per_token: operations, about, that reading a token takes. step: tokens of one engine step, as launched last.
+    most: tokens of a step that a measurement found to be enough; 0 = none has.
     """
 
     work_per_token: float = 0.0
     step: int = 0
+    most: int = 0
     newest: deque[float] = field(default_factory=lambda: deque(maxlen=_NEWEST))
 
     def note(self, timings: Mapping[str, Any]) -> None:
@@ -86,16 +92,27 @@ class ReadingSpeeds:
             self._of.popitem(last=False)
         return tally
 
+    def measured(self, spec: RunnerSpec, tokens_per_s: float, step: int) -> None:
+        """What trials of launch settings found for a model; step: 0 = the planned one was as good as any."""
+        tally = self.of(spec)
+        tally.most = step
+        if tokens_per_s > 0:
+            tally.newest.append(tokens_per_s)
+
     def known(self, model_path: Path) -> Reading:
         """What a plan for this model can go by."""
-        own = self._of.get(_name(model_path), ReadingTally()).tokens_per_s
+        own = self._of.get(_name(model_path), ReadingTally())
         others = [tally.tokens_per_s * tally.work_per_token for tally in self._of.values() if tally.newest]
-        return Reading(own, statistics.median(others) if others else 0.0)
+        return Reading(own.tokens_per_s, statistics.median(others) if others else 0.0, own.most)
 
     def save(self) -> None:
         """Write what is known. Blocking; what fails is logged."""
         rows = {
-            name: {"tokens_per_s": round(tally.tokens_per_s, 2), "work_per_token": tally.work_per_token}
+            name: {
+                "tokens_per_s": round(tally.tokens_per_s, 2),
+                "work_per_token": tally.work_per_token,
+                "most": tally.most,
+            }
             for name, tally in self._of.items()
             if tally.newest
         }
@@ -115,7 +132,7 @@ class ReadingSpeeds:
             if found["host"] != self._host:
                 return
             for name, row in found["models"].items():
-                tally = ReadingTally(float(row["work_per_token"]))
+                tally = ReadingTally(float(row["work_per_token"]), most=int(row.get("most", 0)))
                 tally.newest.append(float(row["tokens_per_s"]))
                 self._of[str(name)] = tally
         except FileNotFoundError:

@@ -39,6 +39,8 @@ class RunnerSpec:
     main_gpu: int | None = None
     use_mmap: bool | None = None  # None = the engine's choice
     n_threads: int = 0  # 0 = as many as tune.py measured, else the host's share
+    prompt_threads: int = 0  # 0 = as n_threads
+    repacks: bool = True  # whether the CPU's kernels may lay weights out anew, where they are faster for it
     flash_attention: bool | None = None  # None = the engine's choice
     kv_cache_type: str = ""  # "" = f16
     context_shift: bool = True

@@ -23,10 +23,10 @@ So the wait is always 1000 turns, nearly the best when nobody else works and bea
 host that is busy at the launch there are fewer threads, which nothing else beats there. The runtime takes neither back,
 so a runner that the host has outgrown is loaded anew while it is idle: `outdated` tells, server/renewal.py does it.
 
-Measuring: the default first and last (so that a host that changed meanwhile is seen), half the threads, one thread, and
-flash attention off with the best of them; another choice has to be a tenth faster than the default, counting a prompt
-that is read as well as the answer, for what helps one can harm the other. Each candidate is a runner of its own, one at
-a time, without the scheduler. The caller decides when: `corral tune`, or an idle server.
+Measuring: candidates.py says what is tried, the default first and last, so that a host that changed meanwhile is seen;
+another choice has to be a tenth faster than it, counting a prompt that is read as well as the answer, for what helps
+one can harm the other. Each candidate is a runner of its own, one at a time, without the scheduler. The caller decides
+when: `corral tune`, or an idle server.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ import logging
 import math
 import platform
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from corral.aio import run_blocking
 from corral.errors import CorralError
+from corral.runner.candidates import Open, Speed, Tuning, candidates, fastest
 from corral.runner.client import RunnerClient
 from corral.runner.hostload import HostLoad, usable_cores
 from corral.runner.spec import RunnerSpec
@@ -57,30 +58,13 @@ MEASURE_S = 10.0  # the longest one candidate may take, its load left out
 _MEASURED_TOKENS = 32
 _LEAST_TOKENS = 4
 _WINDOW = 1024
-_PROMPT_TOKENS = 300  # or so: flash attention shows at some depth only
+_LEAST_PROMPT = 300  # tokens: flash attention shows at some depth only
+_STEPS = 3  # of the engine, that a prompt takes at least
 _PROMPT = " ".join(map(str, range(96)))
 _WORTHWHILE = 1.1  # less is noise
 _MOST_REMEMBERED = 200
 _SPIN = 1000  # GOMP_SPINCOUNT
 _OUTGROWN = 0.25  # by so much the number of threads must be wrong before a runner is worth loading anew
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """Settings for one launch."""
-
-    n_threads: int
-    flash_attention: bool | None = None
-    decode_per_s: float = 0.0  # as measured; 0 = not measured
-
-    def apply(self, spec: RunnerSpec) -> RunnerSpec:
-        """The spec with what it leaves open filled in; what a user set stays."""
-        flash = self.flash_attention if spec.flash_attention is None else spec.flash_attention
-        return replace(spec, n_threads=spec.n_threads or self.n_threads, flash_attention=flash)
-
-    def environment(self) -> dict[str, str]:
-        """Variables for the OpenMP runtime, which reads them once, when it is loaded."""
-        return {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": str(_SPIN), "OMP_NUM_THREADS": str(self.n_threads)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +76,11 @@ class Trial:
 
     def __str__(self) -> str:
         tuning = self.tuning
-        flash = ", flash attention off" if tuning.flash_attention is False else ""
-        rate = f", {tuning.decode_per_s:.1f} tokens/s" if self.chosen else ""
-        return f"{'chosen' if self.chosen else 'measuring'}: {tuning.n_threads} threads{flash}{rate}"
+        if not self.chosen:
+            return f"measuring: {tuning}"
+        otherwise = tuning.flash_attention is False or not tuning.repacks
+        said = " (rounds otherwise: greedy answers may differ where two words are as likely)" if otherwise else ""
+        return f"chosen: {tuning}{said}, reads {tuning.read_per_s:.0f} and answers {tuning.decode_per_s:.1f} tokens/s"
 
 
 class TunedRunner(Protocol):
@@ -112,13 +98,6 @@ class TunedRunner(Protocol):
 Launch = Callable[[RunnerSpec, Tuning], TunedRunner]  # makes a runner that is not started
 
 
-class Speed(NamedTuple):
-    """What a candidate brings; compared by `tokens_per_s`, of reading and answering as many tokens each."""
-
-    tokens_per_s: float = 0.0
-    decode_per_s: float = 0.0
-
-
 class Tuner:
     """What is known about launching on this host. One file, read once, written whole; a damaged one is started anew.
 
@@ -133,53 +112,67 @@ class Tuner:
         self._known = _read(path)
         self._cores = usable_cores()
         self.host = host_name(self._cores)
+        self._repacking = self._huge_pages = False
+
+    def begin(self, host: str, *, repacking: bool, huge_pages: bool) -> None:
+        """From now on it is about this host, with these things to vary: weights laid out anew, huge pages."""
+        self.host, self._repacking, self._huge_pages = host, repacking, huge_pages
 
     def choose(self, spec: RunnerSpec) -> Tuning:
         """The settings for a launch now."""
         best = self._known.get(tuning_key(spec, self.host), Tuning(self._cores))
-        return replace(best, n_threads=self._threads or min(best.n_threads, self._host_load.free_cores()))
+        if self._threads:
+            return replace(best, n_threads=self._threads, prompt_threads=0)
+        return best.at_most(self._host_load.free_cores())
 
     def outdated(self, spec: RunnerSpec, launched: RunnerSpec) -> bool:
         """Whether a runner launched as `launched` for `spec` would be launched clearly otherwise now."""
         now = self.choose(spec).apply(spec)
-        apart = abs(now.n_threads - launched.n_threads)
-        most = max(now.n_threads, launched.n_threads)
-        return now.flash_attention != launched.flash_attention or (apart > 0 and apart >= _OUTGROWN * most)
+        if (now.flash_attention, now.repacks) != (launched.flash_attention, launched.repacks):
+            return True
+        pairs = (
+            (now.n_threads, launched.n_threads),
+            (now.prompt_threads or now.n_threads, launched.prompt_threads or launched.n_threads),
+        )
+        return any(ours != theirs and abs(ours - theirs) >= _OUTGROWN * max(ours, theirs) for ours, theirs in pairs)
 
     def knows(self, spec: RunnerSpec) -> bool:
         """Whether this model has been measured on this host."""
         return tuning_key(spec, self.host) in self._known
 
-    async def measure(self, spec: RunnerSpec, launch: Launch, budget_s: float = math.inf) -> AsyncIterator[Trial]:
+    async def measure(self, spec: RunnerSpec, launch: Launch, budget_s: float = math.inf) -> AsyncGenerator[Trial]:
         """Try the candidates, remember the best: a Trial before each, and the choice last.
 
-        A candidate that fails loses; when the default fails, nothing is remembered. When the budget is used up, what
-        has not been tried is left out, and the default stays. Cancelling stops the runner and remembers nothing.
+        A candidate that fails loses; when the default fails, nothing is remembered. When the budget is used up,
+        nothing more is tried but the default, once more. Cancelling stops the runner and remembers nothing.
         """
-        spec, began = _small(spec), time.monotonic()
+        varied, began = self._varied(spec), time.monotonic()
+        spec = _small(spec)
         default = Tuning(spec.n_threads or self._threads or self._cores)
-        plan = [default, *(replace(default, n_threads=count) for count in self._counts(spec))]
-        tried: list[Tuning] = []
         speeds: dict[Tuning, Speed] = {}
-        while (candidate := _next_to_try(plan, tried, speeds, _flash_is_open(spec))) is not None:
-            if tried and time.monotonic() - began >= budget_s:
-                break
+        for candidate in candidates(default, varied, speeds):
+            if speeds and candidate != default and time.monotonic() - began >= budget_s:
+                continue
             yield Trial(candidate)
-            tried.append(candidate)
-            speeds[candidate] = max(speeds.get(candidate, Speed()), await _try(candidate, spec, launch))
-        best = max(speeds, key=lambda tuning: speeds[tuning])
-        if candidate is not None or speeds[best].tokens_per_s < _WORTHWHILE * speeds[default].tokens_per_s:
+            speed = await _try(candidate, spec, launch)
+            speeds[candidate] = max(speeds.get(candidate, Speed()), speed)
+        best = fastest(speeds)
+        if speeds[best].tokens_per_s < _WORTHWHILE * speeds[default].tokens_per_s:
             best = default
-        best = replace(best, decode_per_s=speeds[best].decode_per_s)
-        if best.decode_per_s:
-            await self._remember(spec, best)
-        yield Trial(best, chosen=True)
+        chosen = replace(best, decode_per_s=speeds[best].decode_per_s, read_per_s=speeds[best].read_per_s)
+        if chosen.decode_per_s:
+            await self._remember(spec, chosen)
+        yield Trial(chosen, chosen=True)
 
-    def _counts(self, spec: RunnerSpec) -> list[int]:
-        """Numbers of threads to try besides the default's; none where the user has set one."""
-        if spec.n_threads or self._threads:
-            return []
-        return sorted({max(1, self._cores // 2), 1} - {self._cores}, reverse=True)
+    def _varied(self, spec: RunnerSpec) -> Open:
+        own_threads = spec.n_threads or self._threads
+        return Open(
+            () if own_threads else tuple(sorted({max(1, self._cores // 2), 1} - {self._cores}, reverse=True)),
+            flash_attention=spec.flash_attention is None and not spec.kv_cache_type,
+            repacking=self._repacking,
+            huge_pages=self._huge_pages and not spec.use_mmap,
+            step=spec.n_batch if spec.paced else 0,
+        )
 
     async def _remember(self, spec: RunnerSpec, best: Tuning) -> None:
         self._known[tuning_key(spec, self.host)] = best
@@ -189,23 +182,9 @@ class Tuner:
         await run_blocking(_write, self._path, rows)
 
 
-def _next_to_try(
-    plan: list[Tuning], tried: list[Tuning], speeds: Mapping[Tuning, Speed], flash_is_open: bool
-) -> Tuning | None:
-    """What is planned, then flash attention off with the best of it, then the default again; None = done."""
-    default = plan[0]
-    if tried and not speeds[default].decode_per_s:
-        return None
-    if len(tried) < len(plan):
-        return plan[len(tried)]
-    if flash_is_open and all(tuning.flash_attention is not False for tuning in tried):
-        return replace(max(speeds, key=lambda tuning: speeds[tuning]), flash_attention=False)
-    return default if tried[-1] != default else None
-
-
 def _small(spec: RunnerSpec) -> RunnerSpec:
     """As little beside the weights as a measurement needs; the names under which it is remembered stay."""
-    window = min(spec.context_window, _WINDOW)
+    window = min(spec.context_window, max(_WINDOW, _prompt_tokens(spec) + 2 * _MEASURED_TOKENS))
     return replace(
         spec,
         context_window=window,
@@ -217,8 +196,14 @@ def _small(spec: RunnerSpec) -> RunnerSpec:
     )
 
 
-def _flash_is_open(spec: RunnerSpec) -> bool:
-    return spec.flash_attention is None and not spec.kv_cache_type
+def _prompt_tokens(spec: RunnerSpec) -> int:
+    """Of the measured prompt: enough for several steps, as many for every candidate."""
+    return max(_LEAST_PROMPT, _STEPS * spec.n_batch)
+
+
+def openmp_environment(tuning: Tuning) -> dict[str, str]:
+    """Variables for the OpenMP runtime, which reads them once, when it is loaded."""
+    return {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": str(_SPIN), "OMP_NUM_THREADS": str(tuning.most_threads)}
 
 
 def host_name(cores: int, kernels: str = "") -> str:
@@ -237,24 +222,34 @@ def tuning_key(spec: RunnerSpec, host: str) -> str:
 
 
 async def _try(candidate: Tuning, spec: RunnerSpec, launch: Launch) -> Speed:
-    speed = Speed()
+    speed, prompt = Speed(), min(_prompt_tokens(spec), spec.context_window - 2 * _MEASURED_TOKENS)
+    launched = replace(candidate.apply(spec), n_batch=candidate.step or spec.n_batch)
     try:
-        speed = await _speed(launch(candidate.apply(spec), candidate))
+        speed = await _speed(launch(launched, candidate), max(1, prompt))
     except CorralError as error:
         _LOG.info("tuning %s: %s failed: %s", spec.model_path.name, candidate, error)
-    _LOG.info("tuning %s: %s gives %.1f tokens/s", spec.model_path.name, candidate, speed.decode_per_s)
+    _LOG.info(
+        "tuning %s: %s reads %.0f and answers %.1f tokens/s",
+        spec.model_path.name, candidate, speed.read_per_s, speed.decode_per_s,
+    )  # fmt: skip
     return speed
 
 
-async def _speed(runner: TunedRunner) -> Speed:
-    """Of a short answer after a short prompt; the runner is stopped whatever happens.
+async def _speed(runner: TunedRunner, prompt_tokens: int) -> Speed:
+    """Of a short answer after a prompt of so many tokens; the runner is stopped whatever happens.
 
     Zeros when MEASURE_S did not bring enough tokens.
     """
-    body = {"prompt": _PROMPT, "n_predict": _MEASURED_TOKENS, "ignore_eos": True, "cache_prompt": False}
     count, began, first, last = 0, 0.0, 0.0, 0.0
     try:
         await runner.start()
+        tokens = await runner.client.tokenize(_PROMPT)
+        body = {
+            "prompt": (tokens * (prompt_tokens // len(tokens) + 1))[:prompt_tokens],
+            "n_predict": _MEASURED_TOKENS,
+            "ignore_eos": True,
+            "cache_prompt": False,
+        }
         began = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(MEASURE_S):
@@ -266,8 +261,9 @@ async def _speed(runner: TunedRunner) -> Speed:
         await runner.stop()
     if count < _LEAST_TOKENS:
         return Speed()
-    per_token_s = (last - first) / (count - 1)
-    return Speed(1 / (per_token_s + (first - began) / _PROMPT_TOKENS), 1 / per_token_s)
+    answered_s = (last - first) / (count - 1)
+    read_s = (first - began) / prompt_tokens
+    return Speed(1 / (answered_s + read_s), 1 / answered_s, 1 / read_s)
 
 
 def _read(path: Path) -> dict[str, Tuning]:

@@ -280,6 +280,8 @@ def _cpu_batch(facts: ModelFacts, host: HostFigures, reading: Reading) -> int:
     """The step for the prompt tokens that the CPU reads in CPU_STEP_S, as measured or by their work."""
     flops = reading.flops or host.cores * CPU_FLOPS_PER_CORE
     tokens = CPU_STEP_S * (reading.tokens_per_s or flops / _work_per_token(facts))
+    if reading.step:
+        tokens = min(tokens, reading.step)
     return next((step for step in CPU_STEPS if step <= tokens), FLASH_TILE)
 
 

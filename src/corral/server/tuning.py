@@ -27,7 +27,7 @@ from corral.sched.memory import RUNNER_OVERHEAD_BYTES
 
 log = logging.getLogger(__name__)
 IDLE_S = 120.0
-BUDGET_S = 15.0
+BUDGET_S = 60.0
 _SPARE = 0.8  # of the free memory may be taken
 
 

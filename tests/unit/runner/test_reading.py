@@ -48,6 +48,16 @@ def test_a_model_that_has_read_nothing_goes_by_the_others(tmp_path: Path) -> Non
     assert speeds.known(OTHER.model_path) == Reading(0.0, 4e11)
 
 
+def test_what_trials_of_launch_settings_found_counts_too(tmp_path: Path) -> None:
+    speeds = speeds_at(tmp_path / "reading.json")
+    speeds.measured(SPEC, 300.0, 128)
+    assert speeds.known(SPEC.model_path) == Reading(300.0, 6e11, 128)
+    speeds.save()
+    assert speeds_at(tmp_path / "reading.json").known(SPEC.model_path) == Reading(300.0, 6e11, 128)
+    speeds.measured(SPEC, 0.0, 0)
+    assert speeds.known(SPEC.model_path) == Reading(300.0, 6e11, 0)
+
+
 def test_models_on_a_device_are_not_asked(tmp_path: Path) -> None:
     speeds = speeds_at(tmp_path / "reading.json")
     speeds.of(replace(SPEC, paced=False)).note(timings(200, 1.0))

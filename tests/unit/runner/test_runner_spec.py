@@ -14,8 +14,8 @@ from corral.runner.job import Job, Message, message, read_message
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 FULL = RunnerSpec(
-    Path("/m"), (Path("/p"),), (Path("/a"), Path("/b")), Path("/d"), 8192, 4, 16, 8, 20, 1, False, 6, True, "q8_0",
-    True, False, False, "chatml", 5, 1024, True, "draft-simple", "1",
+    Path("/m"), (Path("/p"),), (Path("/a"), Path("/b")), Path("/d"), 8192, 4, 16, 8, 20, 1, False, 6, 7, False,
+    True, "q8_0", True, False, False, "chatml", 5, 1024, True, "draft-simple", "1",
 )  # fmt: skip
 OPTIONS = LaunchOptions(Path("/run/c/1"), kv_dir=Path("/kv"))
 SOCKET = Path("/run/c/1/s.sock")

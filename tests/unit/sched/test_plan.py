@@ -125,6 +125,8 @@ def test_a_step_on_cpu_is_half_a_second_and_flash_attention_needs_tiles(
         (Reading(), 64),
         (Reading(5.0), 64),
         (Reading(1e5), 512),
+        (Reading(1e5, step=256), 256),
+        (Reading(210.0, step=256), 96),
     ],
 )
 def test_the_step_goes_by_what_was_measured_first_of_this_model_then_of_others(
