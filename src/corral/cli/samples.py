@@ -67,7 +67,8 @@ def total(metrics: str, name: str, label: str = "") -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One second: tokens made and read so far, rates since the sample before, bytes, and how many wait."""
+    """One second: tokens made and read so far (not those from the cache), rates since the sample before, bytes, and
+    how many wait."""
 
     at_s: float
     made: float
@@ -87,7 +88,8 @@ class Samples:
     def add(self, seen: Look) -> None:
         """Take a look in."""
         made = seen.tokens("eval") + seen.under_way("eval_tokens")
-        read = seen.tokens("prompt") + seen.under_way("prompt_tokens")
+        read = seen.tokens("prompt") - seen.tokens("cached")
+        read += seen.under_way("processed_tokens") - seen.under_way("cached_tokens")
         before = self.rows[-1] if self.rows else None
         took_s = seen.at_s - before.at_s if before else 0.0
         # a run that failed takes its tokens with it: no rate is less than nothing

@@ -250,6 +250,13 @@ def request_row(request: Mapping[str, Any], *, wide: bool) -> Row:
     if not wide:
         return (name[:_NARROW_NAME], state, f"{made} {made / running_s:.0f}/s" if speed else str(made or ""))
     time_s = running_s if running else float(request.get("waited_s") or 0)
-    prompt = int(request.get("prompt_tokens") or 0)
     made_text = f"{made}{speed}" if running else ""
-    return (name, str(request.get("route") or ""), state, str(prompt or ""), made_text, f"{time_s:.0f} s")
+    return (name, str(request.get("route") or ""), state, _prompt(request), made_text, f"{time_s:.0f} s")
+
+
+def _prompt(request: Mapping[str, Any]) -> str:
+    """The prompt's tokens; how many of them are read while it is being read."""
+    total, read = int(request.get("prompt_tokens") or 0), int(request.get("processed_tokens") or 0)
+    if not total:
+        return ""
+    return str(total) if read >= total else f"{read}/{total}"

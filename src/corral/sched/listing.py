@@ -111,5 +111,7 @@ def describe_request(entry: Held | Place, lease: Lease | None, now: float) -> Re
         waited_s=entry.started - entry.arrived,
         running_s=now - entry.started,
         prompt_tokens=lease.prompt_tokens if lease else 0,
+        processed_tokens=lease.processed_tokens if lease else 0,
+        cached_tokens=lease.cached_tokens if lease else 0,
         eval_tokens=lease.eval_tokens if lease else 0,
     )

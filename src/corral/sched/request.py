@@ -66,15 +66,10 @@ class Lease:
     runner_id: int = 0
     gives_way: bool = False  # a line of a batch
     notices: tuple[Notice, ...] = ()
-    prompt_tokens: int = 0
+    prompt_tokens: int = 0  # these four tell how far the request is; shown by `Scheduler.requests()`
+    processed_tokens: int = 0
+    cached_tokens: int = 0
     eval_tokens: int = 0
-
-    def note(self, *, prompt_tokens: int | None = None, eval_tokens: int | None = None) -> None:
-        """Tell how far the request is; shown by `Scheduler.requests()`."""
-        if prompt_tokens is not None:
-            self.prompt_tokens = prompt_tokens
-        if eval_tokens is not None:
-            self.eval_tokens = eval_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,11 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """One request that waits or runs. position is 1-based among the waiting, 0 when running; times are durations."""
+    """One request that waits or runs. position is 1-based among the waiting, 0 when running; times are durations.
+
+    prompt_tokens: of the whole prompt, 0 until the engine has told; processed_tokens: what of it is read, with the
+    cached_tokens that were known before.
+    """
 
     id: str
     model: str
@@ -130,4 +129,6 @@ class RequestInfo:
     waited_s: float  # so far, or until it was granted
     running_s: float
     prompt_tokens: int = 0
+    processed_tokens: int = 0
+    cached_tokens: int = 0
     eval_tokens: int = 0

@@ -41,6 +41,19 @@ def test_rates_count_requests_under_way_and_never_go_below_nothing() -> None:
     assert Samples().mean("made_rate") == 0
 
 
+def test_what_the_cache_had_was_not_read() -> None:
+    samples = Samples()
+    samples.add(look(10, 0, processed_tokens=600, cached_tokens=600))
+    samples.add(look(12, 0, processed_tokens=800, cached_tokens=600))
+    assert samples.series("read_rate") == [0, 100]
+
+
+def test_a_prompt_says_how_far_it_is_read_until_it_is() -> None:
+    running = {"model": "m", "state": "running", "running_s": 1, "prompt_tokens": 900}
+    assert request_row({**running, "processed_tokens": 300}, wide=True)[3] == "300/900"
+    assert request_row({**running, "processed_tokens": 900}, wide=True)[3] == "900"
+
+
 def test_minutes_are_kept_and_no_more() -> None:
     samples = Samples()
     for second in range(1000):

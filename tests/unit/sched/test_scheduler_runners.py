@@ -226,10 +226,12 @@ async def test_the_list_of_requests_shows_where_everyone_stands(launcher: FakeLa
         waiter = Client(scheduler, want("a", client="key-2", request_id="second"))
         await settle()
         await clock.advance(7.0)
-        holder.lease.note(prompt_tokens=11, eval_tokens=5)
+        holder.lease.prompt_tokens, holder.lease.processed_tokens = 11, 8
+        holder.lease.cached_tokens, holder.lease.eval_tokens = 3, 5
         running, queued = scheduler.requests()
         assert (running.id, running.state, running.client, running.running_s) == ("first", "running", "key-1", 7.0)
-        assert (running.prompt_tokens, running.eval_tokens, running.route) == (11, 5, "/api/chat")
+        assert (running.prompt_tokens, running.processed_tokens, running.cached_tokens) == (11, 8, 3)
+        assert (running.eval_tokens, running.route) == (5, "/api/chat")
         assert (queued.id, queued.state, queued.position, queued.waited_s) == ("second", "queued", 1, 7.0)
         assert queued.wait_s > 0
         waiter.task.cancel()

@@ -133,6 +133,7 @@ class _Prompt:
             self._is_whole = True
         report["cache"] = self._run.cached_at_first
         self._read = report["processed"]
+        self._tell(report)
         left = report["total"] - report["processed"]
         worthwhile = _REST if self._lease.gives_way else _WORTHWHILE_STEPS * self._lease.spec.n_batch
         return not (self._is_whole or self._is_alone) and left > worthwhile
@@ -190,8 +191,16 @@ class _Prompt:
             size = _next_size(await self._call(tokens[: self._read]), self._lease.spec.n_batch)
             self._run.prefill_ms += (time.perf_counter() - began) * 1000
             self._handed_over = self._read
-            yield {"processed": self._read, "total": len(tokens), "cache": self._run.cached_at_first}
+            report = {"processed": self._read, "total": len(tokens), "cache": self._run.cached_at_first or 0}
+            self._tell(report)
+            yield report
             await self.may_go_on()
+
+    def _tell(self, report: Mapping[str, int]) -> None:
+        """Who asks for the requests under way sees how far this one's prompt is."""
+        self._lease.prompt_tokens = report["total"]
+        self._lease.processed_tokens = report["processed"]
+        self._lease.cached_tokens = report["cache"]
 
     async def _call(self, tokens: Sequence[int]) -> Mapping[str, Any]:
         """Have these tokens read; the engine's timings."""

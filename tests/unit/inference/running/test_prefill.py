@@ -35,6 +35,7 @@ class Slot:
         self.before_step: dict[int, Any] = {}
         self.busy = 0
         self.forgetful = False
+        self.lease: Lease | None = None  # of the last request
 
     def read(self, prompt: Sequence[int]) -> Iterator[dict[str, int]]:
         found = 0 if self.forgetful else min(len(self.tokens), len(prompt) - 1)
@@ -89,6 +90,7 @@ async def ask(
 ) -> list[dict[str, Any]]:
     spec = RunnerSpec(cast("Any", "/m"), n_batch=STEP, paced=paced)
     lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec, gives_way=gives_way))
+    slot.lease = lease
 
     async def tokens() -> list[int] | None:
         return PROMPT if cuttable else None
@@ -166,6 +168,10 @@ async def test_what_the_cache_had_is_told_as_cached_and_what_pieces_read_is_not(
     metrics = run.metrics()
     assert (metrics.prompt_tokens, metrics.cached_tokens) == (1000, 600)
     assert metrics.prompt_duration_ns > 0
+    told = slot.lease
+    assert told is not None
+    assert (told.prompt_tokens, told.cached_tokens) == (1000, 600)
+    assert 980 < told.processed_tokens <= 1000
 
 
 @pytest.mark.parametrize("left", [STEP, 96])

@@ -13,14 +13,16 @@ export function total(text, name, labels = {}) {
   return sum;
 }
 
-/** Tokens that were made and prompts that were read so far, requests under way included. */
+/** Tokens that were made, and those of prompts that were read, not found in the cache, so far; requests under way included. */
 export function progress(metrics, requests) {
   const sum = (key) => requests.reduce((so_far, request) => so_far + (request[key] ?? 0), 0);
+  const cached = total(metrics, "corral_tokens", { kind: "cached" });
+  const prompts = total(metrics, "corral_tokens", { kind: "prompt" });
   return {
     made: total(metrics, "corral_tokens", { kind: "eval" }) + sum("eval_tokens"),
-    read: total(metrics, "corral_tokens", { kind: "prompt" }) + sum("prompt_tokens"),
-    cached: total(metrics, "corral_tokens", { kind: "cached" }),
-    prompts: total(metrics, "corral_tokens", { kind: "prompt" }),
+    read: prompts - cached + sum("processed_tokens") - sum("cached_tokens"),
+    cached,
+    prompts,
   };
 }
 
