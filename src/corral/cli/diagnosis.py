@@ -50,6 +50,7 @@ def examine(settings: Settings, api: Api) -> Iterator[Finding]:
         _server,
         _door,
         _engine,
+        _kernels,
         _sandbox,
         _processor,
         _gpus,
@@ -66,7 +67,7 @@ def _server(settings: Settings, api: Api) -> Iterator[Finding]:
     try:
         running = api.server_version(timeout_s=5)
     except ServerNotRunning:
-        yield Finding("server", State.GOOD, f"not running; nobody listens at {url}", "corral serve")
+        yield _port(settings)
         return
     except (ServerError, ServerUnreachable) as error:
         yield Finding("server", State.BROKEN, f"{url} is taken by another program: {error}", "set CORRAL_HOST")
@@ -76,6 +77,22 @@ def _server(settings: Settings, api: Api) -> Iterator[Finding]:
         return
     why = f"{url} answers as version {running}, this is {corral.__version__}"
     yield Finding("server", State.SLOW, why, "restart the server, or stop Ollama if it is that")
+
+
+def _port(settings: Settings) -> Finding:
+    """Nobody answers: whether this machine could listen there."""
+    import socket
+
+    host, url = settings.host.host, settings.host.url
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host or None, settings.host.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        text = f"nobody answers at {url}, and this machine cannot listen there: {error.strerror or error}"
+        return Finding("server", State.BROKEN, text, "set CORRAL_HOST")
+    return Finding("server", State.GOOD, f"not running; {url} is free", "corral serve")
 
 
 def _door(settings: Settings, api: Api) -> Iterator[Finding]:
@@ -102,6 +119,13 @@ def _engine(settings: Settings, api: Api) -> Iterator[Finding]:
         yield Finding("engine", State.GOOD, f"xllamacpp {version('xllamacpp')}")
     except PackageNotFoundError:
         yield Finding("engine", State.BROKEN, "xllamacpp is not installed", "pip install -r requirements.lock")
+
+
+def _kernels(settings: Settings, api: Api) -> Iterator[Finding]:
+    from corral.cli.engine import kernels_in_use
+
+    text, better = kernels_in_use(settings)
+    yield Finding("kernels", State.SLOW if better else State.GOOD, text, better)
 
 
 def _sandbox(settings: Settings, api: Api) -> Iterator[Finding]:
@@ -184,6 +208,7 @@ def _disk(settings: Settings, api: Api) -> Iterator[Finding]:
 def _store(settings: Settings, api: Api) -> Iterator[Finding]:
     import os
 
+    from corral.store.care import unused_bytes
     from corral.store.models import ModelStore
 
     if not settings.models.is_dir():
@@ -191,11 +216,15 @@ def _store(settings: Settings, api: Api) -> Iterator[Finding]:
         return
     if not os.access(settings.models, os.W_OK):
         yield Finding("store", State.SLOW, "cannot be written by you: models can be run, not pulled", "CORRAL_MODELS")
-    rows = ModelStore.of(settings).list()
+    store = ModelStore.of(settings)
+    rows = store.list()
     bad = [row for row in rows if row.problem]
     for row in bad:
         yield Finding("store", State.BROKEN, f"{row.name.short}: {row.problem}", f"corral pull {row.name.short}")
-    yield Finding("store", State.GOOD, f"{len(rows) - len(bad)} models, {human_bytes(sum(r.size_bytes for r in rows))}")
+    unused = unused_bytes(store)
+    text = f"{len(rows) - len(bad)} models, {human_bytes(sum(row.size_bytes for row in rows))}"
+    text += f"; {human_bytes(unused)} of parts that no model uses" if unused else ""
+    yield Finding("store", State.GOOD, text, "corral prune" if unused else "")
 
 
 def _read(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
+from corral.config import Settings
 from corral.runner.hugepages import huge_pages_offered
 from corral.runner.kernels import PROVED, KernelsUnusable, check_pack, engine_version, pack_folder, read_pack
 from corral.runner.processor import beyond_the_wheel, features
@@ -25,31 +26,33 @@ def _status(context: Context) -> int:
     rows.append(
         ("processor", ", ".join(beyond_the_wheel(features())) or "nothing that the engine's wheel leaves unused")
     )
-    rows.append(("kernels", _kernels(context)))
+    rows.append(("kernels", "; better ones: ".join(part for part in kernels_in_use(settings) if part)))
     rows.append(("huge pages", _huge_pages(context)))
     for label, text in rows:
         context.console.print(f"{label:<11} {text}")
     return 0
 
 
-def _kernels(context: Context) -> str:
+def kernels_in_use(settings: Settings) -> tuple[str, str]:
+    """Which kernels the next load computes with, and the command that gives better ones, "" where there is none."""
     from corral.kernels.build import find_compiler
 
-    settings = context.settings
     if settings.llama_server:
-        return "those of the external engine"
+        return "those of the external engine", ""
     if settings.kernels == "off":
-        return "built-in, since CORRAL_KERNELS is off"
+        return "built-in, since CORRAL_KERNELS is off", ""
     pack = read_pack(pack_folder(settings.home))
     if pack is not None:
         try:
             check_pack(pack)
         except KernelsUnusable as error:
-            return f"built-in, since the made ones are not used: {error}"
-        return f"made for this processor by {pack.compiler}: {', '.join(pack.features)}"
+            return f"built-in, since the made ones are not used: {error}", ""
+        return f"made for this processor by {pack.compiler}: {', '.join(pack.features)}", ""
+    if not beyond_the_wheel(features()):
+        return "built-in; they use all that this processor has", ""
     if find_compiler() is None:
-        return "built-in; there is no C++ compiler, `corral engine build --zig` fetches one"
-    return "built-in; `corral engine build` makes better ones, and an idle server does"
+        return "built-in, and no C++ compiler to make better ones", "corral engine build --zig, which fetches one"
+    return "built-in", "corral engine build; an idle server does it by itself"
 
 
 def _huge_pages(context: Context) -> str:

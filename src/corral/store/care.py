@@ -131,6 +131,18 @@ def _prune_blobs(store: ModelStore, before: float) -> Pruned:
     return pruned
 
 
+def unused_bytes(store: ModelStore) -> int:
+    """What `prune_at_start` without a grace period would free now; 0 where it would refuse. Raises OSError."""
+    if store.no_prune or store.unreadable_manifest():
+        return 0
+    paths = [path for path in (*_temps(store), *_removable(store, time.time())) if not is_live(path)]
+    total = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # a download has just ended
+            total += path.stat().st_size
+    return total
+
+
 def fsck(store: ModelStore, *, repair: bool = False, on_progress: Progress | None = None) -> Report:
     """Read every manifest and every byte of every blob, and report what is wrong.
 

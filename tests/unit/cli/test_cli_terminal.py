@@ -128,12 +128,31 @@ def test_the_doctor_says_what_is_there_and_exits_by_it(cli: Cli, api: FakeApi) -
     api.routes["GET /api/ps?verbose=1"] = Reply({"models": []})
     outcome = cli("doctor")
     assert outcome.status == 0, outcome.out
-    for part in ("server", "keys", "engine", "sandbox", "processor", "gpu", "memory", "disk", "store"):
+    for part in ("server", "keys", "engine", "kernels", "sandbox", "processor", "gpu", "memory", "disk", "store"):
         assert any(line[2:].startswith(part) for line in outcome.out.splitlines()), part
     broken = cli("doctor", "--json", environ={"CORRAL_LLAMA_SERVER": "/nowhere/llama-server"})
     found = {item["part"]: item for item in json.loads(broken.out)}
     assert (broken.status, found["engine"]["state"]) == (1, "broken")
     assert "CORRAL_LLAMA_SERVER" in found["engine"]["mend"]
+
+
+def test_the_doctor_tells_a_free_port_from_one_that_cannot_be_had(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # held, and nobody listens
+        here = f"127.0.0.1:{taken.getsockname()[1]}"
+        held = cli("doctor", environ={"CORRAL_HOST": here})
+    assert (held.status, "cannot listen there: Address already in use" in held.out) == (1, True)
+    free = cli("doctor", environ={"CORRAL_HOST": here})
+    assert (free.status, f"not running; http://{here} is free" in free.out) == (0, True)
+
+
+def test_the_doctor_says_what_no_model_uses(cli: Cli, api: FakeApi, tmp_path: Path) -> None:
+    blobs = tmp_path / "models/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"sha256-{'ab' * 32}").write_bytes(bytes(3_000_000))
+    outcome = cli("doctor")
+    assert "0 models, 0 B; 3 MB of parts that no model uses" in outcome.out
+    assert "→ corral prune" in outcome.out
 
 
 def test_the_doctor_names_damaged_models_and_what_mends_them(cli: Cli, tmp_path: Path) -> None:
