@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -23,7 +24,10 @@ def test_the_live_page_shows_slots_queue_and_estimates_and_stops_a_request(scrip
     expect(requests.filter(has_text="queued, place 2, about")).to_have_count(1)
     expect(page.locator(".tiles")).to_contain_text("4 of 4")
     expect(page.locator(".slot.busy")).to_have_count(4)
-    expect(page.locator(".loaded li")).to_contain_text("KV cache")
+    expect(requests.first.locator("[data-label=Prompt]")).to_have_text(re.compile(r"^\d+$"))
+    for words in ("KV cache", "Kernels", "Threads", "Huge pages"):
+        expect(page.locator(".loaded li")).to_contain_text(words)
+    expect(page.get_by_role("meter", name="Process, of what was planned")).to_be_visible()
     expect(page.locator(".plots canvas")).to_have_count(4)
     page.get_by_role("button", name="Stop the request for go:latest").last.click()
     expect(requests).to_have_count(5)
@@ -33,6 +37,19 @@ def test_the_live_page_shows_slots_queue_and_estimates_and_stops_a_request(scrip
     expect(page.locator("#requests ~ p")).to_have_text("None.")
     expect(page.locator(".plots figcaption").first).to_contain_text(re.compile(r"at most [1-9]"))
     assert sorted(call.result(30)[0] for call in calls)[:5] == [200] * 5
+
+
+def test_a_prompt_that_is_being_read_says_how_far_it_is(scripted: Scripted, visits: Visits) -> None:
+    """A step of an engine at work is not to be caught in time, so the rows are what the server would say."""
+    page = visits.open(scripted.url)
+    page.wait_for_selector(".composer")
+    row = {"id": "1", "model": "go:latest", "client": "", "route": "/api/chat", "state": "running", "running_s": 2.0}
+    read = {"prompt_tokens": 8000, "processed_tokens": 2500, "cached_tokens": 500, "eval_tokens": 0}
+    answer = json.dumps({"requests": [row | read]})
+    page.route("**/api/requests", lambda route: route.fulfill(body=answer, content_type="application/json"))
+    page.goto(f"{scripted.url}#/now")
+    expect(page.get_by_role("progressbar", name="Prompt read")).to_have_attribute("value", "2500")
+    expect(page.locator("[data-label=Prompt]")).to_contain_text("2,500 of 8,000 read")
 
 
 def test_engine_limits_and_doors_are_told(scripted: Scripted, visits: Visits) -> None:

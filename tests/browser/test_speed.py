@@ -40,6 +40,16 @@ WATCH = """() => {
     }).observe({type: "longtask"});
 }"""
 
+BUSY = """async () => {
+    await new Promise((done) => setTimeout(() => {
+        const until = performance.now() + 200;
+        while (performance.now() < until) continue;
+        done();
+    }));
+    await new Promise((done) => setTimeout(done, 300));
+    return window.longest;
+}"""
+
 
 def resident_bytes(server: ServerProcess) -> int:
     """The server's resident memory."""
@@ -73,6 +83,7 @@ def test_a_chat_of_200_messages_scrolls_without_long_tasks(scripted: Scripted, v
     expect(page.locator(".message")).to_have_count(200)
     page.wait_for_selector(".message[data-id=m1] corral-text h3", state="attached")
     page.evaluate(WATCH)
+    assert page.evaluate(BUSY) >= 190  # what is seen where there is something to see
     found = []
     for _ in range(3):
         page.evaluate("window.longest = 0")

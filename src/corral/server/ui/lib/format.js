@@ -25,9 +25,16 @@ export function seconds(value) {
   if (!Number.isFinite(value) || value < 0) return "–";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 60) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
-  if (value < 3600) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  if (value < 172800) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
+  if (value < 3600) return parts(value, 60, "min", 1, "s");
+  if (value < 172800) return parts(value, 3600, "h", 60, "min");
   return `${Math.round(value / 86400)} days`;
+}
+
+/** Two units, the smaller one only where there is something of it. */
+function parts(value, large, largeName, small, smallName) {
+  const all = Math.round(value / small);
+  const rest = all % (large / small);
+  return `${Math.floor(all / (large / small))} ${largeName}${rest ? ` ${rest} ${smallName}` : ""}`;
 }
 
 /** 61.234 -> "61.2" */

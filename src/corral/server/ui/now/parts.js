@@ -13,12 +13,13 @@ export function tiles({ models, requests, status, totals }, samples) {
     ["Tokens made", `${rate(samples.mean("speed"))} /s`],
     ["Prompts read", `${rate(samples.mean("reading"))} /s`],
     ["Slots in use", `${active} of ${slots}`],
-    ["Waiting", waiting.length ? `${waiting.length}, ≤ ${seconds(Math.max(...waiting.map((each) => each.wait_s)))}` : "nobody"],
+    ["Waiting", waiting.length || "nobody", waiting.length ? `at most ${seconds(Math.max(...waiting.map((each) => each.wait_s)))}` : ""],
     ["From the cache", totals?.prompts ? percent(totals.cached / totals.prompts) : "–"],
-    ["Memory free", memory ? `${bytes(memory.available)} of ${bytes(memory.total)}` : "–"],
+    ["Memory free", memory ? bytes(memory.available) : "–", memory ? `of ${bytes(memory.total)}` : ""],
     ["This server", status?.server.memory ? bytes(status.server.memory) : "–"],
   ];
-  return html`<dl class="tiles">${figures.map(([label, value]) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`;
+  return html`<dl class="tiles">${figures.map(([label, value, hint]) => html`<div><dt>${label}</dt>
+    <dd>${value}${hint ? html` <span class="hint">${hint}</span>` : nothing}</dd></div>`)}</dl>`;
 }
 
 /** Who is served and who waits. */
@@ -40,11 +41,20 @@ function requestRow(request, stop) {
     <th scope="row">${request.model}</th>
     <td data-label="From">${request.client || "–"} <span class="hint">${request.route}${request.priority === "background" ? ", background" : ""}</span></td>
     <td data-label="State">${word}</td>
-    <td data-label="Prompt">${request.prompt_tokens ? count(request.prompt_tokens) : "–"}</td>
+    <td data-label="Prompt">${promptView(request)}</td>
     <td data-label="Made">${isRunning ? `${count(request.eval_tokens)}${speed}` : "–"}</td>
     <td data-label="Time">${seconds(isRunning ? request.running_s : request.waited_s)}</td>
     <td data-label="Do"><button type="button" aria-label="Stop the request for ${request.model}" @click=${() => stop(request)}>Stop</button></td>
   </tr>`;
+}
+
+/** How much of a prompt is read, while it is; then its length, and what of it nobody had to read. */
+function promptView({ prompt_tokens: total, processed_tokens: read, cached_tokens: cached }) {
+  if (!total) return "–";
+  const known = cached ? html` <span class="hint">${percent(cached / total)} from the cache</span>` : nothing;
+  if (read >= total) return html`${count(total)}${known}`;
+  return html`<progress aria-label="Prompt read" max=${total} value=${read}></progress>
+    <span class="hint">${count(read)} of ${count(total)} read</span>`;
 }
 
 /** What is loaded: slots, memory beside what was planned, threads, how long it stays. */
@@ -61,9 +71,16 @@ function modelView(model) {
     ["Threads", model.threads || "–"],
     ["Stays", model.active ? "in use" : until(model.expires_at)],
     ["Loaded in", model.load_seconds ? seconds(model.load_seconds) : "–"],
+    ["Kernels", model.kernels || "–"],
+    ["Huge pages", model.huge_pages ? "on" : "off"],
     ...(model.node ? [["Node", model.node]] : []),
-    ["Process", memory.rss ? bytes(memory.rss) : "–"],
-    ...(memory.vram ? [["On GPUs", bytes(memory.vram)]] : []),
+  ];
+  const parts = [
+    ["Weights", memory.weights, planned.weights],
+    ["KV cache", memory.kv_cache, planned.kv_cache],
+    ["Scratch", memory.compute, planned.compute],
+    ["Process", memory.rss, planned.total],
+    ...(memory.vram ? [["On GPUs", memory.vram, planned.vram]] : []),
   ];
   return html`<li>
     <h3>${model.name} <span class="hint">${model.state}</span></h3>
@@ -71,14 +88,22 @@ function modelView(model) {
       ${slots.map((isBusy) => html`<span aria-hidden="true" class=${isBusy ? "slot busy" : "slot"}></span>`)}</p>
     <dl class="facts">${facts.map(([label, value]) => html`<dt>${label}</dt><dd>${value}</dd>`)}</dl>
     <table class="memory">
-      <thead><tr><th scope="col">Memory</th><th scope="col">now</th><th scope="col">planned</th></tr></thead>
-      <tbody>
-        ${[["weights", "Weights"], ["kv_cache", "KV cache"], ["compute", "Scratch"]].map(([key, name]) => html`<tr>
-          <th scope="row">${name}</th><td>${bytes(memory[key])}</td><td>${bytes(planned[key])}</td></tr>`)}
-      </tbody>
+      <thead><tr><th scope="col">Memory</th><th scope="col">now</th><th scope="col">planned</th><th scope="col"><span class="unseen">Share</span></th></tr></thead>
+      <tbody>${parts.map(memoryRow)}</tbody>
     </table>
     ${sandboxView(model.sandbox)}
   </li>`;
+}
+
+/** A part of a model's memory beside what was planned for it; more than that is a reason to look. */
+function memoryRow([name, now, planned]) {
+  const most = Math.max(now ?? 0, planned ?? 0);
+  return html`<tr>
+    <th scope="row">${name}</th><td>${bytes(now)}</td><td>${bytes(planned)}</td>
+    <td class="share">${most && planned
+      ? html`<meter aria-label="${name}, of what was planned" min="0" max=${most} high=${planned} value=${now ?? 0}></meter>`
+      : nothing}</td>
+  </tr>`;
 }
 
 function sandboxView(sandbox) {
@@ -111,7 +136,7 @@ function nodeRow(node) {
 
 /** Engine, host, limits and doors, as /api/status tells them; what a newer server adds is shown as it is. */
 export function engineView({ status, models }) {
-  const builds = [...new Set(models.map((model) => model.engine).filter(Boolean))];
+  const builds = [...new Set(models.map((model) => model.engine).filter((build) => build && !build.includes("unknown")))];
   const { engine, host, limits, security, store } = status;
   const facts = [
     ["Corral", status.version],

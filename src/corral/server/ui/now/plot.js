@@ -2,6 +2,13 @@
 
 import uPlot from "../vendor/uplot/dist/uPlot.esm.js";
 
+const HEIGHT = 130; // pixels, as style/rooms.css has it
+const LEAST_S = 60; // of time from left to right, however few samples there are
+
+function clock(tick) {
+  return new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+}
+
 class CorralPlot extends HTMLElement {
   #plot = null;
   #data = null;
@@ -35,7 +42,7 @@ class CorralPlot extends HTMLElement {
   }
 
   #resize() {
-    if (this.clientWidth) this.#plot?.setSize({ width: this.clientWidth, height: 130 });
+    if (this.clientWidth) this.#plot?.setSize({ width: this.clientWidth, height: HEIGHT });
   }
 
   #build() {
@@ -49,18 +56,26 @@ class CorralPlot extends HTMLElement {
     };
     const { names, format } = this.kindOf;
     const lines = [colour("--accent"), colour("--warn")];
+    const below = [colour("--accent-shade"), colour("--warn-ground")];
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: `11px ${style.fontFamily}` };
     const options = {
       width: this.clientWidth || 300,
-      height: 130,
+      height: HEIGHT,
+      padding: [8, 14, 0, 0],
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] } },
+      scales: {
+        x: { time: true, range: (_, first, last) => [Math.min(first, last - LEAST_S), last] },
+        y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] },
+      },
       axes: [
-        { ...axis, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })), space: 80 },
-        { ...axis, size: 58, values: (_, ticks) => ticks.map(format) },
+        { ...axis, size: 24, gap: 4, space: 90, values: (_, ticks) => ticks.map(clock) },
+        { ...axis, size: 62, gap: 6, space: 28, values: (_, ticks) => ticks.map(format) },
       ],
-      series: [{}, ...names.map((name, index) => ({ label: name, stroke: lines[index], width: 2, points: { show: false } }))],
+      series: [
+        {},
+        ...names.map((name, index) => ({ label: name, stroke: lines[index], fill: below[index], width: 2, points: { show: false } })),
+      ],
     };
     this.#plot = new uPlot(options, this.#data, this);
   }
