@@ -8,350 +8,177 @@ duration means the default, as in envconfig/config.go); it is reported in `Setti
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from corral.durations import FOREVER, parse_duration
-from corral.errors import CorralError, InvalidRequest
-
-DEFAULT_PORT = 11434
-_UNREADABLE = (ValueError, OverflowError, InvalidRequest)  # what a setting's reader may raise
-
-
-class SettingsError(CorralError):
-    """A setting's value cannot be read."""
-
-    def __init__(self, name: str, value: str, accepted: str) -> None:
-        super().__init__(f"{name}={value!r}: expected {accepted}")
-        self.name = name
-        self.value = value
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or connect; host "" = all interfaces; base_path has no trailing slash."""
-
-    scheme: str = "http"
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    base_path: str = ""
-    bad_port: str = field(default="", compare=False)  # as it was written, when it is none and the default is used
-
-    @property
-    def url(self) -> str:
-        """The address as a client connects to it: unspecified hosts become the loopback address."""
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  mapped away
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.base_path}"
-
-
-def parse_address(text: str) -> Address:
-    """Read an address; a bad port means the default one. Source: ollama envconfig/config.go Host, 2026-08."""
-    text = text.strip().strip("\"'").strip()
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "http", text
-    default_port = DEFAULT_PORT if not separator else {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
-    rest, _, path = rest.partition("/")
-    host, port = rest, ""
-    if rest.startswith("["):
-        host, _, port = rest[1:].partition("]")
-        port = port.removeprefix(":")
-    elif rest.count(":") == 1:
-        host, _, port = rest.partition(":")
-    is_port = port.isascii() and port.isdecimal() and int(port) <= 65535
-    if not rest:
-        host = "127.0.0.1"
-    base = f"/{path.strip('/')}" if path.strip("/") else ""
-    return Address(scheme, host, int(port) if is_port else default_port, base, "" if is_port else port)
-
-
-def _read_host(text: str) -> Address:
-    address = parse_address(text)
-    if address.bad_port:
-        raise ValueError(address.bad_port)
-    if ":" in address.host:
-        ipaddress.IPv6Address(address.host)  # raises ValueError: a second colon is none of a name or of IPv4
-    if any(char.isspace() or char in "[]@?#" for char in address.host):
-        raise ValueError(address.host)
-    return address
-
-
-def _read_bool(text: str) -> bool:
-    if text.lower() in {"1", "t", "true", "yes", "on"}:
-        return True
-    if text.lower() in {"0", "f", "false", "no", "off"}:
-        return False
-    raise ValueError(text)
-
-
-def _read_ollama_bool(text: str) -> bool:
-    """As Ollama reads its variables: whatever Go's ParseBool refuses means true."""
-    return text not in {"0", "f", "F", "FALSE", "false", "False"}
-
-
-def _read_uint(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(text)
-    return int(text)
-
-
-def _read_seconds(text: str) -> float:
-    try:
-        seconds = float(int(text))
-    except ValueError:
-        seconds = parse_duration(text)
-    return FOREVER if seconds < 0 else seconds
-
-
-def _read_stall(text: str) -> float:
-    return _read_seconds(text) or FOREVER
-
-
-def _read_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _read_pins(text: str) -> tuple[str, ...]:
-    pins = _read_list(text)
-    if not all(name.strip() and node.strip() for name, _, node in (pin.rpartition("=") for pin in pins)):
-        raise ValueError(text)
-    return pins
-
-
-def _read_keys(text: str) -> tuple[str, ...]:
-    keys = _read_list(text)
-    if not keys:
-        raise ValueError(text)  # whoever writes the setting wants a closed server
-    return keys
-
-
-def _read_bytes(text: str) -> int:
-    for suffix, size in (("kib", 2**10), ("mib", 2**20), ("gib", 2**30), ("kb", 10**3), ("mb", 10**6), ("gb", 10**9)):
-        if text.lower().endswith(suffix):
-            return _at_least_zero(int(float(text[: -len(suffix)]) * size))
-    return _at_least_zero(int(text))
-
-
-def _at_least_zero(value: int) -> int:
-    if value < 0:
-        raise ValueError(value)
-    return value
-
-
-def _choice(*values: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text.lower() not in values:
-            raise ValueError(text)
-        return text.lower()
-
-    return read
-
-
-_MOST_VIRTUAL_NODES = 16
-CLUSTERS = "auto, local:N (so many nodes on this machine), ray://host:port or host:port"
-
-
-def read_cluster(text: str) -> str:
-    """Where a Ray cluster is, as it is handed on; raises ValueError for what names none."""
-    kind, _, count = text.partition(":")
-    if kind == "local" and not (count.isdecimal() and 1 <= int(count) <= _MOST_VIRTUAL_NODES):
-        raise ValueError(text)
-    port = text.rpartition(":")[2]
-    if text and text != "auto" and not (port.isascii() and port.isdecimal()):
-        raise ValueError(text)
-    return text
-
-
-_ACCEPTED: dict[Any, str] = {
-    _read_host: "an address such as 127.0.0.1:11434, its port at most 65535",
-    _read_bool: "true or false",
-    _read_uint: "a whole number, 0 or more",
-    _read_seconds: "seconds or a duration such as 5m; negative = for ever",
-    _read_stall: "seconds or a duration such as 5m; 0 or negative = never",
-    _read_list: "values separated by commas",
-    _read_keys: "one key or several, separated by commas; unset it to ask for none",
-    _read_bytes: "bytes, or a number with KiB, MiB or GiB",
-    read_cluster: CLUSTERS,
-}
-
-
-_AS_OLLAMA: dict[Any, Callable[[str], Any]] = {_read_bool: _read_ollama_bool, _read_host: parse_address}
-
-
-def setting(
-    default: Any,
-    env: str,
-    read: Callable[[str], Any],
-    doc: str,
-    accepted: str = "",
-    *,
-    effect: bool = True,
-    guarded: bool = False,
-) -> Any:
-    """A field of Settings: default, variable name without its prefix, how its text is read, one line of help.
-
-    guarded: it decides who is talked to, what is started or how it is confined; a `corral.toml` that merely lies in
-    the current folder, as a cloned repository may hold one, cannot set it.
-    """
-    accepted = accepted or _ACCEPTED.get(read, "another value")
-    metadata = {"env": env, "read": read, "doc": doc, "accepted": accepted, "effect": effect, "guarded": guarded}
-    return field(default=default, metadata=metadata)
-
-
-def without_effect(default: Any, env: str, read: Callable[[str], Any], why: str) -> Any:
-    """A field that is read because Ollama has it, and that changes nothing; whoever sets it is told why."""
-    return setting(default, env, read, f"no effect: {why}", effect=False)
+from corral.address import Address
+from corral.durations import FOREVER
+from corral.settingvalues import (
+    AS_OLLAMA,
+    UNREADABLE,
+    SettingsError,
+    choice,
+    read_bool,
+    read_bytes,
+    read_cluster,
+    read_host,
+    read_keys,
+    read_list,
+    read_pins,
+    read_seconds,
+    read_stall,
+    read_uint,
+    setting,
+    without_effect,
+)
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings; units stand in the names. `docs/configuration.md` and `serve --help` are made from these fields."""
 
-    host: Address = setting(Address(), "HOST", _read_host, "address to listen on, or to connect to", guarded=True)
+    host: Address = setting(Address(), "HOST", read_host, "address to listen on, or to connect to", guarded=True)
     models: Path = setting(Path("~/.corral/models"), "MODELS", Path, "the model store (Ollama's layout)", guarded=True)
-    keep_alive_s: float = setting(300.0, "KEEP_ALIVE", _read_seconds, "how long an idle model stays loaded")
-    keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", _read_seconds, "shortest keep_alive a request may ask for")
+    keep_alive_s: float = setting(300.0, "KEEP_ALIVE", read_seconds, "how long an idle model stays loaded")
+    keep_alive_min_s: float = setting(0.0, "KEEP_ALIVE_MIN", read_seconds, "shortest keep_alive a request may ask for")
     keep_alive_max_s: float = setting(
-        FOREVER, "KEEP_ALIVE_MAX", _read_seconds, "longest keep_alive a request may ask for"
+        FOREVER, "KEEP_ALIVE_MAX", read_seconds, "longest keep_alive a request may ask for"
     )
-    pinned: tuple[str, ...] = setting((), "PIN", _read_list, "models that are never unloaded when idle")
-    preload: tuple[str, ...] = setting((), "PRELOAD", _read_list, "models to load at start")
-    restore_loaded: bool = setting(False, "RESTORE", _read_bool, "load at start what was loaded at the last stop")
-    load_timeout_s: float = setting(300.0, "LOAD_TIMEOUT", _read_stall, "how long a load may make no progress")
-    hang_timeout_s: float = setting(30.0, "HANG_TIMEOUT", _read_stall, "how long a busy engine may make no progress")
+    pinned: tuple[str, ...] = setting((), "PIN", read_list, "models that are never unloaded when idle")
+    preload: tuple[str, ...] = setting((), "PRELOAD", read_list, "models to load at start")
+    restore_loaded: bool = setting(False, "RESTORE", read_bool, "load at start what was loaded at the last stop")
+    load_timeout_s: float = setting(300.0, "LOAD_TIMEOUT", read_stall, "how long a load may make no progress")
+    hang_timeout_s: float = setting(30.0, "HANG_TIMEOUT", read_stall, "how long a busy engine may make no progress")
     ping_interval_s: float = setting(
-        10.0, "PING_INTERVAL", _read_stall, "how long a stream of /v1 may be silent before a ping keeps it alive"
+        10.0, "PING_INTERVAL", read_stall, "how long a stream of /v1 may be silent before a ping keeps it alive"
     )
     drain_timeout_s: float = setting(
-        8.0, "DRAIN_TIMEOUT", _read_seconds, "how long SIGTERM waits for requests in flight"
+        8.0, "DRAIN_TIMEOUT", read_seconds, "how long SIGTERM waits for requests in flight"
     )
-    context_length: int = setting(0, "CONTEXT_LENGTH", _read_uint, "default num_ctx; 0 = automatic")
-    num_parallel: int = setting(0, "NUM_PARALLEL", _read_uint, "slots per model; 0 = automatic (4, 2 or 1 by memory)")
-    max_loaded_models: int = setting(0, "MAX_LOADED_MODELS", _read_uint, "models loaded at once; 0 = automatic")
-    max_queue: int = setting(512, "MAX_QUEUE", _read_uint, "requests that may wait for a model or a slot")
-    max_transfer_streams: int = setting(4, "MAX_TRANSFER_STREAMS", _read_uint, "ranges of a blob fetched at once")
-    max_body_bytes: int = setting(256 * 2**20, "MAX_BODY", _read_bytes, "largest request body")
+    context_length: int = setting(0, "CONTEXT_LENGTH", read_uint, "default num_ctx; 0 = automatic")
+    num_parallel: int = setting(0, "NUM_PARALLEL", read_uint, "slots per model; 0 = automatic (4, 2 or 1 by memory)")
+    max_loaded_models: int = setting(0, "MAX_LOADED_MODELS", read_uint, "models loaded at once; 0 = automatic")
+    max_queue: int = setting(512, "MAX_QUEUE", read_uint, "requests that may wait for a model or a slot")
+    max_transfer_streams: int = setting(4, "MAX_TRANSFER_STREAMS", read_uint, "ranges of a blob fetched at once")
+    max_body_bytes: int = setting(256 * 2**20, "MAX_BODY", read_bytes, "largest request body")
     origins: tuple[str, ...] = setting(
-        (), "ORIGINS", _read_list, "browser origins allowed besides the local ones", guarded=True
+        (), "ORIGINS", read_list, "browser origins allowed besides the local ones", guarded=True
     )
-    flash_attention: bool | None = setting(None, "FLASH_ATTENTION", _read_bool, "flash attention; unset = automatic")
+    flash_attention: bool | None = setting(None, "FLASH_ATTENTION", read_bool, "flash attention; unset = automatic")
     kv_cache_type: str = setting(
         "",
         "KV_CACHE_TYPE",
-        _choice("", "f16", "f32", "bf16", "q8_0", "q4_0"),
+        choice("", "f16", "f32", "bf16", "q8_0", "q4_0"),
         "type of the KV cache",
         "f16, q8_0 or q4_0",
     )
     go_template: bool | None = setting(
-        None, "GO_TEMPLATE", _read_bool, "prefer a model's Go template over its Jinja one"
+        None, "GO_TEMPLATE", read_bool, "prefer a model's Go template over its Jinja one"
     )
     runner_room_bytes: int = setting(
         0,
         "RUNNER_ROOM",
-        _read_bytes,
+        read_bytes,
         "memory that a runner may take beside what was planned for it; 0 = 1 GiB, with images 2 GiB",
     )
-    gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", _read_uint, "bytes to leave free per GPU")
+    gpu_overhead_bytes: int = setting(0, "GPU_OVERHEAD", read_uint, "bytes to leave free per GPU")
     sched_spread: bool = without_effect(
-        False, "SCHED_SPREAD", _read_bool, "a model is spread over all GPUs anyway, unless `main_gpu` names one"
+        False, "SCHED_SPREAD", read_bool, "a model is spread over all GPUs anyway, unless `main_gpu` names one"
     )
     cluster_placement: str = setting(
         "spread",
         "CLUSTER_PLACEMENT",
-        _choice("spread", "pack"),
+        choice("spread", "pack"),
         "where a cluster loads models: on the emptiest nodes, or on the fullest that hold them",
         "spread or pack",
     )
     cluster_pin: tuple[str, ...] = setting(
         (),
         "CLUSTER_PIN",
-        _read_pins,
+        read_pins,
         "the only nodes of a cluster that these models are loaded on; a model may have several",
         "model=node, separated by commas",
     )
     llm_library: str = without_effect(
         "", "LLM_LIBRARY", str, "an engine has one backend; install another build of it, or name one with LLAMA_SERVER"
     )
-    no_prune: bool = setting(False, "NOPRUNE", _read_bool, "keep unreferenced blobs")
+    no_prune: bool = setting(False, "NOPRUNE", read_bool, "keep unreferenced blobs")
     debug: int = setting(
-        0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(_read_bool(text)), "1 debug, 2 trace"
+        0, "DEBUG", lambda text: int(text) if text.isdecimal() else int(read_bool(text)), "1 debug, 2 trace"
     )
-    no_cloud: bool = without_effect(True, "NO_CLOUD", _read_bool, "Corral has no cloud features")
-    no_history: bool = setting(False, "NOHISTORY", _read_bool, "do not keep the REPL's history")
+    no_cloud: bool = without_effect(True, "NO_CLOUD", read_bool, "Corral has no cloud features")
+    no_history: bool = setting(False, "NOHISTORY", read_bool, "do not keep the REPL's history")
     defaults: str = setting(
-        "ollama", "DEFAULTS", _choice("ollama", "guide"), "table of option defaults", "ollama or guide"
+        "ollama", "DEFAULTS", choice("ollama", "guide"), "table of option defaults", "ollama or guide"
     )
     on_overflow: str = setting(
-        "truncate", "ON_OVERFLOW", _choice("truncate", "error"), "a prompt over the context window", "truncate or error"
+        "truncate", "ON_OVERFLOW", choice("truncate", "error"), "a prompt over the context window", "truncate or error"
     )
-    strict: bool = setting(False, "STRICT", _read_bool, "refuse unknown or unsupported parameters")
-    generic_tools: bool = setting(False, "GENERIC_TOOLS", _read_bool, "prompted tools for models that have none")
-    fetch_images: bool = setting(False, "FETCH_IMAGES", _read_bool, "let clients name images by http URL", guarded=True)
-    limit_rate: int = setting(0, "LIMIT_RATE", _read_bytes, "bytes per second of all downloads; 0 = no limit")
+    strict: bool = setting(False, "STRICT", read_bool, "refuse unknown or unsupported parameters")
+    generic_tools: bool = setting(False, "GENERIC_TOOLS", read_bool, "prompted tools for models that have none")
+    fetch_images: bool = setting(False, "FETCH_IMAGES", read_bool, "let clients name images by http URL", guarded=True)
+    limit_rate: int = setting(0, "LIMIT_RATE", read_bytes, "bytes per second of all downloads; 0 = no limit")
     mirrors: tuple[str, ...] = setting(
-        (), "MIRRORS", _read_list, "registry mirrors to try first, in order", guarded=True
+        (), "MIRRORS", read_list, "registry mirrors to try first, in order", guarded=True
     )
-    threads: int = setting(0, "THREADS", _read_uint, "threads per runner; 0 = measured")
+    threads: int = setting(0, "THREADS", read_uint, "threads per runner; 0 = measured")
     tune: str = setting(
-        "auto", "TUNE", _choice("auto", "off"), "measure a model's launch settings once, while idle", "auto or off"
+        "auto", "TUNE", choice("auto", "off"), "measure a model's launch settings once, while idle", "auto or off"
     )
     saved_conversations_bytes: int = setting(
-        4 * 2**30, "SAVED_CONVERSATIONS", _read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
+        4 * 2**30, "SAVED_CONVERSATIONS", read_bytes, "bytes of conversations kept on disk over unloads; 0 = none"
     )
     files_bytes: int = setting(
-        4 * 2**30, "FILES_MAX", _read_bytes, "bytes of files kept for batches (/v1/files), for each key"
+        4 * 2**30, "FILES_MAX", read_bytes, "bytes of files kept for batches (/v1/files), for each key"
     )
-    files_keep_s: float = setting(
-        30 * 86400.0, "FILES_KEEP", _read_seconds, "how long files and ended batches are kept"
-    )
+    files_keep_s: float = setting(30 * 86400.0, "FILES_KEEP", read_seconds, "how long files and ended batches are kept")
     batch_parallel: int = setting(
-        0, "BATCH_PARALLEL", _read_uint, "lines of batches asked at once; 0 = as many as a model has slots"
+        0, "BATCH_PARALLEL", read_uint, "lines of batches asked at once; 0 = as many as a model has slots"
     )
     sandbox: bool = setting(
-        True, "SANDBOX", _read_bool, "confine runners (Landlock, seccomp) where the kernel can", guarded=True
+        True, "SANDBOX", read_bool, "confine runners (Landlock, seccomp) where the kernel can", guarded=True
     )
     kernels: str = setting(
         "auto",
         "KERNELS",
-        _choice("auto", "off"),
+        choice("auto", "off"),
         "make kernels for this processor while idle, where a C++ compiler is",
         "auto or off",
         guarded=True,
     )
     speculation: str = setting(
-        "auto", "SPECULATION", _choice("auto", "off"), "draft what the text repeats of itself, on CPU", "auto or off"
+        "auto", "SPECULATION", choice("auto", "off"), "draft what the text repeats of itself, on CPU", "auto or off"
     )
     huge_pages: str = setting(
-        "auto", "HUGE_PAGES", _choice("auto", "off"), "huge pages for weights and KV cache on CPU", "auto or off"
+        "auto", "HUGE_PAGES", choice("auto", "off"), "huge pages for weights and KV cache on CPU", "auto or off"
     )
     llama_server: str = setting(
         "", "LLAMA_SERVER", str, "an external llama-server binary to run instead of xllamacpp", guarded=True
     )
     api_keys: tuple[str, ...] = setting(
-        (), "API_KEYS", _read_keys, "keys to demand of clients; unset = none", guarded=True
+        (), "API_KEYS", read_keys, "keys to demand of clients; unset = none", guarded=True
     )
     share_cache: bool = setting(
-        False, "SHARE_CACHE", _read_bool, "let the holders of several keys find each other's prompts", guarded=True
+        False, "SHARE_CACHE", read_bool, "let the holders of several keys find each other's prompts", guarded=True
     )
     share: bool = setting(
-        False, "SHARE", _read_bool, "let others pull the models from here, as from a registry (/v2)", guarded=True
+        False, "SHARE", read_bool, "let others pull the models from here, as from a registry (/v2)", guarded=True
     )
     share_upstream: tuple[str, ...] = setting(
         (),
         "SHARE_UPSTREAM",
-        _read_list,
+        read_list,
         "names (as library/*) that a sharing server fetches from their registry when asked; unset = none",
         guarded=True,
     )
     cluster: str = setting("", "CLUSTER", read_cluster, "a Ray cluster to run models on; unset = here", guarded=True)
-    open: bool = setting(False, "OPEN", _read_bool, "without keys, serve clients at public addresses too", guarded=True)
+    open: bool = setting(False, "OPEN", read_bool, "without keys, serve clients at public addresses too", guarded=True)
     home: Path = setting(Path("~/.corral"), "HOME", Path, "keys, history, logs, tuning results", guarded=True)
-    markdown: bool = setting(False, "MARKDOWN", _read_bool, "draw answers on a terminal as Markdown, block by block")
+    markdown: bool = setting(False, "MARKDOWN", read_bool, "draw answers on a terminal as Markdown, block by block")
     editor: str = setting("", "EDITOR", str, "editor for Ctrl+G in the REPL", guarded=True)
     color: bool = True  # off by NO_COLOR, whatever its value (no-color.org)
     notices: tuple[str, ...] = ()
@@ -401,11 +228,11 @@ def _find(
     for prefix in ("CORRAL_", "OLLAMA_"):
         variable = prefix + meta["env"]
         text = environ.get(variable, "").strip().strip("\"'").strip()
-        if not text and not (read is _read_keys and variable in environ):
+        if not text and not (read is read_keys and variable in environ):
             continue
         try:
-            return (_AS_OLLAMA.get(read, read) if prefix == "OLLAMA_" else read)(text)
-        except _UNREADABLE as error:
+            return (AS_OLLAMA.get(read, read) if prefix == "OLLAMA_" else read)(text)
+        except UNREADABLE as error:
             if prefix == "CORRAL_":
                 raise SettingsError(variable, text, accepted) from error
             notices.append(f"{variable}={text!r} ignored: expected {accepted}")
@@ -417,7 +244,7 @@ def _find(
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         return read(text)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SettingsError(f"corral.toml: {key}", text, accepted) from error
 
 

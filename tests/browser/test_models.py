@@ -31,7 +31,7 @@ def registry(tmp_path: Path) -> FakeRegistry:
 @pytest.fixture
 def shop(registry: FakeRegistry, tmp_path: Path) -> Iterator[Scripted]:
     """A server whose default registry is `registry`."""
-    from corral.config import Address
+    from corral.address import Address
 
     with scripted_server(tmp_path / "early") as early:
         context = registry.serve()

@@ -17,8 +17,9 @@ from tests.fakes.ggufs import make_gguf
 from tests.fakes.runner import FakeEngine, FakeLauncher
 from tests.fakes.stores import add_model
 
+from corral.address import Address
 from corral.aio import run_blocking
-from corral.config import Address, Settings
+from corral.config import Settings
 from corral.server.app import create_app
 from corral.server.deps import Deps
 from corral.server.listen import LimitedProtocol, QuietServer, bind

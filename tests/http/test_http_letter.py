@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.fakes.server import RunningServer, running_server
 
-from corral.config import Address, Settings
+from corral.address import Address
+from corral.config import Settings
 from corral.server.door import Door
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.server import RunningServer, running_server
 
-from corral.config import Address
+from corral.address import Address
 
 HOSTS = [
     "evil.example", "localhost.evil.com", "evil.com.", "127.0.0.1.evil.com", "127.0.0.1.nip.io", "localhost.",

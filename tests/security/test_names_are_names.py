@@ -13,10 +13,11 @@ import pytest
 from tests.fakes.server import RunningServer
 
 import corral
-from corral.config import Settings, SettingsError
+from corral.config import Settings
 from corral.errors import InvalidModelName, RegistryError
 from corral.registry import pip
 from corral.registry.pypi import parse_requirement
+from corral.settingvalues import SettingsError
 
 ROOT = Path(__file__).parents[2]
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('ran')\n"

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from corral.config import Address, Settings, SettingsError, parse_address
+from corral.address import Address, parse_address
+from corral.config import Settings
 from corral.durations import FOREVER
+from corral.settingvalues import SettingsError
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from corral.config import Address, Settings, parse_address
+from corral.address import Address, parse_address
+from corral.config import Settings
 from corral.durations import FOREVER, parse_keep_alive
 
 

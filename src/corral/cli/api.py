@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import corral
-from corral.config import Address, Settings
+from corral.address import Address
+from corral.config import Settings
 from corral.errors import CorralError
 
 _NOTHING_USABLE = "something went wrong, please see the corral server logs for details"

@@ -10,7 +10,8 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-from corral.config import Address, Settings
+from corral.address import Address
+from corral.config import Settings
 
 _HEAD = """\
 # Configuration

@@ -6,8 +6,8 @@ import errno
 from dataclasses import replace
 
 from corral.cli.context import Context
-from corral.config import CLUSTERS, SettingsError, read_cluster
 from corral.errors import CorralError
+from corral.settingvalues import CLUSTERS, SettingsError, read_cluster
 
 
 class AddressTaken(CorralError):

@@ -114,19 +114,9 @@ def plan(
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
     slots, slots_free = _slots(model, settings, purpose)
-    drafts = drafting(model, options) if purpose is Purpose.COMPLETION else Drafting()
-    least = least_batch(slots, drafts.tokens)
-    on_cpu = 0 if on_device else max(_cpu_batch(facts, host, reading), least - 1 + PROMPT_TOKENS_PER_STEP)
-    batch = _batch(options, explicit, window, slots, purpose, on_cpu)
-    if batch < least and "num_batch" in explicit:
-        text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
-        notices.append(Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}))
-    batch = max(batch, least)
-    if purpose is not Purpose.COMPLETION:
-        batch = -(-batch // slots) * slots  # pooling parts a step evenly among the slots, else the engine aborts
-    paced = not on_device and purpose is Purpose.COMPLETION
-    if paced and not drafts.kind and settings.speculation != "off" and not settings.llama_server:
-        drafts = repeating(facts, options, slots=slots, n_batch=batch)
+    step = _step(model, facts, options, explicit, settings, host, reading, purpose=purpose, window=window, slots=slots)
+    notices += step.notices
+    batch, drafts = step.batch, step.drafts
     flash = _flash_attention(flash, batch, purpose, on_device=on_device)
     mmap = _use_mmap(options, explicit, facts, host, on_device=on_device)
     memory = estimate(
@@ -166,7 +156,7 @@ def plan(
         chat_template=chat_template,
         draft_num_predict=drafts.tokens,
         speculation=drafts.kind,
-        paced=paced,
+        paced=not on_device and purpose is Purpose.COMPLETION,
         image_min_tokens=_IMAGE_MIN_TOKENS.get(facts.architecture, 0) if model.projector_sources else 0,
         translation=model.translation,
         work_per_token=_work_per_token(facts),
@@ -174,6 +164,46 @@ def plan(
     )
     automatic = _automatic(explicit, settings, slots_free=slots_free, layers_free=layers_free)
     return LaunchPlan(spec, automatic, memory, tuple(notices))
+
+
+class _Step(NamedTuple):
+    """What one step of the engine holds."""
+
+    batch: int
+    drafts: Drafting
+    notices: tuple[Notice, ...]
+
+
+def _step(
+    model: Model,
+    facts: ModelFacts,
+    options: Mapping[str, Any],
+    explicit: frozenset[str],
+    settings: Settings,
+    host: HostFigures,
+    reading: Reading,
+    *,
+    purpose: Purpose,
+    window: int,
+    slots: int,
+) -> _Step:
+    """Tokens of a step, as asked for or as suits the host, and what is drafted ahead in it."""
+    notices: tuple[Notice, ...] = ()
+    on_device = bool(host.devices) and _device_share(options, facts) > 0
+    drafts = drafting(model, options) if purpose is Purpose.COMPLETION else Drafting()
+    least = least_batch(slots, drafts.tokens)
+    on_cpu = 0 if on_device else max(_cpu_batch(facts, host, reading), least - 1 + PROMPT_TOKENS_PER_STEP)
+    batch = _batch(options, explicit, window, slots, purpose, on_cpu)
+    if batch < least and "num_batch" in explicit:
+        text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
+        notices = (Notice("num_batch_raised", text, {"num_batch": batch, "raised_to": least}),)
+    batch = max(batch, least)
+    if purpose is not Purpose.COMPLETION:
+        batch = -(-batch // slots) * slots  # pooling parts a step evenly among the slots, else the engine aborts
+        return _Step(batch, drafts, notices)
+    if not on_device and not drafts.kind and settings.speculation != "off" and not settings.llama_server:
+        drafts = repeating(facts, options, slots=slots, n_batch=batch)
+    return _Step(batch, drafts, notices)
 
 
 def _flash_attention(wanted: bool | None, batch: int, purpose: Purpose, *, on_device: bool) -> bool | None:

@@ -26,7 +26,7 @@ import uvicorn
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from corral.config import Address
+from corral.address import Address
 from corral.server.upgrades import UpgradelessParser
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers together

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import Settings, SettingsError
+from corral.config import Settings
+from corral.settingvalues import SettingsError
 
 _HIDDEN = """
 import importlib.util, sys
