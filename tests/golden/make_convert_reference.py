@@ -204,6 +204,33 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+LOCAL = {"rope_type": "default", "rope_theta": 10000.0}
+ALTERNATING = ["full_attention", "sliding_attention"] * 2
+# The same classes with what configs vary in: the name before the dash is the family that the rest is taken from.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "llama-attention-factor": {"rope_parameters": {**YARN, "attention_factor": 1.3}},
+    "qwen2-mscale": {"rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.4}},
+    "gemma2-layer-types": {"num_hidden_layers": 4, "layer_types": ALTERNATING},
+    "gemma3-untied": {
+        "tie_word_embeddings": False,
+        "num_hidden_layers": 4,
+        "layer_types": ALTERNATING,
+        "rope_parameters": {"full_attention": {**YARN, "rope_type": "linear"}, "sliding_attention": LOCAL},
+    },
+    "gpt-oss-tied": {"tie_word_embeddings": True, "num_hidden_layers": 4, "layer_types": ALTERNATING},
+    "olmo2-tied": {"tie_word_embeddings": True},
+    "lfm2-moe-scaled": {"tie_word_embeddings": False, "use_expert_bias": False, "routed_scaling_factor": 2.0},
+    "deepseek-v3-yarn": {"rope_parameters": YARN},
+    "deepseek-v3-linear": {"rope_parameters": {**YARN, "rope_type": "linear"}, "first_k_dense_replace": 0},
+    "cohere2-layer-types": {"layer_types": ALTERNATING},
+    "qwen3-bare": {"rms_norm_eps": 1e-6},
+    "gpt-oss-bare": {"rope_parameters": None},
+}
+# What is left out of their configs afterwards, where the class or the tensors tell it.
+LEFT_OUT = {
+    "qwen3-bare": ("head_dim", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "tie_word_embeddings"),
+    "gpt-oss-bare": ("head_dim", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "layer_types"),
+}
 _TEXT_CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_5Moe": "Qwen3_5MoeTextConfig"}
 _TEXT_CONFIGS |= {"Llama4": "Llama4TextConfig", "Gemma3n": "Gemma3nTextConfig", "Gemma4": "Gemma4TextConfig"}
 
@@ -454,6 +481,16 @@ def lora(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def variant(name: str) -> dict[str, Any]:
+    """A family with other settings, without the keys that are to be left out."""
+    base = max((family for family in FAMILIES if name.startswith(f"{family}-")), key=len)
+    kind, settings = FAMILIES[base]
+    made = decoder(kind, {**settings, **VARIANTS[name]})
+    for key in LEFT_OUT.get(name, ()):
+        del made["config"][key]
+    return made
+
+
 SENTENCES = [
     "Why is the sky blue?",
     "Kubernetes orchestrates containers across clusters.",
@@ -470,7 +507,8 @@ SENTENCES = [
 
 def main() -> None:
     """Write the reference files."""
-    reference = {name: decoder(*family) for name, family in FAMILIES.items()} | {"bert": bert(), "nomic-bert": nomic()}
+    reference = {name: decoder(*family) for name, family in FAMILIES.items()}
+    reference |= {name: variant(name) for name in VARIANTS} | {"bert": bert(), "nomic-bert": nomic()}
     reference |= {"nomic-bert-moe": nomic(experts=4), "xlm-roberta": xlmr()}
     reference["lora"] = lora(reference["llama"])
     (HERE / "convert.json").write_text(json.dumps(reference, separators=(",", ":")) + "\n")

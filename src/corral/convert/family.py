@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import gguf
@@ -23,6 +24,15 @@ Metadata = dict[str, Value]
 Made = Iterable[tuple[str, Weight]]  # names as the library's table knows them, and what is written under them
 Gather = Callable[[Mapping[str, Weight], HubConfig], dict[str, Weight]]
 Action = Callable[[str, Weight, HubConfig], Made]
+
+
+class Head(Enum):
+    """What the engine's architecture makes of an output matrix."""
+
+    OPTIONAL = "optional"  # without one it takes the token embedding
+    NEEDED = "needed"  # it does not load without one
+    USUALLY_TIED = "usually tied"  # optional; the class ties it unless the config says otherwise
+    ALWAYS_TIED = "always tied"  # it takes the token embedding, whatever there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ class Family:
     blocks: Callable[[HubConfig, Checkpoint], int] = lambda config, _checkpoint: config.layers()
     projector: Projector | None = None
     embedding: bool = False
+    head: Head = Head.OPTIONAL
     tokenizer: str = ""  # llama.cpp's kind of tokenizer where byte-fallback BPE is not SentencePiece to it
     pre: str = ""  # llama.cpp's name of the pre-tokenizer where the class tells it
     turn_ends: Mapping[str, str] = field(default_factory=dict)  # special kind (eot, eom) -> its token's text

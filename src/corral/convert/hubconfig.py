@@ -107,6 +107,10 @@ class HubConfig:
         known = {key: value for key, value in self.values.items() if value is not None}
         return HubConfig({**defaults, **known}, self._where)
 
+    def replaced(self, values: Mapping[str, Any]) -> HubConfig:
+        """Other values, read from the same place."""
+        return HubConfig(values, self._where)
+
     def refuse(self, name: str, expected: str) -> InvalidRequest:
         """The error for a key whose value cannot be imported."""
         return self._wrong((name,), expected)

@@ -15,10 +15,12 @@ from typing import Any
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families import find_family
+from corral.convert.families import class_name, find_family
 from corral.convert.family import Family, Projector, Rule, Value
+from corral.convert.filling import completed
 from corral.convert.ggufplan import GGUFPlan
 from corral.convert.hubconfig import HubConfig
+from corral.convert.outputhead import settle_head
 from corral.convert.outputs import Output
 from corral.convert.quantized import dequantized
 from corral.convert.vocabulary import Vocabulary, read_vocabulary
@@ -31,7 +33,7 @@ _ENCODER = re.compile(
     r"^(visual|vision_tower|vision_model|multi_modal_projector|audio_tower|model\.embed_(vision|audio))\."
 )
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d{1,5})\.(.+)$")
-_OWN_NAMES = re.compile(r"^(blk\.\d+|v|mm)\.")  # GGUF's, which rules may give where the library's table has none
+_OWN_NAMES = re.compile(r"^(blk\.\d+|v|mm|output)\.")  # GGUF's, which rules may give where the library's table has none
 _PROJECTION_LAYERS = 8  # the table numbers a projection's layers as it does blocks
 _UNUSED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")
 _ENDINGS = (".weight", ".bias", ".input_max", ".input_min", ".output_max", ".output_min")
@@ -89,12 +91,13 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     checkpoint = Checkpoint(files)
     family = find_family(checkpoint)
     whole = HubConfig(checkpoint.config)
-    config = whole.text_model()
     read = {name: tensor.weight() for name, tensor in checkpoint.tensors().items()}
-    weights, eight_bit = dequantized(read, {**config.values, **whole.values})
+    weights, eight_bit = dequantized(read, {**whole.text_model().values, **whole.values})
     named = {_OUTER.sub("", name): weight for name, weight in weights.items() if not name.endswith(_UNUSED)}
     eyes = {name: weight for name, weight in named.items() if _ENCODER.match(name)}
-    outputs = _text_outputs(checkpoint, family, config, {n: w for n, w in named.items() if n not in eyes})
+    spoken = {name: weight for name, weight in named.items() if name not in eyes}
+    config = completed(whole.text_model(), class_name(checkpoint), spoken)
+    outputs = _text_outputs(checkpoint, family, config, spoken)
     vocabulary = read_vocabulary(checkpoint, family.tokenizer)
     notices = _fit(vocabulary, family, config, outputs)
     metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
@@ -124,12 +127,10 @@ def _text_outputs(
     checkpoint: Checkpoint, family: Family, config: HubConfig, weights: Mapping[str, Weight]
 ) -> list[Output]:
     plain = {_renamed(name.replace("language_model.", ""), family.renames): weight for name, weight in weights.items()}
-    gathered = family.gather(_experts_together(plain, config), config)
+    gathered = family.gather(_experts_together(settle_head(plain, config, family), config), config)
     blocks = family.blocks(config, checkpoint)
     found = _apply(gathered, family.rules, config, gguf.get_tensor_name_map(family.arch, blocks), family.name)
     found |= family.more_tensors(config, checkpoint)
-    if config.flag("tie_word_embeddings", default=False) and "token_embd.weight" in found:
-        found.pop("output.weight", None)
     outputs = [Output(name, weight) for name, weight in found.items()]
     present = {output.block for output in outputs}
     missing = [number for number in range(blocks) if number not in present]

@@ -50,15 +50,20 @@ CHOICES: Mapping[str, Callable[[HubConfig], Family]] = {
 }
 
 
-def find_family(checkpoint: Checkpoint) -> Family:
-    """The family of `architectures[0]`; raises InvalidRequest `unsupported architecture "X"`."""
+def class_name(checkpoint: Checkpoint) -> str:
+    """`architectures[0]`; raises InvalidRequest without one."""
     architectures = checkpoint.config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise InvalidRequest("unknown architecture", field="files")
-    name = str(architectures[0])
+    return str(architectures[0])
+
+
+def find_family(checkpoint: Checkpoint) -> Family:
+    """The family of a checkpoint's class; raises InvalidRequest `unsupported architecture "X"`."""
+    name = class_name(checkpoint)
     if name in CHOICES:
         return CHOICES[name](HubConfig(checkpoint.config))
     family = FAMILIES.get(name)
     if family is None:
-        raise InvalidRequest(f'unsupported architecture "{architectures[0]}"', field="files")
+        raise InvalidRequest(f'unsupported architecture "{name}"', field="files")
     return family

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, head_dim, rope
-from corral.convert.family import Family, Metadata
+from corral.convert.families.decoder import decoder, head_dim, rope, window_pattern
+from corral.convert.family import Family, Head, Metadata
 from corral.convert.hubconfig import HubConfig
+
+_GLOBAL_EVERY = 4
 
 
 def _cohere(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -25,10 +27,10 @@ def _cohere2(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     turned = rope(config).number("partial_rotary_factor", "rotary_pct", default=1.0)
     data["attention.sliding_window"] = config.integer("sliding_window")
     data["rope.dimension_count"] = int(head_dim(config) * turned)
-    return data
+    return data | window_pattern(config, _GLOBAL_EVERY)
 
 
 FAMILIES = {
-    "CohereForCausalLM": Family(gguf.MODEL_ARCH.COMMAND_R, _cohere),
-    "Cohere2ForCausalLM": Family(gguf.MODEL_ARCH.COHERE2, _cohere2),
+    "CohereForCausalLM": Family(gguf.MODEL_ARCH.COMMAND_R, _cohere, head=Head.ALWAYS_TIED),
+    "Cohere2ForCausalLM": Family(gguf.MODEL_ARCH.COHERE2, _cohere2, head=Head.ALWAYS_TIED),
 }

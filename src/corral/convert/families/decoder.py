@@ -7,18 +7,13 @@ import math
 import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
+from corral.convert.families.yarn import stretched
 from corral.convert.family import Made, Metadata
 from corral.convert.hubconfig import HubConfig
 from corral.convert.weights import Weight, constant
 
 _WIDEST_HEAD = 2**20
 _GATINGS = {"softmax": 1, "sigmoid": 2}
-_YARN = {
-    "rope.scaling.yarn_ext_factor": ("extrapolation_factor",),
-    "rope.scaling.yarn_attn_factor": ("attention_factor", "attn_factor"),
-    "rope.scaling.yarn_beta_fast": ("beta_fast",),
-    "rope.scaling.yarn_beta_slow": ("beta_slow",),
-}
 
 
 def decoder(config: HubConfig, _checkpoint: Checkpoint) -> Metadata:
@@ -79,6 +74,19 @@ def llama3_factors(config: HubConfig, _checkpoint: Checkpoint) -> dict[str, Weig
     return {"rope_freqs.weight": constant("rope_freqs.weight", factors)}
 
 
+def window_pattern(config: HubConfig, every: int) -> Metadata:
+    """Which layers look at a window only, where the config has it otherwise than the engine: each but every n-th."""
+    layers = config.layers()
+    every_other = config.count("sliding_window_pattern", "_sliding_window_pattern", default=every)
+    usual = [(number + 1) % every != 0 for number in range(layers)]
+    plan = ["full_attention" if (n + 1) % every_other == 0 else "sliding_attention" for n in range(layers)]
+    kinds = config.texts("layer_types", default=plan)
+    if len(kinds) < layers:
+        raise config.refuse("layer_types", f"{layers} entries")
+    windows = [kind == "sliding_attention" for kind in kinds[:layers]]
+    return {} if windows == usual else {"attention.sliding_window_pattern": windows}
+
+
 def packed_experts(name: str, weight: Weight, config: HubConfig) -> Made:
     """An expert stack that holds gate and up together, one after the other: (expert, 2 x width, embedding)."""
     weight.need_dims(3).need_multiple(2, axis=1)
@@ -92,16 +100,10 @@ def _rotary(config: HubConfig) -> Metadata:
     settings, data = rope(config), Metadata()
     if settings.has("rope_theta"):
         data["rope.freq_base"] = settings.number("rope_theta")
-    kind = settings.text("rope_type", default="default")
-    if kind in {"linear", "yarn"}:
-        data["rope.scaling.type"] = kind
-        data["rope.scaling.factor"] = settings.number("factor")
-        if settings.has("original_max_position_embeddings"):
-            data["rope.scaling.original_context_length"] = settings.integer("original_max_position_embeddings")
-    if kind == "yarn":
-        for key, names in _YARN.items():
-            if any(settings.has(name) for name in names):
-                data[key] = settings.number(*names)
+    local = config.section("rope_parameters").section("sliding_attention")
+    if local.has("rope_theta"):
+        data["rope.freq_base_swa"] = local.number("rope_theta")
+    data |= stretched(settings)
     if settings.has("mrope_section"):
         data["rope.dimension_sections"] = (settings.integers("mrope_section") + [0] * 4)[:4]
     return data

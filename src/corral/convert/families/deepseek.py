@@ -11,12 +11,12 @@ import gguf
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder, packed_experts, rope
 from corral.convert.families.nextn import all_blocks, draft_layers, rename_drafts
+from corral.convert.families.yarn import for_latent_attention
 from corral.convert.family import Family, Made, Metadata, rename, rule
 from corral.convert.hubconfig import HubConfig
 from corral.convert.weights import Weight
 
 _SIGMOID = 2
-_YARN_LOG_UNIT = 0.1  # the engine divides by it
 
 
 def _latent(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -40,8 +40,8 @@ def _latent(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     }
     if config.has("q_lora_rank"):
         data["attention.q_lora_rank"] = config.count("q_lora_rank")
-    if rope(config).has("mscale_all_dim"):
-        data["rope.scaling.yarn_log_multiplier"] = _YARN_LOG_UNIT * rope(config).number("mscale_all_dim")
+    data.pop("rope.scaling.attn_factor", None)
+    data |= for_latent_attention(rope(config))
     if drafts:
         data["nextn_predict_layers"] = drafts
     return data

@@ -8,15 +8,16 @@ from __future__ import annotations
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, rope
+from corral.convert.families.decoder import decoder, rope, window_pattern
 from corral.convert.families.embedding import modules, pooling
-from corral.convert.family import Family, Metadata, add_one, change, drop
+from corral.convert.family import Family, Head, Metadata, add_one, change, drop
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.gemma3 import GEMMA3
 from corral.convert.weights import Weight
 from corral.errors import InvalidRequest
 
 _GLOBAL_EVERY = 6
+_GEMMA2_GLOBAL_EVERY = 2
 
 
 def _gemma2(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -28,6 +29,10 @@ def _gemma2(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     if config.has("sliding_window"):
         data["attention.sliding_window"] = config.integer("sliding_window")
     return data
+
+
+def _windowed(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
+    return _gemma2(config, checkpoint) | window_pattern(config, _GEMMA2_GLOBAL_EVERY)
 
 
 def _gemma3(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -48,14 +53,11 @@ def _gemma3(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
         data["rope.freq_base_swa"] = local.number("rope_theta")
     elif config.has("rope_local_base_freq"):
         data["rope.freq_base_swa"] = config.number("rope_local_base_freq")
-    every = config.count("sliding_window_pattern", "_sliding_window_pattern", default=_GLOBAL_EVERY)
-    plan = ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(filled.layers())]
-    kinds = config.texts("layer_types", default=plan)
-    if "sliding_attention" not in kinds:
+    windows = window_pattern(filled, _GLOBAL_EVERY)
+    if list(windows.values()) == [[False] * filled.layers()]:
         data.pop("attention.sliding_window", None)
-    elif kinds != plan or every != _GLOBAL_EVERY:  # the engine knows the usual pattern
-        data["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in kinds]
-    return data
+        return data
+    return data | windows
 
 
 def _embedding_gemma(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -81,16 +83,19 @@ def _dense(config: HubConfig, checkpoint: Checkpoint) -> dict[str, Weight]:
     return found
 
 
-# A separate output head is never Gemma's own: quantizers write a copy of the embedding.
-_RULES = (change(r"norm\.weight$", add_one), drop(r"^lm_head\.weight$"))
-_GEMMA3 = Family(gguf.MODEL_ARCH.GEMMA3, _gemma3, _RULES, projector=GEMMA3)
+_RULES = (change(r"norm\.weight$", add_one),)
+_GEMMA3 = Family(gguf.MODEL_ARCH.GEMMA3, _gemma3, _RULES, projector=GEMMA3, head=Head.USUALLY_TIED)
 
 FAMILIES = {
-    "GemmaForCausalLM": Family(gguf.MODEL_ARCH.GEMMA, _gemma2, _RULES),
-    "Gemma2ForCausalLM": Family(gguf.MODEL_ARCH.GEMMA2, _gemma2, _RULES),
+    "GemmaForCausalLM": Family(gguf.MODEL_ARCH.GEMMA, _gemma2, _RULES, head=Head.ALWAYS_TIED),
+    "Gemma2ForCausalLM": Family(gguf.MODEL_ARCH.GEMMA2, _windowed, _RULES, head=Head.ALWAYS_TIED),
     "Gemma3ForCausalLM": _GEMMA3,
     "Gemma3ForConditionalGeneration": _GEMMA3,
     "Gemma3TextModel": Family(
-        gguf.MODEL_ARCH.GEMMA_EMBEDDING, _embedding_gemma, _RULES, more_tensors=_dense, embedding=True
+        gguf.MODEL_ARCH.GEMMA_EMBEDDING,
+        _embedding_gemma,
+        (*_RULES, drop(r"^lm_head\.weight$")),
+        more_tensors=_dense,
+        embedding=True,
     ),
 }

@@ -15,7 +15,7 @@ import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder, rope
-from corral.convert.family import Family, Metadata, drop, rename, rule
+from corral.convert.family import Family, Head, Metadata, rename, rule
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.gemma4 import GEMMA4
 from corral.convert.weights import Weight, constant, padded, stacked
@@ -132,20 +132,23 @@ def _gather3n(weights: Mapping[str, Weight], config: HubConfig) -> dict[str, Wei
 
 
 _RULES = (
-    drop(r"^lm_head\.weight$"),
     rename(r"\.layer_scalar$", ".layer_scalar.weight"),
     rename(r"\.experts\.(gate_up_proj|down_proj)$", r".experts.\1.weight"),
     rename(r"^model\.layers\.(\d+)\.router\.scale$", r"blk.\1.ffn_gate_inp.scale"),
     rename(r"^model\.layers\.(\d+)\.router\.per_expert_scale$", r"blk.\1.ffn_down_exps.scale"),
 )
-_RULES3N = (
-    drop(r"^lm_head\.weight$"),
-    rule(r"\.correct_output_scale$", lambda name, weight, _config: [(f"{name}.weight", weight)]),
-)
+_RULES3N = (rule(r"\.correct_output_scale$", lambda name, weight, _config: [(f"{name}.weight", weight)]),)
 _GEMMA4 = Family(
-    gguf.MODEL_ARCH.GEMMA4, _gemma4, _RULES, more_tensors=_factors, projector=GEMMA4, tokenizer="gemma4", pre="gemma4"
+    gguf.MODEL_ARCH.GEMMA4,
+    _gemma4,
+    _RULES,
+    more_tensors=_factors,
+    projector=GEMMA4,
+    tokenizer="gemma4",
+    pre="gemma4",
+    head=Head.USUALLY_TIED,
 )
-_GEMMA3N = Family(gguf.MODEL_ARCH.GEMMA3N, _gemma3n, _RULES3N, gather=_gather3n)
+_GEMMA3N = Family(gguf.MODEL_ARCH.GEMMA3N, _gemma3n, _RULES3N, gather=_gather3n, head=Head.USUALLY_TIED)
 
 FAMILIES = {
     "Gemma4ForConditionalGeneration": _GEMMA4,

@@ -12,12 +12,13 @@ import gguf
 import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder
-from corral.convert.family import Family, Made, Metadata, rename, rule
+from corral.convert.families.decoder import decoder, window_pattern
+from corral.convert.family import Family, Head, Made, Metadata, rename, rule
 from corral.convert.hubconfig import HubConfig
 from corral.convert.weights import Array, Weight
 from corral.errors import InvalidRequest
 
+_GLOBAL_EVERY = 2
 _BLOCK_VALUES = 32
 _BLOCK_BYTES = 17
 
@@ -26,7 +27,7 @@ def _gptoss(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     data = decoder(config, checkpoint)
     data["attention.sliding_window"] = config.integer("sliding_window")
     data["expert_feed_forward_length"] = config.count("intermediate_size")
-    return data
+    return data | window_pattern(config, _GLOBAL_EVERY)
 
 
 def mxfp4(blocks: Weight, scales: Weight) -> Weight:
@@ -87,5 +88,7 @@ _RULES = (
 )
 
 FAMILIES = {
-    "GptOssForCausalLM": Family(gguf.MODEL_ARCH.GPT_OSS, _gptoss, _RULES, gather=_paired, pre="gpt-4o"),
+    "GptOssForCausalLM": Family(
+        gguf.MODEL_ARCH.GPT_OSS, _gptoss, _RULES, gather=_paired, pre="gpt-4o", head=Head.NEEDED
+    ),
 }

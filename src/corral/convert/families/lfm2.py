@@ -6,14 +6,17 @@ Facts: llama.cpp conversion/lfm2.py, b11549; transformers Lfm2MLP.
 from __future__ import annotations
 
 import gguf
+import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder
-from corral.convert.family import Family, Metadata, change, rename, squeezed
+from corral.convert.families.decoder import decoder, packed_experts
+from corral.convert.family import Family, Head, Made, Metadata, change, rename, rule, squeezed
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.lfm2 import LFM2
+from corral.convert.weights import Weight, constant
 
 _SIGMOID = 2
+_MOST_EXPERTS = 2**16
 
 
 def _short_convolutions(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
@@ -57,16 +60,37 @@ def _lfm2moe(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     }
 
 
+def _down(name: str, weight: Weight, config: HubConfig) -> Made:
+    """What experts give, times the config's factor, which the engine does not read."""
+    scale = np.float32(config.number("routed_scaling_factor", default=1.0))
+    stem = name.rpartition(".experts.")[0]
+    yield f"{stem}.experts.down_proj.weight", weight if scale == 1 else weight.computed(lambda values: values * scale)
+
+
+def _biases(config: HubConfig, checkpoint: Checkpoint) -> dict[str, Weight]:
+    """The engine wants a bias of each choice of experts; a checkpoint without them has none."""
+    if any(name.endswith(".feed_forward.expert_bias") for name in checkpoint.tensors()):
+        return {}
+    zeros = np.zeros(config.count("num_experts", "num_local_experts", most=_MOST_EXPERTS), np.float32)
+    names = [f"blk.{n}.exp_probs_b.bias" for n in range(config.integer("num_dense_layers"), config.layers())]
+    return {name: constant(name, zeros) for name in names}
+
+
 _RULES = (
     change(r"\.conv\.conv\.weight$", squeezed),
     rename(r"model\.layers\.(\d+)\.feed_forward\.expert_bias$", r"blk.\1.exp_probs_b.bias"),
     rename(r"\.experts\.w1\.weight$", ".experts.gate_proj.weight"),
-    rename(r"\.experts\.w2\.weight$", ".experts.down_proj.weight"),
     rename(r"\.experts\.w3\.weight$", ".experts.up_proj.weight"),
+    rule(r"\.experts\.(w2\.weight|down_proj(\.weight)?)$", _down),
+    rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
 )
 
 FAMILIES = {
-    "Lfm2ForCausalLM": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, pre="lfm2"),
-    "Lfm2VlForConditionalGeneration": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, projector=LFM2, pre="lfm2"),
-    "Lfm2MoeForCausalLM": Family(gguf.MODEL_ARCH.LFM2MOE, _lfm2moe, _RULES, pre="lfm2"),
+    "Lfm2ForCausalLM": Family(gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, pre="lfm2", head=Head.USUALLY_TIED),
+    "Lfm2VlForConditionalGeneration": Family(
+        gguf.MODEL_ARCH.LFM2, _lfm2, _RULES, projector=LFM2, pre="lfm2", head=Head.USUALLY_TIED
+    ),
+    "Lfm2MoeForCausalLM": Family(
+        gguf.MODEL_ARCH.LFM2MOE, _lfm2moe, _RULES, more_tensors=_biases, pre="lfm2", head=Head.USUALLY_TIED
+    ),
 }

@@ -10,6 +10,7 @@ import gguf
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder, head_dim, llama3_factors, rope
+from corral.convert.families.yarn import with_log_multiplier
 from corral.convert.family import Family, Metadata, change
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.pixtral import PIXTRAL
@@ -40,8 +41,8 @@ def _mistral3(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     data = decoder(config, checkpoint)
     data["rope.dimension_count"] = head_dim(config)
     settings = rope(config)
-    if settings.text("rope_type", default="default") == "yarn" and settings.has("mscale_all_dim"):
-        data["rope.scaling.yarn_log_multiplier"] = settings.number("mscale_all_dim")
+    data.pop("rope.scaling.attn_factor", None)
+    data |= with_log_multiplier(settings)
     if settings.has("llama_4_scaling_beta"):
         data["attention.temperature_scale"] = settings.number("llama_4_scaling_beta")
     return data

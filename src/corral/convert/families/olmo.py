@@ -6,7 +6,7 @@ import gguf
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder
-from corral.convert.family import Family, Metadata
+from corral.convert.family import Family, Head, Metadata
 from corral.convert.hubconfig import HubConfig
 
 _GLOBAL_EVERY = 4  # OLMo 3: each fourth layer looks at everything
@@ -23,6 +23,6 @@ def _olmo(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     return data
 
 
-_FAMILY = Family(gguf.MODEL_ARCH.OLMO2, _olmo)
+_FAMILY = Family(gguf.MODEL_ARCH.OLMO2, _olmo, head=Head.NEEDED)
 
 FAMILIES = {"Olmo2ForCausalLM": _FAMILY, "Olmo3ForCausalLM": _FAMILY}
