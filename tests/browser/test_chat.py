@@ -184,6 +184,7 @@ def test_pictures_come_by_button_paste_and_drop(scripted: Scripted, visits: Visi
     (tmp_path / "a.png").write_bytes(PIXEL)
     page.wait_for_selector(".composer button.send:enabled")
     page.set_input_files(".attach input", tmp_path / "a.png")
+    expect(page.locator(".composer .pictures img")).to_have_count(1)
     send = """([kind, base64]) => {
         const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0));
         const transfer = new DataTransfer();
@@ -207,6 +208,83 @@ def test_pictures_come_by_button_paste_and_drop(scripted: Scripted, visits: Visi
     assert [base64.b64decode(image) for image in images] == [PIXEL, PIXEL]
     expect(page.locator(".message.user .pictures img")).to_have_count(2)
     expect(page.locator(".message.assistant .error")).to_be_visible()
+
+
+def test_texts_are_attached_and_what_is_no_text_is_named(scripted: Scripted, visits: Visits, tmp_path: Path) -> None:
+    page = visits.open(scripted.url)
+    (tmp_path / "notes.md").write_text("Buy ```milk```.\n")
+    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04\xff\xfe")
+    page.wait_for_selector(".composer button.send:enabled")
+    page.set_input_files(".attach input", [tmp_path / name for name in ("notes.md", "a.zip", "code.py")])
+    expect(page.locator(".composer .chip")).to_have_text(["▤ notes.md", "▤ code.py"])
+    expect(page.locator(".composer [role=alert]")).to_have_text("a.zip is no picture, no sound and no text.")
+    say(page, "What must I buy?")
+    ended(page)
+    expect(page.locator(".message.user .chip")).to_have_count(2)
+    prompt = str(scripted.engine.bodies[-1][1]["prompt"])
+    wanted = "notes.md:\n````\nBuy ```milk```.\n````\n\ncode.py:\n```\nx = 1\n```\n\nWhat must I buy?"
+    assert wanted in prompt
+
+
+def test_an_answer_can_be_changed_and_the_model_goes_on_from_that(scripted: Scripted, visits: Visits) -> None:
+    page = visits.open(scripted.url)
+    scripted.engine.reply = "Paris"
+    say(page, "Where are you?")
+    ended(page)
+    page.get_by_role("button", name="Change").click()
+    page.get_by_label("The answer").fill("Rome")
+    page.get_by_role("button", name="Keep as a branch").click()
+    expect(answers(page)).to_have_text(["Rome"])
+    expect(page.locator(".message.assistant .branches")).to_contain_text("2 of 2")
+    say(page, "And tomorrow?")
+    ended(page)
+    prompt = str(scripted.engine.bodies[-1][1]["prompt"])
+    assert "Rome" in prompt
+    assert "Paris" not in prompt
+
+
+def test_chats_are_found_saved_and_loaded_elsewhere(scripted: Scripted, visits: Visits, tmp_path: Path) -> None:
+    page = visits.open(scripted.url)
+    scripted.engine.reply = "It grows **tall**."
+    for text in ("About oaks", "About boats"):
+        page.get_by_role("button", name="New chat").click()
+        expect(page.locator(".message")).to_have_count(0)
+        say(page, text)
+        ended(page)
+    page.get_by_label("Find in chats").fill("OAK")
+    expect(page.locator(".list li")).to_have_count(1)
+    page.get_by_label("Find in chats").fill("tall")
+    expect(page.locator(".list li")).to_have_count(2)
+    page.locator(".list li", has_text="oaks").hover()
+    with page.expect_download() as one:
+        page.get_by_role("button", name="Save About oaks").click()
+    assert one.value.suggested_filename == "About-oaks.md"
+    wanted = "# About oaks\n\n## You\n\nAbout oaks\n\n## go:latest\n\nIt grows **tall**.\n"
+    assert one.value.path().read_text() == wanted
+    with page.expect_download() as every:
+        page.get_by_role("button", name="Save all").click()
+    other = visits.open(scripted.url)
+    other.set_input_files(".files input", every.value.path())
+    expect(other.locator(".list li")).to_have_count(2)
+    other.get_by_role("link", name="About oaks").click()
+    expect(answers(other)).to_have_text(["It grows tall."])
+    (tmp_path / "other.json").write_text('{"form": "something else"}')
+    other.set_input_files(".files input", tmp_path / "other.json")
+    expect(other.locator("dialog")).to_contain_text("this is no file of saved chats")
+
+
+def test_who_scrolled_up_stays_there_and_gets_back_by_a_button(scripted: Scripted, visits: Visits) -> None:
+    scripted.engine.reply = "\n\n".join(f"Line {number}" for number in range(60))
+    page = visits.open(scripted.url)
+    say(page, "Count")
+    ended(page)
+    expect(page.get_by_text("Line 59", exact=True)).to_be_in_viewport()
+    page.hover(".messages")
+    page.mouse.wheel(0, -900)
+    page.get_by_role("button", name="To the newest").click()
+    expect(page.get_by_text("Line 59", exact=True)).to_be_in_viewport()
+    expect(page.get_by_role("button", name="To the newest")).to_have_count(0)
 
 
 def test_an_answer_goes_on_while_another_room_is_open(scripted: Scripted, visits: Visits) -> None:

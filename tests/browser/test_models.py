@@ -159,6 +159,14 @@ def test_a_loaded_model_shows_its_memory_and_can_be_unloaded(scripted: Scripted,
     expect(page.locator(".cards tbody tr").first).not_to_contain_text("900 B")
 
 
+def test_a_chat_with_a_model_is_one_step_away(scripted: Scripted, visits: Visits) -> None:
+    page = visits.open(f"{scripted.url}#/models")
+    page.get_by_role("button", name="Chat with jinja:latest").click()
+    expect(page.locator(".model select")).to_have_value("jinja:latest")
+    expect(page.locator(".welcome")).to_contain_text("Say something to jinja:latest.")
+    assert page.url.endswith("#/chat")
+
+
 def test_the_catalog_is_offered_until_it_is_here(scripted: Scripted, visits: Visits) -> None:
     page = visits.open(f"{scripted.url}#/models")
     expect(page.locator(".offer li").first).to_contain_text("smollm2:135m")

@@ -32,8 +32,12 @@ async function go() {
     open.module.visit(rest);
     return;
   }
-  const module = await ROOMS[name]();
+  const module = await ROOMS[name]().catch(() => null);
   if (mine !== visit) return;
+  if (module === null) {
+    document.getElementById("first")?.replaceChildren("The server did not send the whole page. Is it there? Then load this page again.");
+    return;
+  }
   const hadRoom = open !== null;
   open?.module.leave();
   const root = document.createElement("div");

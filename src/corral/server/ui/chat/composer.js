@@ -1,4 +1,4 @@
-// The field for the next message: Enter sends, pictures come by drop, paste or button, Escape stops the answer.
+// The field for the next message: Enter sends, files come by drop, paste or button, Escape stops the answer.
 
 import { announce } from "../lib/announce.js";
 import { bytes } from "../lib/format.js";
@@ -7,6 +7,7 @@ import { thumbnail } from "./message.js";
 import * as chat from "./state.js";
 
 const MOST_BYTES = 30_000_000; // of one file: the server takes bodies of 256 MB, and a chat sends all its pictures each time
+const MOST_TEXT_BYTES = 1_000_000; // more than the largest windows hold
 
 /** The form at the bottom of the room. */
 export function composer(draw) {
@@ -24,6 +25,7 @@ export function composer(draw) {
         </ul>`
       : nothing}
     ${images.length && !takes(images) ? html`<p class="note">${misfit()}</p>` : nothing}
+    ${chat.state.refused ? html`<p class="note" role="alert">${chat.state.refused}</p>` : nothing}
     <div class="row">
       <label class="unseen" for="say">Message</label>
       <textarea
@@ -35,9 +37,9 @@ export function composer(draw) {
         @input=${(event) => grow(event.target)}
         @paste=${(event) => pasted(event, draw)}
       ></textarea>
-      <label class="button attach" title="Attach pictures or sounds">
-        <span aria-hidden="true">+</span><span class="unseen">Attach pictures or sounds</span>
-        <input type="file" class="unseen" accept="image/*,audio/*" multiple @change=${(event) => picked(event, draw)}>
+      <label class="button attach" title="Attach pictures, sounds or texts">
+        <span aria-hidden="true">+</span><span class="unseen">Attach pictures, sounds or texts</span>
+        <input type="file" class="unseen" multiple @change=${(event) => picked(event, draw)}>
       </label>
       ${isBusy
         ? html`<button type="button" class="primary stop" @click=${() => chat.running()?.stop()}>Stop</button>`
@@ -68,15 +70,22 @@ function submit(event, draw) {
   field().value = "";
   grow(field());
   chat.state.images = [];
+  chat.state.refused = "";
   chat.say(text, images);
   draw();
 }
 
-// ---- pictures
+/** Begin a message with these words. */
+export function suggest(text) {
+  field().value = text;
+  grow(field());
+  field().focus();
+}
+
+// ---- files
 
 function takes(images) {
-  const needs = new Set(images.map((image) => (image.type.startsWith("audio/") ? "audio" : "vision")));
-  return [...needs].every((need) => chat.can(need));
+  return images.every(({ type }) => type.startsWith("text/") || chat.can(type.startsWith("audio/") ? "audio" : "vision"));
 }
 
 function misfit() {
@@ -97,7 +106,7 @@ function over(event) {
 function dropped(event, draw) {
   if (!event.dataTransfer?.files.length) return;
   event.preventDefault();
-  attach(event.dataTransfer.files, draw);
+  attach([...event.dataTransfer.files], draw); // the list is emptied when the event has passed
 }
 
 function pasted(event, draw) {
@@ -108,22 +117,39 @@ function pasted(event, draw) {
 }
 
 function picked(event, draw) {
-  attach(event.target.files, draw);
-  event.target.value = "";
+  attach([...event.target.files], draw);
+  event.target.value = ""; // the same file again is a change, too; this empties the list
   field().focus();
 }
 
 async function attach(files, draw) {
+  const refused = [];
   for (const file of files) {
-    if (!/^(image|audio)\//.test(file.type)) announce(`${file.name} is neither a picture nor a sound`);
-    else if (file.size > MOST_BYTES) announce(`${file.name} has ${bytes(file.size)}, more than ${bytes(MOST_BYTES)}`);
-    else {
-      const image = { name: file.name || "picture", type: file.type, data: await base64(file) };
+    try {
+      const image = await read(file);
       chat.state.images = [...chat.state.images, image];
       announce(`${image.name} attached`);
+    } catch (error) {
+      refused.push(error.message);
     }
   }
+  chat.state.refused = refused.join(" ");
   draw();
+}
+
+/** A picture or a sound with its `data`, anything else that is UTF-8 with its `text`. Raises for what is neither. */
+async function read(file) {
+  const isText = !/^(image|audio)\//.test(file.type);
+  const most = isText ? MOST_TEXT_BYTES : MOST_BYTES;
+  if (file.size > most) throw new Error(`${file.name} has ${bytes(file.size)}; ${bytes(most)} are the most.`);
+  if (!isText) return { name: file.name || "picture", type: file.type, data: await base64(file) };
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+    if (!text.includes("\0")) return { name: file.name, type: "text/plain", text };
+  } catch {
+    // other bytes than a text's
+  }
+  throw new Error(`${file.name} is no picture, no sound and no text.`);
 }
 
 function base64(file) {

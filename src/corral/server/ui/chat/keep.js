@@ -38,6 +38,15 @@ export async function messagesOf(conversation) {
   return Object.fromEntries(all.map((message) => [message.id, message]));
 }
 
+/** The ids of the conversations whose title or messages hold a text, which is in small letters. */
+export async function holding(text) {
+  const has = (value) => value?.toLowerCase().includes(text);
+  const db = await open();
+  const messages = db ? await db.getAll("messages") : [...memory.messages.values()];
+  const titled = (await conversations()).filter((each) => has(each.title)).map((each) => each.id);
+  return new Set([...titled, ...messages.filter((each) => has(each.content)).map((each) => each.conversation)]);
+}
+
 export async function putConversation(conversation) {
   await put("conversations", conversation);
 }

@@ -56,14 +56,14 @@ function structured(message) {
 }
 
 function pictures(message) {
-  if (!message.images?.length) return nothing;
-  return html`<ul class="pictures" aria-label="Attached">
-    ${message.images.map((image) => html`<li>${thumbnail(image)}</li>`)}
-  </ul>`;
+  const attached = [...(message.images ?? []), ...(message.files ?? [])];
+  if (!attached.length) return nothing;
+  return html`<ul class="pictures" aria-label="Attached">${attached.map((each) => html`<li>${thumbnail(each)}</li>`)}</ul>`;
 }
 
-/** A picture as it was attached, or the name of a sound. */
+/** A picture as it was attached, or the name of a sound or a text. */
 export function thumbnail(image) {
+  if (image.text !== undefined) return html`<span class="chip">▤ ${image.name}</span>`;
   if (!image.type.startsWith("image/")) return html`<span class="chip">♪ ${image.name}</span>`;
   return html`<img src="data:${image.type};base64,${image.data}" alt=${image.name} loading="lazy">`;
 }
@@ -152,9 +152,10 @@ function actions(message, draw) {
           <button type="button" class="plain" aria-label="Later branch" ?disabled=${busy || place === all.length} @click=${step(1)}>›</button>
         </span>`
       : nothing}
-    <button type="button" class="plain" @click=${() => copy(message.content)}>Copy</button>
+    <button type="button" class="plain" @click=${(event) => copy(message.content, event.currentTarget)}>Copy</button>
     ${message.role === "assistant"
-      ? html`<button type="button" class="plain" ?disabled=${busy} @click=${() => chat.again(message.id)}>Answer again</button>`
+      ? html`<button type="button" class="plain" ?disabled=${busy} @click=${() => chat.again(message.id)}>Answer again</button>
+          <button type="button" class="plain" ?disabled=${busy} @click=${() => edit(message, draw)}>Change</button>`
       : html`<button type="button" class="plain" ?disabled=${busy} @click=${() => edit(message, draw)}>Edit</button>`}
   </div>`;
 }
@@ -175,8 +176,8 @@ function editor(message, draw) {
     chat.sayInstead(message.id, new FormData(event.target).get("content"));
   };
   return html`<form class="edit" @submit=${submit} @keydown=${(event) => event.key === "Escape" && leave()}>
-    <label class="unseen" for="edit">Your message</label>
+    <label class="unseen" for="edit">${message.role === "assistant" ? "The answer" : "Your message"}</label>
     <textarea id="edit" name="content" rows="4" .value=${message.content}></textarea>
-    <p class="buttons"><button type="button" @click=${leave}>Cancel</button><button class="primary">Send as a branch</button></p>
+    <p class="buttons"><button type="button" @click=${leave}>Cancel</button><button class="primary">${message.role === "assistant" ? "Keep" : "Send"} as a branch</button></p>
   </form>`;
 }

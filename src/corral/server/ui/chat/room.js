@@ -1,10 +1,10 @@
 // The room Chat: conversations on the left, the open one in the middle, its settings on the right when they are wanted.
 
 import "../lib/markdown.js";
-import { ask, confirm } from "../lib/dialogs.js";
-import { count } from "../lib/format.js";
+import { bytes, count } from "../lib/format.js";
 import { drawer, html, keyed, nothing, render, repeat } from "../lib/html.js";
-import { composer } from "./composer.js";
+import { composer, suggest } from "./composer.js";
+import { isNarrow, list } from "./list.js";
 import { messageView } from "./message.js";
 import { prepare, settings } from "./settings.js";
 import * as chat from "./state.js";
@@ -22,8 +22,15 @@ export async function enter(element, id) {
   field()?.focus();
 }
 
+const WITH = "with/"; // #/chat/with/<model>: a new chat with it
+
 export async function visit(id) {
-  await chat.open(id || chat.state.current?.id);
+  if (id?.startsWith(WITH)) {
+    history.replaceState(null, "", "#/chat");
+    await chat.openWith(id.slice(WITH.length));
+  } else {
+    await chat.open(id || chat.state.current?.id);
+  }
   if (chat.state.models !== null && !chat.state.current.model) await chat.loadModels();
   follows = true;
   draw();
@@ -64,7 +71,19 @@ function follow() {
 
 function scrolled(event) {
   const box = event.target;
+  const before = follows;
   follows = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+  if (follows !== before) draw();
+}
+
+function jump() {
+  const down = () => {
+    follows = true;
+    follow();
+    draw();
+    field()?.focus();
+  };
+  return html`<button type="button" class="jump" @click=${down}><span aria-hidden="true">↓</span> To the newest</button>`;
 }
 
 function startNew() {
@@ -85,45 +104,12 @@ function view() {
   const { current } = chat.state;
   return html`<details class="list" ?open=${!isNarrow()}>
       <summary>Chats</summary>
-      ${list()}
+      ${list(startNew)}
     </details>
     <section class="conversation" aria-label="Conversation">
-      ${current ? html`${head(current)} ${messages()} ${composer(draw)}` : nothing}
+      ${current ? html`${head(current)} ${messages()} ${follows ? nothing : jump()} ${composer(draw)}` : nothing}
     </section>
     ${current && chat.state.panel ? keyed(current.id, settings(draw)) : nothing}`;
-}
-
-function isNarrow() {
-  return matchMedia("(max-width: 50rem)").matches;
-}
-
-function list() {
-  const { conversations, current, kept } = chat.state;
-  return html`<button type="button" class="new" @click=${startNew}>New chat</button>
-    <nav aria-label="Chats">
-      <ul>
-        ${repeat(conversations, (each) => each.id, (each) => html`<li>
-          <a href="#/chat/${each.id}" aria-current=${each.id === current?.id ? "true" : nothing}>${each.title}</a>
-          <button type="button" class="plain" aria-label="Rename ${each.title}" @click=${() => rename(each)}>✎</button>
-          <button type="button" class="plain" aria-label="Delete ${each.title}" @click=${() => forget(each)}>✕</button>
-        </li>`)}
-      </ul>
-    </nav>
-    <p class="hint">${kept ? "Kept in this browser only." : "This browser keeps nothing: chats end with the page."}</p>`;
-}
-
-async function rename(conversation) {
-  const body = html`<label>Title <input name="title" .value=${conversation.title} required autofocus></label>`;
-  const values = await ask({ title: "Rename the chat", body, action: "Rename" });
-  if (values?.title.trim()) chat.rename(conversation.id, values.title.trim());
-}
-
-async function forget(conversation) {
-  const isSure = await confirm("Delete the chat?", html`<p>“${conversation.title}”, with all its branches.</p>`, "Delete");
-  if (!isSure) return;
-  const wasOpen = chat.state.current?.id === conversation.id;
-  await chat.forget(conversation.id);
-  if (wasOpen) startNew();
 }
 
 function head(current) {
@@ -191,5 +177,19 @@ function welcome() {
   if (models.length === 0) {
     return html`<p class="empty">No model is here yet. <a href="#/models">Get one</a>: the smallest takes 93 MB.</p>`;
   }
-  return html`<p class="empty">Say something to ${chat.state.current.model}.</p>`;
+  const model = chat.modelOf();
+  const { family, parameter_size: parameters, quantization_level: quantization, context_length: length } = model?.details ?? {};
+  const senses = ["vision", "audio", "thinking", "tools"].filter((each) => chat.can(each));
+  const facts = [family, parameters, quantization, model && bytes(model.size), length && `window ${count(length)}`, ...senses];
+  return html`<div class="welcome">
+    <p class="big">Say something to ${chat.state.current.model}.</p>
+    <p class="hint">${facts.filter(Boolean).join(" · ")}</p>
+    <p class="ideas">${IDEAS.map((idea) => html`<button type="button" @click=${() => suggest(idea)}>${idea}</button>`)}</p>
+  </div>`;
 }
+
+const IDEAS = [
+  "Explain what a context window is, in two sentences.",
+  "Write a Python function that finds the primes below n.",
+  "Make a table of five trees and how tall they grow.",
+];

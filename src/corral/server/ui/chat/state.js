@@ -4,7 +4,7 @@ import { call } from "../lib/api.js";
 import { announce } from "../lib/announce.js";
 import { Answer } from "./answer.js";
 import * as keep from "./keep.js";
-import { branch, children, tip, titleOf } from "./tree.js";
+import { branch, titleOf } from "./tree.js";
 
 export const state = {
   conversations: [],
@@ -16,7 +16,9 @@ export const state = {
   kept: true,
   editing: "", // the message that is being edited
   panel: false,
-  images: [], // attached to the message that is being written
+  images: [], // attached to the message that is being written: {name, type, data or text}
+  refused: "", // why a file was not attached
+  found: null, // ids of the conversations that hold what is looked for; null = nothing is
 };
 const answers = new Map(); // conversation id -> Answer
 let changed = () => {};
@@ -77,6 +79,15 @@ export async function open(id) {
   }
   state.editing = "";
   state.images = [];
+  state.refused = "";
+  changed();
+}
+
+/** A new conversation with a model, which is kept once something is said in it. */
+export async function openWith(model) {
+  state.current = null;
+  await open("");
+  state.current.model = model;
   changed();
 }
 
@@ -90,6 +101,12 @@ export async function save() {
   const { current } = state;
   changed();
   if (current.updated) await keep.putConversation(current);
+}
+
+/** Look at what is kept anew. */
+export async function reload() {
+  state.conversations = await keep.conversations();
+  changed();
 }
 
 export async function rename(id, title) {
@@ -113,7 +130,7 @@ async function add(fields) {
   const message = { id: keep.newId(), conversation: current.id, created: Date.now(), content: "", state: "done", ...fields };
   state.messages[message.id] = message;
   current.leaf = message.id;
-  if (!current.updated && fields.role === "user") current.title = titleOf(message.content || "Pictures");
+  if (!current.updated && fields.role === "user") current.title = titleOf(message.content || message.files?.[0]?.name || "Pictures");
   current.updated = Date.now();
   state.conversations = [current, ...state.conversations.filter((each) => each.id !== current.id)];
   await Promise.all([keep.putMessage(message), keep.putConversation(current)]);
@@ -121,17 +138,27 @@ async function add(fields) {
 }
 
 /** Say something at the end of the shown branch, and have it answered. */
-export async function say(content, images = []) {
-  await add({ role: "user", content, images, parent: state.current.leaf });
+export async function say(content, attached = []) {
+  const images = attached.filter((each) => each.data !== undefined);
+  const files = attached.filter((each) => each.text !== undefined);
+  await add({ role: "user", content, images, files, parent: state.current.leaf });
   await answer();
 }
 
-/** The same turn in other words: a branch of its own. */
+/** The same turn in other words: a branch of its own. An answer's own words are not answered. */
 export async function sayInstead(id, content) {
-  const { parent, role, images, tool_name, tool_call_id } = state.messages[id];
+  const { parent, role, images, files, tool_name, tool_call_id, model, tool_calls } = state.messages[id];
   state.editing = "";
-  await add({ role, content, images, tool_name, tool_call_id, parent });
-  await answer();
+  await add({ role, content, images, files, tool_name, tool_call_id, model, tool_calls, parent });
+  if (role === "assistant") changed();
+  else await answer();
+}
+
+/** Show only the conversations that hold this text; all of them for none. */
+export async function find(text) {
+  const found = text.trim() ? await keep.holding(text.trim().toLowerCase()) : null;
+  state.found = found;
+  changed();
 }
 
 /** What came of a tool call; the model goes on once each of its calls has a result. */
@@ -193,10 +220,3 @@ export async function show(leaf) {
   state.editing = "";
   await save();
 }
-
-/** Whether something of this conversation hangs below a message. */
-export function hasAnswer(id) {
-  return children(state.messages, id).length > 0;
-}
-
-export { tip };

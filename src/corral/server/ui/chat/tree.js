@@ -47,7 +47,7 @@ export function toApi(path, system) {
   const turns = path
     .filter((message) => message.state !== "running" && !(message.role === "assistant" && isEmpty(message)))
     .map((message) => {
-      const turn = { role: message.role, content: message.content };
+      const turn = { role: message.role, content: withFiles(message) };
       if (message.thinking) turn.thinking = message.thinking;
       if (message.images?.length) turn.images = message.images.map((image) => image.data);
       if (message.tool_calls?.length) turn.tool_calls = message.tool_calls;
@@ -56,6 +56,17 @@ export function toApi(path, system) {
       return turn;
     });
   return system ? [{ role: "system", content: system }, ...turns] : turns;
+}
+
+/** The text of a message, behind the texts that were attached to it. */
+function withFiles({ content, files }) {
+  if (!files?.length) return content;
+  const blocks = files.map(({ name, text }) => {
+    const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
+    const fence = "`".repeat(longest + 1);
+    return `${name}:\n${fence}\n${text.replace(/\n$/, "")}\n${fence}`;
+  });
+  return [...blocks, content].filter(Boolean).join("\n\n");
 }
 
 function isEmpty(message) {

@@ -42,7 +42,7 @@ function dress(code) {
   button.className = "plain";
   button.textContent = "Copy";
   button.setAttribute("aria-label", `Copy the code${language ? ` (${language})` : ""}`);
-  button.addEventListener("click", () => copy(code.textContent));
+  button.addEventListener("click", () => copy(code.textContent, button));
   head.append(label, button);
   const box = scroller("div", `Code${language ? `: ${language}` : ""}`);
   pre.replaceWith(frame);

@@ -2,8 +2,10 @@
 
 import { announce } from "./announce.js";
 
-/** Copy, and say so. */
-export async function copy(text) {
+const SHOWN_MS = 1500;
+
+/** Copy, and say so; on the button, too. */
+export async function copy(text, button = null) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -16,4 +18,11 @@ export async function copy(text) {
     field.remove();
   }
   announce("Copied");
+  if (!button || button.dataset.says) return;
+  button.dataset.says = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => {
+    button.textContent = button.dataset.says;
+    delete button.dataset.says;
+  }, SHOWN_MS);
 }

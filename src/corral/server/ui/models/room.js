@@ -191,6 +191,9 @@ function row(model) {
     <td data-label="Can">${model.capabilities?.join(", ") || "–"}</td>
     <td data-label="Memory now">${loaded ? bytes(loaded.size) : "–"}</td>
     <td data-label="Do" class="deeds">
+      ${model.capabilities?.includes("completion")
+        ? html`<button type="button" class="plain" aria-label="Chat with ${model.name}" @click=${() => chatWith(model.name)}>Chat</button>`
+        : nothing}
       <button type="button" class="plain" aria-label="Details of ${model.name}" @click=${() => attempt(() => details(model.name))}>Details</button>
       <button type="button" class="plain" aria-label="Copy ${model.name}" @click=${() => attempt(() => copyModel(model.name))}>Copy</button>
       ${loaded
@@ -199,6 +202,10 @@ function row(model) {
       <button type="button" class="plain" aria-label="Delete ${model.name}" @click=${() => attempt(() => remove(model))}>Delete</button>
     </td>
   </tr>`;
+}
+
+function chatWith(name) {
+  location.hash = `#/chat/with/${encodeURIComponent(name)}`;
 }
 
 function offered() {
