@@ -21,6 +21,7 @@ from corral.gguf.encoding import block_of, tensor_bytes
 from corral.gguf.header import TensorInfo
 
 PIECE_BYTES = 8 * 2**20
+SPAN_BYTES = PIECE_BYTES // 8  # from here on a run is copied by the kernel; below, reading and writing is as fast
 MAX_COMPUTED_BYTES = 96 * 2**20  # of float32 that one computed tensor may take in or give out
 Floats = npt.NDArray[np.float32]
 
@@ -130,10 +131,10 @@ class Alternating:
         return sum(self.unit_bytes) * self.units
 
     def pieces(self, source: Source) -> Iterator[Span | bytes]:
-        """Many turns at once where units are small, unit by unit where a turn is larger than a piece."""
+        """Many turns at once where units are small, unit by unit where they are worth a copy of their own."""
         if not self.size_bytes:
             return
-        at_once = PIECE_BYTES // sum(self.unit_bytes)
+        at_once = 0 if min(self.unit_bytes) >= SPAN_BYTES else PIECE_BYTES // sum(self.unit_bytes)
         for first in range(0, self.units, max(1, at_once)):
             spans = [
                 Span(offset + first * size, min(max(1, at_once), self.units - first) * size)

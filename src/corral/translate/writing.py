@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from corral.gguf.encoding import encode_text
-from corral.translate.content import PIECE_BYTES, Source, Span
+from corral.translate.content import PIECE_BYTES, SPAN_BYTES, Source, Span
 from corral.translate.translation import Translation
 
 _KERNEL_PIECE_BYTES = 64 * 2**20  # how much is copied between two reports of progress
@@ -65,7 +65,7 @@ class _Writer:
 
     def _copy(self, span: Span) -> None:
         offset, end = span.offset, span.offset + span.size_bytes
-        if self._in_kernel and span.size_bytes >= PIECE_BYTES // 8:  # below, buffered writing is as fast
+        if self._in_kernel and span.size_bytes >= SPAN_BYTES:
             self._target.flush()
             while offset < end and (copied := self._copy_in_kernel(offset, end)):
                 offset += copied

@@ -120,8 +120,9 @@ def test_tensors_of_different_types_merge_as_float32(tmp_path: Path) -> None:
     assert np.array_equal(written(tmp_path, view)["qv"], np.concatenate([original["q"], original["v"]]))
 
 
-def test_stacks_interleave_matrix_by_matrix(tmp_path: Path) -> None:
-    gate, up = values(3, 2, 4), values(3, 5, 4) + 1000
+@pytest.mark.parametrize("width", [4, 2**17], ids=["many at once", "each for itself"])
+def test_stacks_interleave_matrix_by_matrix(tmp_path: Path, width: int) -> None:
+    gate, up = values(3, 2, width), values(3, 5, width) + 1000
     header = source(tmp_path, {"gate": gate, "up": up})
     view = View(header, empty=True)
     view.add(interleaved("gate_up", header.tensors))
