@@ -5,11 +5,14 @@ Facts: llama.cpp conversion/qwen.py, qwenvl.py and qwen3vl.py, b11549.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.decoder import decoder, packed_experts
-from corral.convert.family import Family, Made, Metadata, rename, rule
+from corral.convert.family import Family, Metadata, rename, rule
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.qwen3vl import QWEN3VL
 from corral.convert.projectors.qwen25vl import QWEN25VL
@@ -22,20 +25,34 @@ def _qwen3vl(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     return {**decoder(config, checkpoint), "n_deepstack_layers": len(layers)}
 
 
-def _turned_experts(name: str, weight: Weight, config: HubConfig) -> Made:
-    """Qwen 3 VL keeps packed experts transposed: (expert, embedding, 2 x width) and (expert, width, embedding)."""
-    weight.need_dims(3)
-    embedding, gate_up = config.count("hidden_size"), ".gate_up_proj" in name
-    if weight.shape[1 if gate_up else 2] == embedding:
-        weight = weight.transposed()
-    yield from packed_experts(name, weight, config) if gate_up else [(name.removesuffix(".weight") + ".weight", weight)]
+def _turned_experts(weights: Mapping[str, Weight], config: HubConfig) -> dict[str, Weight]:
+    """Packed experts as the other mixtures have them: Qwen 3 VL's maker keeps them transposed, transformers 5 does not.
+
+    Transposed: (expert, embedding, 2 x width) and (expert, width, embedding). A square matrix tells nothing, but then
+    the other of a layer is none.
+    """
+    return {name: _upright(name, weight, weights, config.count("hidden_size")) for name, weight in weights.items()}
 
 
+def _upright(name: str, weight: Weight, weights: Mapping[str, Weight], embedding: int) -> Weight:
+    match = _EXPERTS.match(name)
+    if match is None:
+        return weight
+    telling = weight.need_dims(3)
+    is_gate = match[2] == "gate_up"
+    if telling.shape[1] == telling.shape[2]:
+        is_gate = not is_gate
+        telling = weights.get(f"{match[1]}.{'gate_up' if is_gate else 'down'}_proj{match[3] or ''}", weight).need_dims(
+            3
+        )
+    return weight.transposed() if telling.shape[1 if is_gate else 2] == embedding else weight
+
+
+_EXPERTS = re.compile(r"^(.*\.experts)\.(gate_up|down)_proj(\.weight)?$")
 _PACKED = (
     rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
     rename(r"\.experts\.down_proj$", ".experts.down_proj.weight"),
 )
-_TURNED = (rule(r"\.experts\.(gate_up|down)_proj(\.weight)?$", _turned_experts),)
 _ARCH = gguf.MODEL_ARCH
 _QWEN25VL = Family(_ARCH.QWEN2VL, decoder, projector=QWEN25VL, pre="qwen2")
 
@@ -45,5 +62,7 @@ FAMILIES = {
     "Qwen3MoeForCausalLM": Family(_ARCH.QWEN3MOE, decoder, _PACKED),
     "Qwen2_5_VLForConditionalGeneration": _QWEN25VL,
     "Qwen3VLForConditionalGeneration": Family(_ARCH.QWEN3VL, _qwen3vl, projector=QWEN3VL, pre="qwen2"),
-    "Qwen3VLMoeForConditionalGeneration": Family(_ARCH.QWEN3VLMOE, _qwen3vl, _TURNED, projector=QWEN3VL, pre="qwen2"),
+    "Qwen3VLMoeForConditionalGeneration": Family(
+        _ARCH.QWEN3VLMOE, _qwen3vl, _PACKED, gather=_turned_experts, projector=QWEN3VL, pre="qwen2"
+    ),
 }
