@@ -76,19 +76,16 @@ def merged(name: str, infos: Sequence[TensorInfo]) -> Recipe:
     for info in infos:
         if not info.shape or info.shape[:-1] != first.shape[:-1]:
             raise _unlike(info, first)
-    shape = (*first.shape[:-1], sum(info.shape[-1] for info in infos))
-    if len({info.type_name for info in infos}) == 1:
-        return Recipe(name, shape, first.type_name, Joined(tuple(map(_all_of, infos))))
-    return Recipe(name, shape, "F32", Joined(tuple(Widened(_all_of(i), i.type_name, i.name) for i in infos)))
+    return _joined(name, (*first.shape[:-1], sum(info.shape[-1] for info in infos)), infos)
 
 
 def stacked(name: str, infos: Sequence[TensorInfo]) -> Recipe:
-    """Tensors of one shape and type along a new slowest dimension."""
+    """Tensors of one shape along a new slowest dimension; types that differ become float32."""
     first = infos[0]
     for info in infos[1:]:
-        if (info.shape, info.type_name) != (first.shape, first.type_name):
+        if info.shape != first.shape:
             raise _unlike(info, first)
-    return Recipe(name, (*first.shape, len(infos)), first.type_name, Joined(tuple(map(_all_of, infos))))
+    return _joined(name, (*first.shape, len(infos)), infos)
 
 
 def interleaved(name: str, infos: Sequence[TensorInfo]) -> Recipe:
@@ -168,6 +165,13 @@ def reshaped(recipe: Recipe, shape: Sequence[int]) -> Recipe:
         why = f"shape {list(recipe.shape)} cannot be read as {list(shape)}"
         raise UntranslatableModel(f"tensor {recipe.name!r}", why)
     return Recipe(recipe.name, tuple(shape), recipe.type_name, recipe.content)
+
+
+def _joined(name: str, shape: tuple[int, ...], infos: Sequence[TensorInfo]) -> Recipe:
+    """One after the other."""
+    if len({info.type_name for info in infos}) == 1:
+        return Recipe(name, shape, infos[0].type_name, Joined(tuple(map(_all_of, infos))))
+    return Recipe(name, shape, "F32", Joined(tuple(Widened(_all_of(i), i.type_name, i.name) for i in infos)))
 
 
 def _all_of(info: TensorInfo) -> Copied:

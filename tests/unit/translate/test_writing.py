@@ -120,6 +120,15 @@ def test_tensors_of_different_types_merge_as_float32(tmp_path: Path) -> None:
     assert np.array_equal(written(tmp_path, view)["qv"], np.concatenate([original["q"], original["v"]]))
 
 
+def test_tensors_of_different_types_stack_as_float32(tmp_path: Path) -> None:
+    arrays = {"0": values(2, 32), "1": values(2, 32) + 64}
+    header = source(tmp_path, arrays, {"0": "Q4_0", "1": "Q8_0"})
+    original = written(tmp_path, View(header))
+    view = View(header, empty=True)
+    view.add(stacked("experts", header.tensors))
+    assert np.array_equal(written(tmp_path, view)["experts"], np.stack([original["0"], original["1"]]))
+
+
 @pytest.mark.parametrize("width", [4, 2**17], ids=["many at once", "each for itself"])
 def test_stacks_interleave_matrix_by_matrix(tmp_path: Path, width: int) -> None:
     gate, up = values(3, 2, width), values(3, 5, width) + 1000
