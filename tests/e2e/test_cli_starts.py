@@ -1,4 +1,4 @@
-"""How soon the short commands are done: a promise for a machine that does nothing else, so the best of several tries."""
+"""How soon the short commands are done: promised for a machine that does nothing else, so the best of some tries."""
 
 from __future__ import annotations
 

@@ -11,13 +11,16 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import msgspec
 from yarl import URL
 
 from corral.errors import RegistryError
-from corral.registry.keys import Identity
+
+if TYPE_CHECKING:
+    from corral.registry.keys import Identity
 
 _FIELD = re.compile(r'(?<![a-zA-Z])([a-zA-Z]++)\s*+=\s*+(?:"([^"]*)"|([^",\s]+))')
 _EMPTY_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()

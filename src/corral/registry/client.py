@@ -27,6 +27,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
@@ -36,9 +37,11 @@ from corral.aio import run_settled
 from corral.errors import RegistryError
 from corral.names import ModelName
 from corral.registry.auth import Challenge, read_token, token_request
-from corral.registry.keys import Identity
 from corral.registry.logins import Logins
 from corral.registry.reach import GuardedResolver, check_redirect
+
+if TYPE_CHECKING:
+    from corral.registry.keys import Identity
 
 _log = logging.getLogger(__name__)
 

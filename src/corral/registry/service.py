@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corral.aio import run_settled
 from corral.config import Settings
@@ -23,7 +24,6 @@ from corral.names import ModelName, split_source
 from corral.registry.catalog import CatalogModel, catalog_model
 from corral.registry.client import RegistryClient, RetryPolicy
 from corral.registry.endpoints import Endpoints
-from corral.registry.keys import Identity, load_identity
 from corral.registry.logins import Logins
 from corral.registry.pull import Puller
 from corral.registry.push import Pusher
@@ -33,6 +33,9 @@ from corral.registry.remote import OnHeader, RemoteModel, read_remote
 from corral.registry.transfer import Downloading
 from corral.store.manifests import Manifest
 from corral.store.models import ModelStore
+
+if TYPE_CHECKING:
+    from corral.registry.keys import Identity
 
 _OLLAMA_HOME = Path("~/.ollama")
 
@@ -64,7 +67,9 @@ class Registry:
         await self._client.close()
 
     def identity(self) -> Identity:
-        """The key pair, made when there is none yet. Blocking; raises RegistryError. The server calls it at start."""
+        """The key pair, made when there is none yet. Blocking; raises RegistryError."""
+        from corral.registry.keys import load_identity  # 7 MB, and most registries ask for no key
+
         return load_identity(self._home, _OLLAMA_HOME.expanduser())
 
     async def pull(self, reference: str, *, insecure: bool = False) -> AsyncGenerator[TransferStatus, None]:

@@ -11,13 +11,15 @@ import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-
-from PIL import Image, UnidentifiedImageError
+from typing import TYPE_CHECKING
 
 from corral.aio import run_blocking
 from corral.core import Message
 from corral.errors import InvalidRequest
 from corral.inference.preparing.sounds import duration_s, is_sound
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 64 * 10**6  # decoded, 3 bytes each, in the engine as well
 MAX_SIDE = 16384
@@ -47,6 +49,8 @@ def prepare_image(data: bytes, index: int = 0) -> bytes:
     if is_sound(data):
         duration_s(data, index)
         return data
+    from PIL import Image, UnidentifiedImageError  # with the first image: most servers see none
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
