@@ -28,7 +28,7 @@ from corral.names import ModelName
 from corral.registry import wheel
 from corral.store import manifests as media
 from corral.store.blobs import BlobStore
-from corral.store.manifests import MAX_LAYERS, Layer, Manifest
+from corral.store.manifests import MAX_LAYERS, MAX_MANIFEST_BYTES, Layer, Manifest
 
 
 def text(value: str) -> bytes:
@@ -163,11 +163,11 @@ def layers(*entries: str, more: str = "") -> str:
 MANIFESTS: dict[str, Callable[[], str]] = {
     "100,000 layers": lambda: layers(*[LAYER] * 100_000),
     "one layer too many": lambda: layers(*[LAYER] * (MAX_LAYERS + 1)),
-    "objects elsewhere": lambda: layers(LAYER, more=f',"x":[{"{}," * 4_000_000}1]'),
-    "lists elsewhere": lambda: layers(LAYER, more=f',"x":[{"[]," * 4_000_000}1]'),
-    "numbers elsewhere": lambda: layers(LAYER, more=f',"x":[{"9," * 6_000_000}1]'),
+    "objects elsewhere": lambda: layers(LAYER, more=f',"x":[{"{}," * 2_000_000}1]'),
+    "lists elsewhere": lambda: layers(LAYER, more=f',"x":[{"[]," * 2_000_000}1]'),
+    "numbers elsewhere": lambda: layers(LAYER, more=f',"x":[{"9," * 3_000_000}1]'),
     "nesting": lambda: '{"layers":' + "[" * 100_000,
-    "a long digest": lambda: layers(LAYER.replace("sha256:", "x" * 8_000_000).replace('"size":4', '"size":-1')),
+    "a long digest": lambda: layers(LAYER.replace("sha256:", "x" * 4_000_000).replace('"size":4', '"size":-1')),
     "a large size": lambda: layers(LAYER.replace('"size":4', '"size":' + "9" * 4000)),
 }
 
@@ -177,7 +177,7 @@ async def test_a_manifest_of_very_many_entries_is_refused_beside_the_loop(
     server: RunningServer, fake: FakeRegistry, what: str
 ) -> None:
     raw = MANIFESTS[what]().encode()
-    assert len(raw) < 16 * MIB
+    assert len(raw) < MAX_MANIFEST_BYTES
     fake.manifests["library/m", "latest"] = raw
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with measured_steps() as steps:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from corral.api.budget import PartBudget
+from corral.jsonbudget import PartBudget
 
 _BEGUN = re.compile(r'\s*\{\s*"')  # arguments as far as a model may have written them
 _UNREAD = "unreadable_arguments"

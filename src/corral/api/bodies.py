@@ -28,9 +28,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from corral.api.budget import MAX_DEPTH, MAX_MEMBERS, PartBudget, too_deep
 from corral.core import Notice
 from corral.errors import InvalidRequest
+from corral.jsonbudget import MAX_DEPTH, MAX_MEMBERS, PartBudget, too_deep
 
 T = TypeVar("T")
 

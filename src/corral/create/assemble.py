@@ -19,7 +19,7 @@ from corral.gguf.types import format_parameter_size
 from corral.gotemplate import parse as parse_template
 from corral.names import Digest
 from corral.store import manifests as media
-from corral.store.layers import MAX_TEXT_LAYER_BYTES, encode_messages, encode_params, parse_params
+from corral.store.layers import MAX_PARAMS_BYTES, encode_messages, encode_params, max_bytes, parse_params
 from corral.store.manifests import Layer
 from corral.store.modelconfig import GGUF_FORMAT, DraftConfig, ModelConfig
 from corral.store.models import ModelStore
@@ -43,7 +43,13 @@ class Assembly:
         self.drafts = list(drafts)
 
     def add(self, media_type: str, data: bytes, status: str = "") -> None:
-        """Append a small layer; its progress line says whether its blob is new, unless `status` says something else."""
+        """Append a small layer; its progress line says whether its blob is new, unless `status` says something else.
+
+        Raises InvalidRequest for one that is too long to be read again.
+        """
+        if len(data) > max_bytes(media_type):
+            kind = media_type.rpartition(".")[2]
+            raise InvalidRequest(f"{kind} is {len(data)} bytes long, the limit is {max_bytes(media_type)}", field=kind)
         digest = Digest(hashlib.sha256(data).hexdigest())
         is_new = not self._store.blobs.has(digest) and all(draft.layer.digest != digest for draft in self.drafts)
         layer = Layer(media_type, digest, len(data))
@@ -70,7 +76,7 @@ class Assembly:
             if draft.layer.media_type == media.PARAMS:
                 raw = draft.data
                 if raw is None:
-                    raw = self._store.blobs.read(draft.layer.digest, MAX_TEXT_LAYER_BYTES)
+                    raw = self._store.blobs.read(draft.layer.digest, MAX_PARAMS_BYTES)
                 merged = parse_params(raw) | merged
         if merged:
             self._drop(media.PARAMS)

@@ -27,7 +27,7 @@ MAX_ARRAY_ELEMENTS = 4 * 2**20  # the largest vocabularies have a quarter of a m
 MAX_DIMENSIONS = 4
 MAX_KEYS = 65_536  # real files have under a hundred; each kept key costs memory, so there is a bound of our own
 MAX_TENSORS = 65_536  # likewise; the largest published models have a few thousand
-MAX_TEXT_BYTES = 64 * 2**20  # all strings outside arrays together
+MAX_TEXT_BYTES = 16 * 2**20  # all strings outside arrays together
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")

@@ -39,6 +39,7 @@ from corral.names import ModelName
 from corral.registry.auth import Challenge, read_token, token_request
 from corral.registry.logins import Logins
 from corral.registry.reach import GuardedResolver, check_redirect
+from corral.store.manifests import MAX_MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from corral.registry.keys import Identity
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_TOKEN_BYTES = 2**20
 _MAX_ERROR_BYTES = 4096
 _MAX_REDIRECTS = 10

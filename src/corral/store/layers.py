@@ -11,11 +11,23 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from corral.core import Message, ToolCall
 from corral.errors import InvalidRequest
 from corral.gojson import encode_blob
+from corral.jsonbudget import PartBudget, wide_bytes
+from corral.store import manifests as media
 
-MAX_TEXT_LAYER_BYTES = 64 * 2**20  # messages may carry images; everything else is a few kilobytes
+MAX_TEXT_LAYER_BYTES = 4 * 2**20  # a template, a system prompt, a license: a few kilobytes each
+MAX_PARAMS_BYTES = 2**20
+MAX_MESSAGES_BYTES = 64 * 2**20  # they may carry images
+_MAX_BYTES = {media.CONFIG: 2**20, media.MESSAGES: MAX_MESSAGES_BYTES, media.PARAMS: MAX_PARAMS_BYTES}
+
+
+def max_bytes(media_type: str) -> int:
+    """How long a small layer of this type may be."""
+    return _MAX_BYTES.get(media_type, MAX_TEXT_LAYER_BYTES)
 
 
 def encode_params(parameters: Mapping[str, Any]) -> bytes:
@@ -54,7 +66,14 @@ def decode_text(raw: bytes) -> str:
 
 
 def _parse_json(raw: bytes, what: str) -> Any:
+    """The first value of a layer that anybody may have made; large ones have to be strict JSON, with nothing behind."""
+    layer = f"the layer of {what}"
+    PartBudget(layer).take(raw)
     try:
+        if len(raw) > MAX_TEXT_LAYER_BYTES:  # as one text it could take four times as much
+            if wide_bytes(raw, layer) > 4 * MAX_TEXT_LAYER_BYTES:
+                raise InvalidRequest(f"the texts of {layer} are too long")
+            return msgspec.json.decode(raw)
         return json.JSONDecoder().raw_decode(raw.decode("utf-8", "replace").lstrip())[0]
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what} are no JSON") from error

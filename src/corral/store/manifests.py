@@ -39,7 +39,7 @@ LICENSE = f"{_IMAGE}license"
 TENSOR = f"{_IMAGE}tensor"
 JSON = f"{_IMAGE}json"
 
-MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_MANIFEST_BYTES = 8 * 2**20  # as many layers as there may be, with long names
 MAX_LAYERS = 16_384  # models stored a tensor a layer have a few thousand
 _MOST_COMMAS, _MOST_BRACKETS = 8 * MAX_LAYERS, 2 * MAX_LAYERS  # what so many layers are written with, and room
 

@@ -13,6 +13,7 @@ import msgspec
 
 from corral.errors import InvalidRequest
 from corral.gojson import encode_blob
+from corral.jsonbudget import PartBudget
 
 GGUF_FORMAT = "gguf"
 SAFETENSORS_FORMAT = "safetensors"
@@ -68,6 +69,7 @@ class ModelConfig:
     @classmethod
     def parse(cls, raw: bytes) -> ModelConfig:
         """Read a config blob; unknown keys are ignored, null is a missing key. Raises InvalidRequest."""
+        PartBudget("the config").take(raw)
         try:
             document, _ = json.JSONDecoder().raw_decode(raw.decode("utf-8", "replace").lstrip())
             if not isinstance(document, dict):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,7 +32,8 @@ from corral.store import manifests as media
 from corral.store.blobs import BlobStore
 from corral.store.derived import DerivedStore
 from corral.store.files import open_temp, writing_to_store
-from corral.store.layers import MAX_TEXT_LAYER_BYTES, decode_text, parse_messages, parse_params
+from corral.store.footprint import WeighedCache, header_bytes, model_bytes
+from corral.store.layers import decode_text, max_bytes, parse_messages, parse_params
 from corral.store.manifests import Layer, Manifest, ManifestStore
 from corral.store.model import Model
 from corral.store.modelconfig import ModelConfig
@@ -44,8 +43,9 @@ __all__ = ["Model", "ModelConfig", "ModelStore", "ModelSummary"]
 _log = logging.getLogger(__name__)
 DERIVED = "derived"  # the directory of translated files, beside blobs/
 _CACHED_MODELS = 256
+_CACHED_MODEL_BYTES = 32 * 2**20  # of all cached models together; one takes some 150 KB, mostly its header
 _CACHED_HEADERS = 64
-_CACHED_ENTRIES = 262_144  # tensors and keys of all cached headers together; one takes some 300 bytes
+_CACHED_HEADER_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,13 @@ class ModelStore:
         self.gc_grace_s = gc_grace_s
         self._go_template = go_template
         self.engine_is_ours = engine_is_ours
-        self._mutex = threading.Lock()
-        self._models: OrderedDict[tuple[ModelName, str], Model] = OrderedDict()
+        self._models: WeighedCache[tuple[ModelName, str], Model] = WeighedCache(
+            _CACHED_MODEL_BYTES, _CACHED_MODELS, model_bytes
+        )
         self._reported: dict[ModelName, str] = {}  # so that every list does not log the same again
-        self._headers: OrderedDict[tuple[Path, int, int, int], GGUFHeader] = OrderedDict()
+        self._headers: WeighedCache[tuple[Path, int, int, int], GGUFHeader] = WeighedCache(
+            _CACHED_HEADER_BYTES, _CACHED_HEADERS, header_bytes
+        )
 
     @classmethod
     def of(cls, settings: Settings, *, gc_grace_s: float = 3600) -> ModelStore:
@@ -142,15 +145,13 @@ class ModelStore:
         modified_at = self.manifests.mtime(name)
         self._require_blobs(name, manifest)
         key = (name, manifest.digest_hex)
-        with self._mutex:
-            model = self._models.get(key)
-        if model is None:
-            model = self._read(name, manifest, modified_at)
-        elif model.modified_at != modified_at:
-            model = replace(model, modified_at=modified_at)
+        kept = self._models.get(key)
+        if kept is not None and kept.modified_at == modified_at:
+            kept.read_files()
+            return kept
+        model = replace(kept, modified_at=modified_at) if kept else self._read(name, manifest, modified_at)
         model.read_files()
-        with self._mutex:
-            _remember(self._models, key, model, _CACHED_MODELS)
+        self._models.put(key, model)
         return model
 
     def list(self) -> list[ModelSummary]:
@@ -254,14 +255,10 @@ class ModelStore:
         """The GGUF header of a blob, remembered while the file stays the same; raises InvalidGGUF, OSError."""
         stat = path.stat()
         key = (path, stat.st_dev, stat.st_ino, stat.st_size)
-        with self._mutex:
-            header = self._headers.get(key)
+        header = self._headers.get(key)
         if header is None:
             header = read_header(path)
-        with self._mutex:
-            _remember(self._headers, key, header, _CACHED_HEADERS)
-            while len(self._headers) > 1 and sum(map(_entries, self._headers.values())) > _CACHED_ENTRIES:
-                self._headers.popitem(last=False)
+            self._headers.put(key, header)
         return header
 
     def _require_blobs(self, name: ModelName, manifest: Manifest) -> None:
@@ -315,7 +312,7 @@ class ModelStore:
         }
 
     def _bytes(self, layer: Layer) -> bytes:
-        return self.blobs.read(layer.digest, MAX_TEXT_LAYER_BYTES)
+        return self.blobs.read(layer.digest, max_bytes(layer.media_type))
 
     def _summarize(self, name: ModelName) -> ModelSummary:
         try:
@@ -346,14 +343,3 @@ class ModelStore:
             remote_model=model.config.remote_model,
             problem=problem,
         )
-
-
-def _entries(header: GGUFHeader) -> int:
-    return len(header.tensors) + len(header.metadata)
-
-
-def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    while len(cache) > limit:
-        cache.popitem(last=False)

@@ -18,10 +18,10 @@ from corral.api.bodies import (
     parse_object,
     unknown_notices,
 )
-from corral.api.budget import MAX_CONTAINERS, MAX_DEPTH, MAX_MEMBERS, MAX_VALUES
 from corral.api.parts import Parts
 from corral.core import Message
 from corral.errors import InvalidRequest
+from corral.jsonbudget import MAX_CONTAINERS, MAX_DEPTH, MAX_MEMBERS, MAX_VALUES
 
 
 @given(st.binary(), st.booleans(), st.booleans())
