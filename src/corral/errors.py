@@ -22,6 +22,7 @@ CorralError
 ├── NotEnoughSpace / NotEnoughMemory
 ├── StoreNotWritable
 ├── QueueFull
+├── BodiesFull
 ├── RequestCanceled
 ├── RequestNotFound / NodeNotFound
 ├── NotKept                   a file or a batch that is not, or no longer, here
@@ -151,6 +152,14 @@ class BodyTooLarge(InvalidRequest):
         self.limit_bytes = limit_bytes
 
 
+class BodyStalled(CorralError):
+    """A large request body of which nothing more comes, while it takes room from others."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing more of the request body came for {seconds:.0f} seconds")
+        self.seconds = seconds
+
+
 class ModelNotFound(CorralError):
     """No manifest has this name; `text` is what the route says (the routes word it differently)."""
 
@@ -261,6 +270,15 @@ class QueueFull(CorralError):
     def __init__(self, limit: int, retry_after_s: int = 1) -> None:
         super().__init__("server busy, please try again.  maximum pending requests exceeded")
         self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class BodiesFull(CorralError):
+    """The bodies of all requests together would have more bytes than the server holds."""
+
+    def __init__(self, limit_bytes: int, retry_after_s: int = 5) -> None:
+        super().__init__(f"server busy, please try again: the request bodies under way have {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
         self.retry_after_s = retry_after_s
 
 

@@ -36,7 +36,7 @@ MOST_MIB = 200
 LONGEST_S = 0.2
 TRIES = 3
 PAUSE_S = 0.01
-WIDE = "\U0001f600" + LONG[: len(LONG) // 2]  # one such character, and each of the text takes four bytes
+WIDE = "\U0001f600" + LONG  # one such character, and each of the text takes four bytes
 CHATML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
 

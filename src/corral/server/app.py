@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Match, Route
 from corral.aio import run_blocking
 from corral.errors import CorralError
 from corral.server import anthropic, distribution, openai
+from corral.server.bodyroom import BodyRoom, WithRoom
 from corral.server.deps import Deps
 from corral.server.errors import handle_error
 from corral.server.guard import Guard
@@ -90,6 +91,8 @@ def create_app(deps: Deps) -> Starlette:
         exception_handlers={404: _not_found, 405: _wrong_method, CorralError: handle_error, Exception: handle_error},
     )
     app.router.redirect_slashes = False
+    app.state.bodies = BodyRoom(deps.settings.max_body_bytes)
+    app.add_middleware(WithRoom, room=app.state.bodies)
     app.add_middleware(Guard, settings=deps.settings, holders=deps.holders)
     app.state.deps = deps
     Guard(app, deps.settings, deps.holders)  # a bad setting fails here, not at the first request

@@ -5,6 +5,7 @@ Called by every handler with a body. Source of zstd and its bounds: ollama serve
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -14,16 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 
 from corral.aio import run_blocking
 from corral.api.bodies import parse_object
-from corral.errors import BodyTooLarge, InvalidRequest, RequestCanceled
+from corral.errors import BodyStalled, BodyTooLarge, InvalidRequest, RequestCanceled
+from corral.server.bodyroom import share_of
 from corral.server.deps import deps_of
-from corral.server.memory import collect_garbage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _DECODE_INLINE_BYTES = 256 * 1024  # decoding so much takes about a millisecond
-_LARGE_BYTES = 2**20  # before such a one is decoded, what earlier ones have left is looked for
 MAX_UNPACKED_BYTES = 20 * 2**20
+_STALL_S = 60.0
 _MAX_WINDOW_BYTES = 8 * 2**20  # what a decoder may hold in memory
 
 
@@ -31,8 +32,9 @@ async def read_body(request: Request, most_bytes: int = 0, *, why: str = "") -> 
     """All bytes of the body, unpacked where it is compressed.
 
     `most_bytes` is a route's own bound below the server's, `why` what its error says.
-    Raises BodyTooLarge (413) as soon as the bound is passed, before reading further; InvalidRequest for a compression
-    that is not zstd, and for zstd that cannot be read or has over MAX_UNPACKED_BYTES.
+    A large one waits for its room. Raises BodyTooLarge (413) as soon as the bound is passed, before reading further;
+    BodiesFull (503); InvalidRequest for a compression that is not zstd, for zstd that cannot be read or has over
+    MAX_UNPACKED_BYTES, and for texts that no window holds.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity", "zstd"}:
@@ -42,9 +44,10 @@ async def read_body(request: Request, most_bytes: int = 0, *, why: str = "") -> 
         data = await _read_bounded(request, most_bytes, why)
     else:
         data = await _read_bounded(request, limit, "")
-    if len(data) >= _LARGE_BYTES:
-        await run_blocking(collect_garbage)
-    return await run_blocking(unpack_zstd, data) if encoding == "zstd" else data
+    if encoding == "zstd":
+        data = await run_blocking(unpack_zstd, data)
+    await share_of(request).settle(data)
+    return data
 
 
 def unpack_zstd(data: bytes) -> bytes:
@@ -65,13 +68,18 @@ async def _read_bounded(request: Request, limit: int, why: str) -> bytes:
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge(limit, why)
     chunks: list[bytes] = []
-    size = 0
+    size, share = 0, share_of(request)
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise BodyTooLarge(limit, why)
-            chunks.append(chunk)
+        async with asyncio.timeout(None) as patience:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(limit, why)
+                if share.grow(size):
+                    patience.reschedule(asyncio.get_running_loop().time() + _STALL_S)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise BodyStalled(_STALL_S) from error
     except ClientDisconnect as error:
         raise RequestCanceled from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -20,6 +20,7 @@ CLIENT_CLOSED = 499  # nginx's number for a client that left, which Ollama uses 
 
 _STATUS: dict[type[BaseException], int] = {
     errors.BodyTooLarge: 413,
+    errors.BodyStalled: 408,
     errors.InvalidRequest: 400,
     errors.InvalidGGUF: 400,
     errors.ChatTemplateUnusable: 400,
@@ -33,6 +34,7 @@ _STATUS: dict[type[BaseException], int] = {
     errors.CloudDisabled: 403,
     errors.RequestCanceled: CLIENT_CLOSED,
     errors.QueueFull: 503,
+    errors.BodiesFull: 503,
     errors.GaveWay: 503,
     errors.ServerClosing: 503,
     errors.NoNode: 503,
@@ -60,8 +62,8 @@ def text_of(error: BaseException) -> str:
 
 
 def headers_of(error: BaseException) -> dict[str, str]:
-    """Headers that belong to an error: Retry-After when the queue is full; a hint beside a text that clients know."""
-    if isinstance(error, errors.QueueFull):
+    """Headers that belong to an error: Retry-After when too much is asked at once; a hint beside a known text."""
+    if isinstance(error, errors.QueueFull | errors.BodiesFull):
         return {"Retry-After": str(error.retry_after_s)}
     return {"X-Corral-Hint": error.hint} if isinstance(error, errors.UnsupportedCapability) and error.hint else {}
 

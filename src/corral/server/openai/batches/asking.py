@@ -13,6 +13,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from corral.server.bodyroom import BodyRoom
 from corral.server.callers import BATCH, LEFT
 from corral.server.guard import HOLDER
 from corral.server.holders import Holder
@@ -72,5 +73,10 @@ async def ask(
         else:
             sent.append(message.get("body", b""))
 
-    await app.router(scope, receive, send)
+    room: BodyRoom = app.state.bodies
+    share = room.enter(scope)
+    try:
+        await app.router(scope, receive, send)
+    finally:
+        await room.leave(share)
     return Answered(status, msgspec.Raw(b"".join(sent).strip() or b"null"), later)
