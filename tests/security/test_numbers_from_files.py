@@ -161,7 +161,7 @@ def layers(*entries: str, more: str = "") -> str:
 
 
 MANIFESTS: dict[str, Callable[[], str]] = {
-    "100,000 layers": lambda: layers(*[LAYER] * 100_000),
+    "50,000 layers": lambda: layers(*[LAYER] * 50_000),
     "one layer too many": lambda: layers(*[LAYER] * (MAX_LAYERS + 1)),
     "objects elsewhere": lambda: layers(LAYER, more=f',"x":[{"{}," * 2_000_000}1]'),
     "lists elsewhere": lambda: layers(LAYER, more=f',"x":[{"[]," * 2_000_000}1]'),
