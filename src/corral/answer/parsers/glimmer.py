@@ -81,7 +81,7 @@ class GlimmerParser(MarkedParser):
 
     def _read(self) -> bool:
         if self._mode is _HEADER:
-            return super()._read() or self._is_no_header()
+            return self._read_header()
         if self._mode is _MAYBE_CALL:
             return self._read_maybe_call()
         return self._read_started() if self._mode is _STARTED else super()._read()
@@ -109,12 +109,16 @@ class GlimmerParser(MarkedParser):
             return name
         return function if function in self._tools and space == function.partition(".")[0] else ""
 
-    def _is_no_header(self) -> bool:
-        """What is too long for a header is content."""
-        if self._mode is not _HEADER or sum(map(len, self._collected)) <= _LONGEST_HEADER:
+    def _read_header(self) -> bool:
+        """What is too long for a header is content, whether the end of one follows or not."""
+        most = _LONGEST_HEADER + len(_MESSAGE)
+        seen = self._text.peek(most)
+        if _MESSAGE in seen:
+            return super()._read()
+        if len(seen) < most:
             return False
-        text, self._collected = "".join(self._collected), []
-        self._say(text.removeprefix(_START + _ASSISTANT))
+        if seen.startswith(_START + _ASSISTANT):
+            self._text.skip(len(_START + _ASSISTANT))
         self._enter(_CONTENT)
         return True
 

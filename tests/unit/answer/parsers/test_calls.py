@@ -376,6 +376,13 @@ def test_departures_an_object_in_a_lagunas_content_that_is_plainly_no_call_is_co
     assert (got.content, got.calls, got.failure) == ('It is {"a": {"b": 1}} now', [], "")
 
 
+def test_departures_a_glimmer_text_without_a_header_is_the_same_in_all_pieces() -> None:
+    text = "x" * 300 + "<|eom|><|start|>assistant<|message|>and more<|eot|>"
+    whole, characters = (read(parser_of("glimmer"), pieces) for pieces in ([text], text))
+    assert whole == characters
+    assert whole.content == "x" * 300 + "and more"
+
+
 def test_departures_a_glimmer_text_without_a_header_streams() -> None:
     parser = parser_of("glimmer")
     assert parser.feed("word " * 60)[0].content == "word " * 60
