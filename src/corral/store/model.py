@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.core import Capability, Message, Notice
-from corral.errors import CorralError
+from corral.errors import CorralError, InvalidGGUF
 from corral.gguf import GGUFHeader
 from corral.names import ModelName
 from corral.store.capabilities import (
@@ -115,7 +115,12 @@ class Model:
     @cached_property
     def verdict(self) -> Verdict:
         """Whether it runs here, and what of it."""
-        header = _or_none(lambda: self.header)
+        try:
+            header = self.header
+        except InvalidGGUF as error:  # it names the tensor or the key
+            return Verdict(f"its weights cannot be read: {error}; pull or create it again")
+        except OSError:
+            header = None
         return judge(header, self.config, has_projector=bool(self.projectors), engine_is_ours=self.engine_is_ours)
 
     @property

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.ggufs import make_gguf
 from tests.fakes.library import GOLDEN, KitModel
+from tests.fakes.stores import add_model
 
 from corral.gguf import GGUFHeader, read_header
+from corral.store import ModelStore
+from corral.store import manifests as media
 from corral.store.modelconfig import ModelConfig
 from corral.store.verdict import judge
 
@@ -69,3 +73,19 @@ def test_a_file_that_does_not_fit_its_layout_is_refused_by_the_tensor(tmp_path: 
 )
 def test_without_weights_that_can_be_read_nothing_runs(config: ModelConfig, why: str) -> None:
     assert judge(None, config, has_projector=False).why_not == why
+
+
+@pytest.mark.parametrize(
+    ("cut", "named"), [(lambda raw: raw[:-8], "blk.0.attn_k.weight"), (lambda raw: raw[:100], "ends inside")]
+)
+def test_a_file_that_is_cut_is_refused_by_what_is_not_all_there(
+    tmp_path: Path, cut: Callable[[bytes], bytes], named: str
+) -> None:
+    shapes = {"token_embd.weight": [32, 64], "blk.0.attn_k.weight": [32, 32]}
+    path = make_gguf(tmp_path / "m.gguf", "gemma3", {"gemma3.block_count": 1}, shapes)
+    path.write_bytes(cut(path.read_bytes()))
+    store = ModelStore(tmp_path / "models")
+    name = add_model(store, "cut", extra={media.MODEL: path}, config=ModelConfig(model_format="gguf"))
+    why = store.load(name).verdict.why_not
+    assert why.startswith("its weights cannot be read: invalid GGUF: ")
+    assert named in why
