@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 FILE_BYTES = 4_000_000_000
 MOST_MEMORY_BYTES = 300 * 2**20
 LEAST_SPEED = 0.5  # of cp's
-ROUNDS = 3
+ROUNDS = 5
 EMBEDDING, FEED_FORWARD, EXPERTS = 2816, 704, 128
 PROGRAM = """
 import sys
