@@ -49,7 +49,7 @@ browser: setup build/axe/axe.min.js
 	$(PY) -m pytest -m browser
 
 pictures: setup
-	@scripts/system-packages chromium
+	@scripts/system-packages chromium fonts-inter
 	CORRAL_PICTURES=1 $(PY) -m pytest tests/browser/test_pictures.py
 	$(PY) scripts/recording docs/pictures/terminal.svg
 

@@ -46,9 +46,11 @@ def test_the_room_models(real: ServerProcess, visits: Visits) -> None:
 
 
 def test_the_room_now(real: ServerProcess, visits: Visits) -> None:
-    page = visits.open(f"{real.url}/ui#/now", height=1240)
-    body = {"model": "smollm2:135m", "prompt": "Write a long story.", "options": {"num_predict": 200}}
-    calls = [threading.Thread(target=real.post, args=("/api/generate", body)) for _ in range(6)]
+    page = visits.open(f"{real.url}/ui#/now", height=1340)
+    body = {"model": "smollm2:135m", "prompt": "Write a long story.", "options": {"num_predict": 300}}
+    long = {**body, "prompt": "The quick brown fox jumps over the lazy dog. " * 300}
+    bodies = (body, body, body, long, body, body)
+    calls = [threading.Thread(target=real.post, args=("/api/generate", each)) for each in bodies]
     for call in calls:
         call.start()
     expect(page.locator("table.cards tbody tr", has_text="running")).to_have_count(4)
