@@ -10,63 +10,51 @@ import asyncio
 import contextlib
 import io
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import msgspec
 
-from corral.aio import LARGE_CHARACTERS, run_blocking
+from corral.aio import LARGE_CHARACTERS
 from corral.errors import CorralError, EngineError, GrammarLost, NodeGone, RunnerDied, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
+from corral.runner.bodies import INLINE_WEIGHT, encoded
 from corral.runner.calls import Call, Calls
 from corral.runner.drafts import DraftTally
 from corral.runner.endpoint import Endpoint
 from corral.runner.reading import ReadingTally
+from corral.runner.sharing import Sharing
 from corral.runner.sse import EventParser
+from corral.runner.stream import EngineStream
 
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+_CONNECT_S = 10.0
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
 _CALLS_AT_ONCE = 16
-_PROMPTS_KNOWN = 8  # two of each slot, mostly
-_INLINE_WEIGHT = 64 * 1024  # a body of so many characters is written in well under a millisecond
 _BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
 _LAST_LINE_S = 0.005  # how much later than the end of an answer a line of the log before it may be read
 SLOT_SEEKERS = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/systemone"})  # of the calls that do not stream
-_encode = msgspec.json.Encoder().encode
 Explain = Callable[[], Awaitable[CorralError]]
 Check = Callable[[dict[str, Any], StreamBudget], None]
 
 
 @dataclass(slots=True)
-class Sharing:
-    """What the requests of a runner have to know of each other. Kept by those who make the calls.
+class _Made:
+    """A call under way, and whether the head of its answer has come."""
 
-    requests: how many it serves, lines of batches too; others: how many of them are none; answering: how many of
-    those answer already; quiet: set while all of those do. prompts: the newest that it was given, where it matters how
-    much of the next one it has read, as (owner, text).
-    """
+    calls: Calls
+    call: Call | None
+    is_answered: bool = False
 
-    requests: int = 0
-    others: int = 0
-    answering: int = 0
-    quiet: asyncio.Event = field(default_factory=asyncio.Event)
-    prompts: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_PROMPTS_KNOWN))
-
-    def __post_init__(self) -> None:
-        self.count()
-
-    def count(self, others: int = 0, answering: int = 0) -> None:
-        """Add to the counts of requests that are no lines."""
-        self.others += others
-        self.answering += answering
-        if self.others > self.answering:
-            self.quiet.clear()
-        else:
-            self.quiet.set()
+    def answered(self, status: int) -> None:
+        """The head is there; raises RunnerMisbehaved for a status that is no answer of an engine."""
+        self.is_answered = True
+        if self.call is not None:
+            self.calls.move(self.call)
+        if status != 200 and not 400 <= status < 600:
+            raise RunnerMisbehaved(f"status {status}")
 
 
 class RunnerClient:
@@ -92,6 +80,7 @@ class RunnerClient:
         self._large = asyncio.Semaphore(1)
         self._explain = explain or _unexplained
         self._session: aiohttp.ClientSession | None = None
+        self._streams: set[EngineStream] = set()
         self._closed = False
 
     def note_grammar_lost(self, why: str) -> None:
@@ -104,33 +93,21 @@ class RunnerClient:
     def __repr__(self) -> str:
         return f"<RunnerClient {self.endpoint} in_flight={len(self.calls)}>"
 
-    async def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Events of /completion as the engine words them; the last has `"stop": true`.
 
         `prompt_progress` events arrive only when the body asks with `return_progress`.
         """
-        events = self._events("/completion", body, answers.completion_event, _check_completion)
-        async with contextlib.aclosing(events):
-            async for event in events:
-                yield event
-                if event.get("stop"):
-                    return
-        raise await self._lost(mid_stream=True)
+        return self._events("/completion", body, answers.completion_event, _check_completion)
 
-    async def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Chunks of /v1/chat/completions up to the `[DONE]` mark."""
-        parser = EventParser()
-        events = self._events("/v1/chat/completions", body, answers.chat_chunk, _check_chat, parser)
-        async with contextlib.aclosing(events):
-            async for event in events:
-                yield event
-        if not parser.finished:
-            raise await self._lost(mid_stream=True)
+        return self._events("/v1/chat/completions", body, answers.chat_chunk, _check_chat)
 
     async def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Token ids of a text; add_special adds what the model wants around a prompt (BOS, EOS)."""
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        data = await _encoded(body)
+        data = await encoded(body)
         async with self._turn(len(data)):
             answer = await self._call("POST", "/tokenize", answers.tokens, answers.max_token_bytes(len(data)), data)
         tokens: list[int] = answer["tokens"]
@@ -138,7 +115,7 @@ class RunnerClient:
 
     async def count_tokens(self, text: str, *, add_special: bool = False) -> int:
         """How many ids `tokenize` would give, without a number of Python's for each."""
-        data = await _encoded({"content": text, "add_special": add_special, "parse_special": True})
+        data = await encoded({"content": text, "add_special": add_special, "parse_special": True})
         async with self._turn(len(data)):
             limit = answers.max_token_bytes(len(data))
             return int(await self._call("POST", "/tokenize", answers.token_count, limit, data))
@@ -146,13 +123,13 @@ class RunnerClient:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of token ids; incomplete UTF-8 is replaced."""
         limit = answers.max_text_bytes(len(tokens))
-        data = await _encoded({"tokens": list(tokens)})
+        data = await encoded({"tokens": list(tokens)})
         async with self._turn(len(data)):
             return str((await self._call("POST", "/detokenize", answers.content, limit, data))["content"])
 
     async def apply_template(self, body: dict[str, Any]) -> str:
         """The prompt that the model's Jinja template makes of a chat body."""
-        data = await _encoded(body)
+        data = await encoded(body)
         limit = answers.max_prompt_bytes(len(data))
         async with self._turn(len(data)):
             return str((await self._call("POST", "/apply-template", answers.prompt, limit, data))["prompt"])
@@ -175,7 +152,7 @@ class RunnerClient:
             body["embd_normalize"] = normalize
         count = len(inputs)
         decode, limit = answers.vectors(count), answers.max_vector_bytes(count)
-        vectors, total = await self._call("POST", "/v1/embeddings", decode, limit, await _encoded(body))
+        vectors, total = await self._call("POST", "/v1/embeddings", decode, limit, await encoded(body))
         if count == 1:
             return [(vectors[0], total)]
         return [(vector, len(tokens)) for vector, tokens in zip(vectors, inputs, strict=True)]
@@ -194,7 +171,7 @@ class RunnerClient:
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[list[tuple[int, float]], int]:
         """((index, score) best first, prompt tokens in all) of documents for a query."""
-        data = await _encoded({"query": query, "documents": list(documents)})
+        data = await encoded({"query": query, "documents": list(documents)})
         count = len(documents)
         answer: tuple[list[tuple[int, float]], int] = await self._call(
             "POST", "/v1/rerank", answers.scores(count), answers.max_score_bytes(count), data
@@ -203,7 +180,7 @@ class RunnerClient:
 
     async def systemone(self, body: dict[str, Any]) -> dict[str, Any]:
         """A decision model's answer; EngineError 501 when the model is none."""
-        data = await _encoded(body)
+        data = await encoded(body)
         limit = answers.max_prompt_bytes(len(data))
         answer: dict[str, Any] = await self._call("POST", "/v1/systemone", answers.any_object, limit, data)
         return answer
@@ -245,33 +222,35 @@ class RunnerClient:
         await self._act_on_slot(slot, "restore", filename)
 
     async def _act_on_slot(self, slot: int, action: str, filename: str) -> None:
-        data = await _encoded({"filename": filename})
+        data = await encoded({"filename": filename})
         path = f"/slots/{slot}?action={action}"
         await self._call("POST", path, answers.any_object, answers.MAX_SMALL_BYTES, data)
 
     async def close(self) -> None:
         """Drop all connections; calls in flight, and all later ones, end with an error."""
         self._closed = True
+        for stream in list(self._streams):
+            stream.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _events(
-        self, path: str, body: dict[str, Any], decode: Decode, check: Check, parser: EventParser | None = None
+        self, path: str, body: dict[str, Any], decode: Decode, check: Check
     ) -> AsyncGenerator[dict[str, Any]]:
-        """The decoded events of one streaming call.
+        """The decoded events of one streaming call, up to the one that stops it or the mark behind the last.
 
         Progress events are always asked for, because writing one is how a prefilling engine notices that the client
         has left; they are passed on only to a caller who asked.
         """
         wants_progress = bool(body.get("return_progress"))
-        parser = parser or EventParser()
-        data = await _encoded({**body, "stream": True, "return_progress": True})
+        parser = EventParser()
+        data = await encoded({**body, "stream": True, "return_progress": True})
         budget = StreamBudget(body, len(data))
         lost = self._grammars_lost if "grammar" in body else None
         call = Call(time.monotonic(), len(data))
-        async with self._request("POST", path, data, call) as response:
-            async for chunk in response.content.iter_any():
+        async with self._streamed(path, data, call) as stream:
+            while chunk := await stream.read():
                 budget.take(len(chunk))
                 for place, payload in enumerate(parser.feed(chunk), 1):
                     self.calls.move(call)
@@ -282,13 +261,20 @@ class RunnerClient:
                     if lost is not None:
                         await self._check_grammar(lost, event)
                     if "timings" in event:
-                        self.drafts.note(event["timings"])
-                        if self.sharing.requests <= 1:
-                            self.reading.note(event["timings"])
+                        self._note(event["timings"])
                     if wants_progress or "prompt_progress" not in event:
                         yield event
+                    if event.get("stop"):
+                        return
                     if place % _EVENTS_IN_A_ROW == 0:
                         await asyncio.sleep(0)
+        if not parser.finished:
+            raise await self._lost(mid_stream=True)
+
+    def _note(self, timings: dict[str, Any]) -> None:
+        self.drafts.note(timings)
+        if self.sharing.requests <= 1:
+            self.reading.note(timings)
 
     async def _check_grammar(self, lost: int, event: dict[str, Any]) -> None:
         """Raise GrammarLost when the log has told so since the call began; its last line may come behind the event."""
@@ -318,36 +304,60 @@ class RunnerClient:
     async def _request(
         self, method: str, path: str, data: bytes | None, call: Call | None, timeout_s: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=10.0) if timeout_s else _NO_TIMEOUT
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S) if timeout_s else _NO_TIMEOUT
+        sent = io.BytesIO(data) if data is not None and len(data) > INLINE_WEIGHT else data  # large ones in pieces
+        async with self._made(call) as made:
+            headers, url = {"Content-Type": "application/json"}, f"{self.endpoint.base}{path}"
+            response = await self._open_session().request(
+                method, url, data=sent, headers=headers, timeout=timeout, allow_redirects=False
+            )
+            try:
+                made.answered(response.status)
+                if response.status != 200:
+                    raise _refusal(response.status, await _read(response, answers.MAX_ERROR_BYTES))
+                yield response
+            finally:
+                response.close()
+
+    @contextlib.asynccontextmanager
+    async def _streamed(self, path: str, data: bytes, call: Call) -> AsyncIterator[EngineStream]:
+        async with self._made(call) as made:
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    stream = await self.endpoint.stream()
+            except TimeoutError as error:
+                raise ConnectionError from error
+            self._streams.add(stream)
+            try:
+                stream.send(path, data, self.endpoint.headers)
+                status = await stream.head()
+                made.answered(status)
+                if status != 200:
+                    raise _refusal(status, await _read_all(stream, answers.MAX_ERROR_BYTES))
+                yield stream
+            finally:
+                self._streams.discard(stream)
+                stream.close()
+
+    @contextlib.asynccontextmanager
+    async def _made(self, call: Call | None) -> AsyncIterator[_Made]:
+        """While a call is made: it is in flight, and what breaks it is explained."""
         if self._closed:
             raise await self._lost(mid_stream=False)
-        sent = io.BytesIO(data) if data is not None and len(data) > _INLINE_WEIGHT else data  # large ones in pieces
+        made = _Made(self.calls, call)
         with self.calls.add(call) if call is not None else contextlib.nullcontext():
-            response: aiohttp.ClientResponse | None = None
             try:
-                session = self._open_session()
-                headers, url = {"Content-Type": "application/json"}, f"{self.endpoint.base}{path}"
-                response = await session.request(
-                    method, url, data=sent, headers=headers, timeout=timeout, allow_redirects=False
-                )
-                if call is not None:
-                    self.calls.move(call)
-                if response.status != 200:
-                    raise await _refusal(response)
-                yield response
+                yield made
             except aiohttp.ClientResponseError as error:  # no HTTP
                 raise self._misbehaved(RunnerMisbehaved(error.message[:200])) from error
             except RunnerMisbehaved as error:
                 raise self._misbehaved(error) from error.__cause__
             except _BROKEN as error:
-                raise await self._lost(mid_stream=response is not None) from error
+                raise await self._lost(mid_stream=made.is_answered) from error
             except RuntimeError as error:
                 if not self._closed:
                     raise
-                raise await self._lost(mid_stream=response is not None) from error  # aiohttp's, after close()
-            finally:
-                if response is not None:
-                    response.close()
+                raise await self._lost(mid_stream=made.is_answered) from error  # aiohttp's, after close()
 
     def _misbehaved(self, error: RunnerMisbehaved) -> RunnerMisbehaved:
         if self.on_misbehaviour is not None:
@@ -378,24 +388,6 @@ async def _unexplained() -> CorralError:
     return RunnerDied()
 
 
-async def _encoded(body: Any) -> bytes:
-    """The body to send; one that takes long to write is written on the executor."""
-    if _weight(body) < _INLINE_WEIGHT:
-        return _encode(body)
-    return await run_blocking(_encode, body)
-
-
-def _weight(value: Any) -> int:
-    """About how many characters a value's JSON has; long lists are not looked into."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_weight, value.values()))
-    if isinstance(value, list | tuple):
-        return len(value) * 8 + (sum(map(_weight, value)) if len(value) < _INLINE_WEIGHT // 8 else 0)
-    return 4
-
-
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """The body, bounded; raises RunnerMisbehaved."""
     data = bytearray()
@@ -406,10 +398,18 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> EngineError:
-    if not 400 <= response.status < 600:
-        raise RunnerMisbehaved(f"status {response.status}")
-    return EngineError(*answers.error_fields(response.status, await _read(response, answers.MAX_ERROR_BYTES)))
+async def _read_all(stream: EngineStream, max_bytes: int) -> bytes:
+    """The same of a stream."""
+    data = bytearray()
+    while chunk := await stream.read():
+        data += chunk
+        if len(data) > max_bytes:
+            raise RunnerMisbehaved(f"more than {max_bytes} bytes")
+    return bytes(data)
+
+
+def _refusal(status: int, data: bytes) -> EngineError:
+    return EngineError(*answers.error_fields(status, data))
 
 
 def _check_completion(event: dict[str, Any], budget: StreamBudget) -> None:

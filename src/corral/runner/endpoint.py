@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import aiohttp
+
+from corral.runner.stream import EngineStream
 
 
 class Endpoint(Protocol):
@@ -27,6 +30,10 @@ class Endpoint(Protocol):
         """Connections that are closed after one call."""
         ...
 
+    async def stream(self) -> EngineStream:
+        """A connection for one call whose answer is read as it comes; raises OSError."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class UnixSocket:
@@ -39,6 +46,11 @@ class UnixSocket:
     def connector(self) -> aiohttp.BaseConnector:
         """One connection a call, to the socket."""
         return aiohttp.UnixConnector(str(self.path), limit=0, force_close=True)
+
+    async def stream(self) -> EngineStream:
+        """A connection to the socket."""
+        _, stream = await asyncio.get_running_loop().create_unix_connection(EngineStream, str(self.path))
+        return stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +74,8 @@ class Relay:
     def connector(self) -> aiohttp.BaseConnector:
         """One connection a call, to the relay; through no proxy."""
         return aiohttp.TCPConnector(limit=0, force_close=True)
+
+    async def stream(self) -> EngineStream:
+        """A connection to the relay."""
+        _, stream = await asyncio.get_running_loop().create_connection(EngineStream, self.host, self.port)
+        return stream
