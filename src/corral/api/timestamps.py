@@ -15,7 +15,9 @@ def utc_now() -> str:
 def format_utc(unix_ns: int) -> str:
     """Nanoseconds since 1970 as UTC with `Z`."""
     seconds, fraction = divmod(unix_ns, 1_000_000_000)
-    return f"{_second(seconds)}{_fraction(fraction)}Z"
+    if not fraction:
+        return f"{_second(seconds)}Z"
+    return f"{_second(seconds)}.{fraction:09d}".rstrip("0") + "Z"
 
 
 def format_local(moment: datetime, extra_ns: int = 0) -> str:

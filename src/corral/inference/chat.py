@@ -7,8 +7,10 @@ Source: ollama server/routes.go ChatHandler, server/prompt.go, 2026-08.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
 from corral.aio import run_computing
 from corral.constraint.checks import check_constraint
@@ -30,7 +32,7 @@ from corral.inference.preparing.wider import leased_for
 from corral.inference.progress import Emit
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.resuming import Attempt, resumed
-from corral.inference.running.run import Run, watched
+from corral.inference.running.run import Run
 from corral.inference.running.specials import control_names
 from corral.inference.running.window import overflow_of, window_of
 from corral.inference.shared import Shared
@@ -46,18 +48,15 @@ from corral.store.models import Model
 MAX_MESSAGES = 10_000  # of a request; what is longer takes tenths of a second to look at, and no window holds it
 
 
-async def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
+def chat(shared: Shared, request: ChatRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
     """The events of an answer; see Inference.chat."""
     start = time.perf_counter_ns()
-    try:
-        async for event in resumed(lambda attempt: _chat(shared, request, emit, start, attempt), shared.telemetry):
-            yield event
-    except EngineError as error:
-        shared.telemetry.failed(error)
-        raise overflow_of(error) or error from None
-    except Exception as error:
-        shared.telemetry.failed(error)
-        raise
+    return resumed(lambda attempt: _chat(shared, request, emit, start, attempt), shared.telemetry, _told)
+
+
+def _told(error: Exception) -> Exception:
+    overflow = overflow_of(error) if isinstance(error, EngineError) else None
+    return overflow or error
 
 
 async def count_tokens(shared: Shared, request: ChatRequest) -> int:
@@ -116,8 +115,10 @@ async def _chat(
             strict=request.common.strict or shared.settings.strict,
             wants_cache=request.parameters.cache,
         )
-        async for event in watched(shared, run, way.run(messages, run)):
-            yield event
+        async with aclosing(cast("AsyncGenerator[Event, None]", way.run(messages, run))) as events:
+            async for event in events:
+                run.passes(event, shared.telemetry)
+                yield event
         run.check(request.parameters.constraint)
         if conversation.must_call:
             run.check_called()

@@ -18,8 +18,10 @@ It always runs as a plain completion. Source: ollama server/routes.go GenerateHa
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import cast
 
 from corral.aio import run_computing
 from corral.answer.outputs import OutputParser
@@ -39,7 +41,7 @@ from corral.inference.running.completion import place_images, run_completion
 from corral.inference.running.longtext import is_far_beyond
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.running.resuming import Attempt, resumed
-from corral.inference.running.run import Run, watched
+from corral.inference.running.run import Run
 from corral.inference.running.sampling import completion_fields
 from corral.inference.running.specials import control_names, end_tokens, special_tokens, without_bos
 from corral.inference.running.window import fit_prompt, missing, most_window, window_of
@@ -62,15 +64,10 @@ from corral.sched.request import Lease
 from corral.store.models import Model
 
 
-async def generate(shared: Shared, request: GenerateRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
+def generate(shared: Shared, request: GenerateRequest, emit: Emit | None = None) -> AsyncIterator[Event]:
     """The events of a completion; see Inference.generate."""
     start = time.perf_counter_ns()
-    try:
-        async for event in resumed(lambda attempt: _generate(shared, request, emit, start, attempt), shared.telemetry):
-            yield event
-    except Exception as error:
-        shared.telemetry.failed(error)
-        raise
+    return resumed(lambda attempt: _generate(shared, request, emit, start, attempt), shared.telemetry)
 
 
 async def unload(shared: Shared, common: Common, *, required: bool = False) -> None:
@@ -145,8 +142,10 @@ async def _generate(
         prompt, thinking = reopen(prompt, assembly.thinking(prompt), constraint, llguidance=prepared.llguidance)
         body = await _body(shared, lease, prepared, assembly, prompt, thinking, run)
         parser = assembly.parser(prompt, thinking)
-        async for event in watched(shared, run, run_completion(lease, body, run, parser)):
-            yield event
+        async with aclosing(cast("AsyncGenerator[Event, None]", run_completion(lease, body, run, parser))) as events:
+            async for event in events:
+                run.passes(event, shared.telemetry)
+                yield event
         run.check(parameters.constraint)
         context = None if request.raw else tuple(await _context(lease, prompt, body["prompt"], run.text))
         done = run.done(context)

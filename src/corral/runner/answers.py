@@ -308,7 +308,9 @@ class StreamBudget:
 
     def take_text(self, *texts: str | None) -> None:
         """Text of the model's answer; raises as `take`."""
-        self._text_bytes -= sum(len(text) for text in texts if text)
+        for text in texts:
+            if text:
+                self._text_bytes -= len(text)
         if self._text_bytes < 0:
             raise RunnerMisbehaved("more text than so many tokens can have")
 

@@ -414,10 +414,13 @@ def _refusal(status: int, data: bytes) -> EngineError:
 
 def _check_completion(event: dict[str, Any], budget: StreamBudget) -> None:
     """Raise RunnerMisbehaved for an event that says nothing, or more than was asked for."""
-    if not event.keys() & {"content", "stop", "prompt_progress"}:
-        raise RunnerMisbehaved("an event that says nothing")
-    budget.take_text(event.setdefault("content", ""))
-    budget.take_probabilities(event.get("completion_probabilities", ()))
+    if "content" not in event:
+        if "stop" not in event and "prompt_progress" not in event:
+            raise RunnerMisbehaved("an event that says nothing")
+        event["content"] = ""
+    budget.take_text(event["content"])
+    if "completion_probabilities" in event:
+        budget.take_probabilities(event["completion_probabilities"])
 
 
 def _check_chat(event: dict[str, Any], budget: StreamBudget) -> None:
@@ -427,4 +430,5 @@ def _check_chat(event: dict[str, Any], budget: StreamBudget) -> None:
         for piece in delta.get("tool_calls") or ():
             function = piece.get("function") or {}
             budget.take_text(piece.get("id"), function.get("name"), function.get("arguments"))
-        budget.take_probabilities((choice.get("logprobs") or {}).get("content") or ())
+        if logprobs := choice.get("logprobs"):
+            budget.take_probabilities(logprobs.get("content") or ())

@@ -24,7 +24,7 @@ class EventParser:
         if b"\r" in pending:
             pending = pending.replace(b"\r\n", b"\n")
         *events, self._pending = pending.split(b"\n\n")
-        if len(self._pending) > self._max or any(len(event) > self._max for event in events):
+        if len(pending) > self._max and any(len(event) > self._max for event in (*events, self._pending)):
             limit = self._max // 2**20
             text = f"llama-server response stream event exceeded {limit} MB limit"  # Ollama's words
             raise RunnerMisbehaved("an event without end", text)

@@ -115,7 +115,8 @@ class LeasedRunner:
         try:
             while True:
                 try:
-                    item = await self._guard(anext(source))
+                    with self._guarding():
+                        item = await anext(source)
                 except StopAsyncIteration:
                     return
                 yield item
@@ -125,31 +126,51 @@ class LeasedRunner:
                 await closable.aclose()
 
     async def _guard(self, call: Awaitable[T]) -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        if self._error is not None:
-            if inspect.iscoroutine(call):
-                call.close()
-            raise self._told(self._error).with_traceback(None)
-        cancelling = task.cancelling()
-        self._awaiting.add(task)
         try:
-            answer = await call
-        except RunnerDied as error:
-            raise self._told(error) from None
-        except asyncio.CancelledError:
-            # Ours and nobody else's: a client that leaves at the same moment stays a cancellation.
-            if task in self._aborted and task.uncancel() <= cancelling and self._error is not None:
-                raise self._error.with_traceback(None) from None
-            raise
-        else:
-            self.may_be_gone = False
-            return answer
+            with self._guarding():
+                return await call
         finally:
-            self._awaiting.discard(task)
-            self._aborted.discard(task)
+            if inspect.iscoroutine(call):
+                call.close()  # one that was never awaited; else nothing
+
+    def _guarding(self) -> _Guarded:
+        return _Guarded(self)
 
     def _told(self, error: CorralError) -> CorralError:
         if self.may_be_gone and isinstance(error, RunnerDied) and not isinstance(error, NodeGone):
             return RunnerGone(error.exit_code, error.last_lines)
         return error
+
+
+class _Guarded:
+    """One await of a lease's: within the block the task that is in it can be told of the lease's end."""
+
+    __slots__ = ("_cancelling", "_runner", "_task")
+
+    def __init__(self, runner: LeasedRunner) -> None:
+        self._runner = runner
+
+    def __enter__(self) -> None:
+        runner, task = self._runner, asyncio.current_task()
+        assert task is not None
+        if runner._error is not None:
+            raise runner._told(runner._error).with_traceback(None)
+        self._task, self._cancelling = task, task.cancelling()
+        runner._awaiting.add(task)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        runner, task = self._runner, self._task
+        was_aborted = task in runner._aborted
+        runner._awaiting.discard(task)
+        runner._aborted.discard(task)
+        if error is None:
+            runner.may_be_gone = False
+        elif isinstance(error, RunnerDied):
+            raise runner._told(error) from None
+        elif was_aborted and isinstance(error, asyncio.CancelledError) and self._is_ours(task):
+            assert runner._error is not None
+            raise runner._error.with_traceback(None) from None
+
+    def _is_ours(self, task: asyncio.Task[Any]) -> bool:
+        """Whether nobody else has cancelled it too: a client that leaves at the same moment stays a cancellation."""
+        return task.uncancel() <= self._cancelling

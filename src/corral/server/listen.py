@@ -31,6 +31,7 @@ from corral.server.upgrades import UpgradelessParser
 
 MAX_HEAD_BYTES = 64 * 1024  # request line and headers together
 LINGER_S = 30.0
+PIECES = "corral.pieces"  # scope entry: Pieces
 _TOO_LARGE = (431, b"request header fields too large")
 _NO_HOST = (400, b"400 Bad Request: missing required Host header")  # Go's words
 _TWO_HOSTS = (400, b"400 Bad Request: too many Host headers")
@@ -189,6 +190,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return _NO_HOST if not self._hosts and self.parser.get_http_version() != "1.0" else None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.scope[PIECES] = Pieces(cycle)  # type: ignore[literal-required]
         is_old = cycle.scope["http_version"] == "1.0"
         super()._start_asgi_task(cycle, _without_chunks(cycle, app) if is_old else app)
 
@@ -230,6 +232,24 @@ class LimitedProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join(head))
         self.transport.close()
+
+
+class Pieces:
+    """The way of a body's pieces to the socket, past the layers around the app: they look at the head of an answer."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def write(self, piece: bytes) -> bool:
+        """Send a piece of a body in chunks whose head has been sent; False when it must go the usual way.
+
+        That is when the client is slow or gone.
+        """
+        cycle = self._cycle
+        if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused or cycle.disconnected:
+            return False
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
 
 
 def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:

@@ -4,10 +4,11 @@ First chunk first: the status is sent when the first event is there, so an error
 later one becomes a last line. A client that leaves before that gets the same answer that a cancelled request gets, for
 whoever logs or counts statuses on the way. Three tasks serve a stream:
 
-    pump      events -> encode -> outbox; owns the iterator and closes it
-    deliver   outbox -> send; joins what has piled up while the client was slow
+    pump      events -> encode -> socket, or outbox; owns the iterator and closes it
+    deliver   outbox -> send: the first piece, the last, and what has piled up while the client was slow, joined
     watch     receive -> on disconnect, cancels the pump
 
+While the client keeps up, the pump writes each piece itself: another task for it would cost a turn of the loop a token.
 The outbox is why a slow reader stops nobody: the engine is read at its own pace into at most OUTBOX_BYTES, and the
 lease goes back when the generation ends, not when the client has read it. Called by all API layers.
 """
@@ -25,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from corral.errors import RequestCanceled
 from corral.server.errors import error_line, error_reply
+from corral.server.listen import PIECES, Pieces
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,10 @@ SSE = "text/event-stream; charset=utf-8"
 
 
 class Outbox:
-    """Encoded pieces between the pump and the client: bounded by bytes, emptied all at once."""
+    """Encoded pieces between the pump and the client: bounded by bytes, emptied all at once.
+
+    is_passed: nothing waits here, and all that did has been sent.
+    """
 
     def __init__(self, limit_bytes: int = OUTBOX_BYTES) -> None:
         self._limit = limit_bytes
@@ -45,11 +50,14 @@ class Outbox:
         self._size = 0
         self._error: BaseException | None = None
         self._closed = False
+        self._has_given = False
+        self.is_passed = False
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
 
     async def put(self, piece: bytes) -> None:
         """Add a piece; waits while the bound is exceeded."""
+        self.is_passed = False
         self._pieces.append(piece)
         self._size += len(piece)
         self._filled.set()
@@ -59,16 +67,22 @@ class Outbox:
 
     def close(self, error: BaseException | None = None) -> None:
         """No more pieces; `error` is what ended them early."""
+        self.is_passed = False
         self._closed, self._error = True, error
         self._filled.set()
 
     async def take(self) -> tuple[bytes, BaseException | None, bool]:
-        """(all pieces joined, the error that ended them, whether more may come); waits for something to tell."""
+        """(all pieces joined, the error that ended them, whether more may come); waits for something to tell.
+
+        To ask for more says that what was taken before is sent.
+        """
+        self.is_passed = self._has_given and not self._pieces and not self._closed
         await self._filled.wait()
         self._filled.clear()
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
+        self._has_given = True
         self._emptied.set()
         return data, self._error, not self._closed
 
@@ -101,7 +115,7 @@ class EventStream(Response, Generic[E]):
         """Serve the stream; returns when it is sent, or when the client has left and the work has ended."""
         outbox = Outbox()
         async with asyncio.TaskGroup() as group:
-            pump = group.create_task(self._pump(outbox))
+            pump = group.create_task(self._pump(outbox, scope.get(PIECES)))
             watch = group.create_task(_watch(scope, receive, pump, outbox))
             try:
                 await self._deliver(outbox, scope, receive, send)
@@ -109,12 +123,12 @@ class EventStream(Response, Generic[E]):
                 pump.cancel()
                 watch.cancel()
 
-    async def _pump(self, outbox: Outbox) -> None:
+    async def _pump(self, outbox: Outbox, pieces: Pieces | None) -> None:
         try:
             async with aclosing(cast("Any", self._events)) as events:
                 async for event in events:
                     piece = self._encode(event)
-                    if piece:
+                    if piece and not (pieces is not None and outbox.is_passed and pieces.write(piece)):
                         await outbox.put(piece)
         except Exception as error:  # noqa: BLE001  the edge of the request: every error becomes its answer
             outbox.close(error)

@@ -68,33 +68,41 @@ class Attempt:
         return None if emit is None else tell
 
 
-async def resumed(work: Callable[[Attempt], AsyncIterator[Event]], telemetry: Telemetry) -> AsyncIterator[Event]:
+async def resumed(
+    work: Callable[[Attempt], AsyncIterator[Event]],
+    telemetry: Telemetry,
+    told: Callable[[Exception], Exception] = lambda error: error,
+) -> AsyncIterator[Event]:
     """The events of `work`, made anew when its runner is lost; none of the answer comes twice.
 
-    Raises what `work` does, and AnswerCutShort where an answer that has begun cannot go on.
+    Raises what `work` does, and AnswerCutShort where an answer that has begun cannot go on; as `told` words it.
     """
     attempt, sent = Attempt(), Sent()
     lost = RunnerDied()
-    for tries in range(1, TRIES + 1):
-        try:
-            async with aclosing(cast("Any", work(attempt))) as events:
-                async for event in events:
-                    if (left := _left(event, attempt, sent, again=tries > 1)) is not None:
-                        yield left
-            if tries > 1 and attempt.begun:
-                telemetry.resumed("went on")
-            return
-        except Differs:
-            telemetry.resumed("differed")
-            raise AnswerCutShort(lost, "made again it became another one") from None
-        except RunnerDied as error:
-            lost = error
-            if not _may_ask_again(error, attempt, tries):
-                if attempt.begun:
-                    telemetry.resumed("given up" if attempt.repeatable else "by chance")
-                raise _as_told(error, attempt) from None
-        sent.rewind()
-        attempt.restart()
+    try:
+        for tries in range(1, TRIES + 1):
+            try:
+                async with aclosing(cast("Any", work(attempt))) as events:
+                    async for event in events:
+                        if (left := _left(event, attempt, sent, again=tries > 1)) is not None:
+                            yield left
+                if tries > 1 and attempt.begun:
+                    telemetry.resumed("went on")
+                return
+            except Differs:
+                telemetry.resumed("differed")
+                raise AnswerCutShort(lost, "made again it became another one") from None
+            except RunnerDied as error:
+                lost = error
+                if not _may_ask_again(error, attempt, tries):
+                    raise _given_up(error, attempt, telemetry) from None
+            sent.rewind()
+            attempt.restart()
+    except Exception as error:
+        telemetry.failed(error)
+        if (other := told(error)) is not error:
+            raise other from None
+        raise
 
 
 def _left(event: Event, attempt: Attempt, sent: Sent, *, again: bool) -> Event | None:
@@ -117,9 +125,10 @@ def _may_ask_again(error: RunnerDied, attempt: Attempt, tries: int) -> bool:
     return attempt.repeatable if attempt.begun else isinstance(error, RunnerGone | NodeGone)
 
 
-def _as_told(error: RunnerDied, attempt: Attempt) -> RunnerDied:
+def _given_up(error: RunnerDied, attempt: Attempt, telemetry: Telemetry) -> RunnerDied:
     if not attempt.begun:
         return error
+    telemetry.resumed("given up" if attempt.repeatable else "by chance")
     if attempt.repeatable:
         return AnswerCutShort(error, "it was tried in vain")
     return AnswerCutShort(error, "it was drawn by chance, with neither a seed nor temperature 0")

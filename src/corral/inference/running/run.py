@@ -7,16 +7,15 @@ engine's events, each in its own form. The per-token path: one decoded event, on
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from corral.constraint.checks import check_answer
 from corral.core import CacheReport, Constraint, Delta, Done, Event, Metrics, Notice, Progress, TokenLogprob, TokenProb
 from corral.errors import CorralError
 from corral.inference.running.repeats import RepeatGuard
-from corral.inference.shared import Shared
+from corral.inference.telemetry import Telemetry
 
 
 @dataclass(slots=True)
@@ -62,6 +61,14 @@ class Run:
             self.reason, self.window_full = "length", True
             return False
         return True
+
+    def passes(self, event: Event, telemetry: Telemetry) -> None:
+        """Note an event that is passed on: the first one is timed, the content kept for the check at the end."""
+        if isinstance(event, Delta):
+            if not (self.content or self.resumes):
+                telemetry.first_token((time.perf_counter_ns() - self.started_ns) / 1e9)
+            self.content.append(event.content)
+            self.calls += len(event.tool_calls)
 
     def take_token(self) -> None:
         """Note a token of the answer, or of a call that the engine reads by itself."""
@@ -127,20 +134,6 @@ class Run:
             accepted_tokens=int(self.timings.get("draft_n_accepted", 0)),
             eval_duration_ns=_nanoseconds(self.timings["predicted_ms"]) if told else max(0, now - self.first_token_ns),
         )
-
-
-async def watched(shared: Shared, run: Run, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    """The events, with the first one timed and the content kept for the check at the end."""
-    first = not run.resumes
-    async with aclosing(cast("AsyncGenerator[Event, None]", events)) as source:
-        async for event in source:
-            if isinstance(event, Delta):
-                if first:
-                    first = False
-                    shared.telemetry.first_token((time.perf_counter_ns() - run.started_ns) / 1e9)
-                run.content.append(event.content)
-                run.calls += len(event.tool_calls)
-            yield event
 
 
 def _nanoseconds(milliseconds: float) -> int:

@@ -57,6 +57,7 @@ class Sent:
     """All that was passed on of one answer."""
 
     def __init__(self) -> None:
+        self._is_again = False
         self._content = _Text()
         self._thinking = _Text()
         self._tokens: list[str] = []  # of logprobs
@@ -68,6 +69,7 @@ class Sent:
 
     def rewind(self) -> None:
         """The answer begins anew: what it says again is left out."""
+        self._is_again = True
         for text in (self._content, self._thinking, *(shown.arguments for shown in self._shown.values())):
             text.rewind()
         self._tokens_again = self._calls_again = 0
@@ -75,6 +77,8 @@ class Sent:
 
     def left(self, delta: Delta) -> Delta | None:
         """What of this piece is new; None when nothing is. Raises Differs."""
+        if not (self._is_again or delta.tool_calls or delta.logprobs or delta.call_pieces):
+            return delta if self._noted(delta) else None
         left = Delta(
             self._content.left(delta.content),
             self._thinking.left(delta.thinking),
@@ -83,6 +87,14 @@ class Sent:
             tuple(piece for piece in map(self._left_of_piece, delta.call_pieces) if piece is not None),
         )
         return left if left != Delta() else None
+
+    def _noted(self, delta: Delta) -> bool:
+        """Note a piece of nothing but text that nobody has had; False when it is empty."""
+        if delta.content:
+            self._content.pieces.append(delta.content)
+        if delta.thinking:
+            self._thinking.pieces.append(delta.thinking)
+        return bool(delta.content or delta.thinking)
 
     def check_complete(self) -> None:
         """At the end of a second answer: raises Differs when it is shorter than what was passed on."""

@@ -14,7 +14,7 @@ from corral.errors import EngineError
 from corral.inference.running.lastturn import BEHIND, LastTurn
 from corral.inference.running.prefill import STEP_S, Events, engine_events
 from corral.inference.running.run import Run
-from corral.runner.client import Sharing
+from corral.runner.sharing import Sharing
 from corral.runner.spec import RunnerSpec
 from corral.sched.request import Lease
 

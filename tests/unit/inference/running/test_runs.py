@@ -11,7 +11,7 @@ from corral.core import CallPiece, Delta, TokenProb, ToolCall
 from corral.inference.running.enginechat import run_chat
 from corral.inference.running.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.running.run import Run, logprobs_of
-from corral.runner.client import Sharing
+from corral.runner.sharing import Sharing
 
 
 def new_run(**fields: Any) -> Run:
