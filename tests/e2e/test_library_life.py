@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import ServerProcess, start_server
+from tests.e2e.test_registry_docker import running_registry
 from tests.fakes.ggufs import tiny_llama
 from tests.fakes.library import GOLDEN, KitModel, add_kit_model
 from tests.fakes.made import made
@@ -84,6 +85,30 @@ def in_place(running: ServerProcess) -> Iterator[ServerProcess]:
     if store.manifests.path(name).exists():
         running.request("DELETE", "/api/delete", {"model": NAME})
     assert files_below(running.models / "derived") == []
+
+
+def test_run_with_an_image_goes_through_from_a_real_registry(tmp_path: Path) -> None:
+    """Pushed by one machine to docker-registry; on another a question about a picture is the first that it hears of."""
+    image = tmp_path / "blue.png"
+    image.write_bytes(BLUE)
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    with running_registry(tmp_path) as registry, serving(theirs) as server:
+        reference = f"{registry}/me/gemma3"
+        add_kit_model(ModelStore(server.models), NAME)
+        server.post("/api/create", {"model": reference, "from": NAME, "parameters": {"num_predict": 4}})
+        status, _, err = asyncio.run(corral(server, "push", "--insecure", reference))
+        assert status == 0, err
+        server.stop()
+        with serving(ours) as other:
+            status, out, err = asyncio.run(corral(other, "show", reference, "--remote", "--insecure"))
+            assert status == 0, err
+            assert "runs here, sees images" in out
+            status, out, err = asyncio.run(corral(other, "run", "--insecure", reference, f"what is in {image} ?"))
+            assert status == 0, err
+            assert "translating for the engine:" in err
+            assert "Added image" in out + err
+            assert out.strip()
+            assert look(other, RED, reference) != look(other, BLUE, reference)
 
 
 @asynccontextmanager

@@ -258,6 +258,14 @@ async def test_a_model_that_the_engine_does_not_know(server: RunningServer, tmp_
     assert server.launcher.runners == []
 
 
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+async def test_what_cannot_run_is_unloaded_without_an_error(server: RunningServer, tmp_path: Path, route: str) -> None:
+    add_model(server.deps.store, "solar-pro", make_gguf(tmp_path / "solar.gguf", "solar", {}, {"w": (2, 2)}))
+    body = {"model": "solar-pro", "keep_alive": 0, "stream": False}
+    status, answer = await server.call("POST", route, body)
+    assert (status, answer["done_reason"]) == (200, "unload")
+
+
 async def test_mllama_is_refused_with_models_that_see(server: RunningServer, tmp_path: Path) -> None:
     projector = make_gguf(tmp_path / "p.gguf", "clip", {"clip.has_vision_encoder": True}, {"v": (2, 2)})
     config = ModelConfig("gguf", "mllama", ("llama", "mllama"))

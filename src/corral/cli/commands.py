@@ -38,6 +38,7 @@ _SERVE_FLAGS = (
 )
 _JSON = Flag("json", "bool", "Print the server's answer as JSON")
 _SHOW_FLAGS = (
+    Flag("insecure", "bool", "With --remote: use an insecure registry"),
     _JSON,
     Flag("license", "bool", "Show license of a model"),
     Flag("modelfile", "bool", "Show Modelfile of a model"),

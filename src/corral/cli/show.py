@@ -29,7 +29,8 @@ def show(context: Context) -> None:
     if context.parsed.flag("remote"):
         from corral.cli.remote import ask_registry, describe_remote
 
-        context.console.print(describe_remote(ask_registry(context.settings, name)), end="")
+        remote = ask_registry(context.settings, name, insecure=context.parsed.flag("insecure"))
+        context.console.print(describe_remote(remote), end="")
         return
     answer = context.api.show_model(name, verbose=verbose)
     if context.parsed.flag("json"):

@@ -38,7 +38,7 @@ def pull_model(context: Context, name: str, *, insecure: bool) -> None:
     if context.console.shows_progress:
         from corral.cli.remote import announce
 
-        line = announce(context.settings, name)
+        line = announce(context.settings, name, insecure=insecure)
         if line:
             context.console.note(line)
     kept: dict[str, int] = {}

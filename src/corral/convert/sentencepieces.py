@@ -38,6 +38,18 @@ def frame(tokenizer: Mapping[str, Any]) -> dict[str, bool]:
     return {"bos": ends[0], "eos": ends[1]}
 
 
+def template_ends(tokenizer: Mapping[str, Any]) -> dict[str, str]:
+    """The tokens' texts that the post-processor's template puts before (bos) and after (eos) a text."""
+    spec = tokenizer.get("post_processor")
+    for part in _flat(spec):
+        single = part.get("single")
+        if part.get("type") == "TemplateProcessing" and isinstance(single, list) and len(single) > 1:
+            ends = (end.get("SpecialToken") if isinstance(end, dict) else None for end in (single[0], single[-1]))
+            texts = (str(end.get("id", "")) if isinstance(end, dict) else "" for end in ends)
+            return dict(zip(("bos", "eos"), texts, strict=True))
+    return {}
+
+
 def _prepends(part: Mapping[str, Any]) -> bool:
     if part.get("type") == "Prepend":
         return True
@@ -49,7 +61,7 @@ def _flat(spec: Any) -> Iterator[Mapping[str, Any]]:
     if not isinstance(spec, dict):
         return
     yield spec
-    for key in ("normalizers", "pretokenizers"):
+    for key in ("normalizers", "pretokenizers", "processors"):
         for part in spec.get(key) or ():
             if isinstance(part, dict):
                 yield part

@@ -19,7 +19,7 @@ from typing import Any
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.pretokenizers import pre_tokenizer
-from corral.convert.sentencepieces import adds_space, charsmap, frame
+from corral.convert.sentencepieces import adds_space, charsmap, frame, template_ends
 from corral.errors import InvalidRequest
 
 _MOST_TOKENS = 2**22
@@ -272,6 +272,10 @@ def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], v
             vocabulary.special[kind] = number
         if isinstance(config.get(f"add_{kind}_token"), bool):
             vocabulary.add[kind] = config[f"add_{kind}_token"]
+    if vocabulary.model not in {"bert", "t5"}:  # what surrounds a text there is no matter of one token
+        for kind, text in template_ends(tokenizer).items():
+            if text in ids and ids[text] == vocabulary.special.get(kind):
+                vocabulary.add[kind] = True
     ends = generation.get("eos_token_id")
     if isinstance(ends, list) and ends:
         vocabulary.end_ids = tuple(int(number) for number in ends)

@@ -28,7 +28,7 @@ from corral.answer.outputs import OutputParser
 from corral.constraint.checks import check_constraint, check_whole
 from corral.constraint.fields import Thinking, engine_fields, reopen
 from corral.core import Capability, Common, Done, Event, GenerateRequest, Message, Notice, Rendered, Think
-from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound
+from corral.errors import BlobMissing, InvalidRequest, ModelDamaged, ModelNotFound, UnsupportedModel
 from corral.gotemplate import Template
 from corral.inference.preparing.beginnings import of_text
 from corral.inference.preparing.checks import check_generates, check_media, check_top_logprobs, decide_think, require
@@ -73,10 +73,12 @@ def generate(shared: Shared, request: GenerateRequest, emit: Emit | None = None)
 async def unload(shared: Shared, common: Common, *, required: bool = False) -> None:
     """Let the runner of a model go when it is idle, also one whose files are gone or damaged since it was loaded.
 
-    Raises what `find_model` does when the model is not loaded either.
+    Raises what `find_model` does when the model is not loaded either, but for one that cannot run here: it never was.
     """
     try:
         key: str | None = str((await find_model(shared, common, required=required)).weights)
+    except UnsupportedModel:
+        return
     except (ModelNotFound, BlobMissing, ModelDamaged):
         key = loaded_key(shared, common) if common.model.strip() else None
         if key is None:

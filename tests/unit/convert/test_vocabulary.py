@@ -88,3 +88,26 @@ def test_an_added_token_with_an_odd_number_is_refused_or_passed_over(tmp_path: P
     except InvalidRequest:
         return
     assert len(vocabulary.tokens) == 320
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("<|begin|>", "", {"bos": True}),
+        ("<|begin|>", "<|end|>", {"bos": True, "eos": True}),
+        ("<|pad|>", "", {"bos": False}),  # some other word before the text is no beginning
+    ],
+)
+def test_what_the_template_puts_around_a_text_is_put_there(
+    tmp_path: Path, before: str, after: str, expected: dict[str, bool], is_nested: bool
+) -> None:
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    ends = [{"SpecialToken": {"id": text, "type_id": 0}} if text else None for text in (before, after)]
+    template: dict[str, Any] = {"type": "TemplateProcessing", "single": [p for p in (ends[0], sequence, ends[1]) if p]}
+    nested = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}
+    files = {
+        "tokenizer__json": {**tokenizer_json(), "post_processor": nested if is_nested else template},
+        "tokenizer_config__json": {"bos_token": "<|begin|>", "eos_token": "<|end|>", "add_bos_token": False},
+    }
+    assert read_vocabulary(checkpoint(tmp_path, **files)).add == {"bos": False, **expected}
