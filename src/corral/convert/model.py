@@ -23,6 +23,7 @@ from corral.convert.hubconfig import HubConfig
 from corral.convert.outputhead import settle_head
 from corral.convert.outputs import Output
 from corral.convert.quantized import dequantized
+from corral.convert.unheeded import unheeded
 from corral.convert.vocabulary import Vocabulary, read_vocabulary
 from corral.convert.weights import Weight, stacked
 from corral.core import Notice
@@ -99,7 +100,7 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     config = completed(whole.text_model(), class_name(checkpoint), spoken)
     outputs = _text_outputs(checkpoint, family, config, spoken)
     vocabulary = read_vocabulary(checkpoint, family.tokenizer)
-    notices = _fit(vocabulary, family, config, outputs)
+    notices = _fit(vocabulary, family, config, outputs) + unheeded(config, family.name)
     metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
     if "vocab_size" in metadata:
         metadata["vocab_size"] = len(vocabulary.tokens)

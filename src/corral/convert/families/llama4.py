@@ -18,10 +18,22 @@ def _llama4(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     # The config's `intermediate_size` is that of an expert; a dense layer's is `intermediate_size_mlp`.
     data["feed_forward_length"] = config.count("intermediate_size_mlp")
     data["expert_feed_forward_length"] = config.count("intermediate_size")
-    data["interleave_moe_layer_step"] = config.integer("interleave_moe_layer_step", default=1)
+    data["interleave_moe_layer_step"] = _mixture_every(config)
     if set(config.texts("layer_types", default=[])) == {"full_attention"}:
         data["attention.sliding_window"] = 0
     return data
+
+
+def _mixture_every(config: HubConfig) -> int:
+    """Which layers have experts, which the engine knows as each n-th only; 0 = none."""
+    every = config.integer("interleave_moe_layer_step", default=1)
+    if not config.has("moe_layers"):
+        return every
+    layers, listed = config.layers(), config.integers("moe_layers")
+    every = listed[0] + 1 if listed else 0
+    if listed != (list(range(every - 1, layers, every)) if every else []):
+        raise config.refuse("moe_layers", "layers at equal distances")
+    return every
 
 
 def _packed_experts(name: str, weight: Weight, _config: HubConfig) -> Made:

@@ -21,13 +21,13 @@ _BREAK = "[IMG_BREAK]"
 
 def _metadata(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     eye = vision(config)
-    act = eye.text("hidden_act", default="silu")
+    act = eye.text("hidden_act", default="gelu")
     if act not in {"silu", "gelu"}:
         raise eye.refuse("hidden_act", "silu or gelu")
     return {
         **encoder(config, checkpoint, "pixtral", CLIP_MEAN, CLIP_STD),
         "vision.attention.layer_norm_epsilon": eye.number("layer_norm_eps", default=_NORM_EPSILON),
-        "vision.spatial_merge_size": config.count("spatial_merge_size", default=1),
+        "vision.spatial_merge_size": config.count("spatial_merge_size", default=2),
         f"use_{act}": True,
     }
 

@@ -14,7 +14,7 @@ _IMAGE_SIZE = 560  # any: pictures keep their size
 
 def _metadata(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
     filled = HubConfig({**config.values, "vision_config": {"image_size": _IMAGE_SIZE, **vision(config).values}})
-    full = vision(config).integers("fullatt_block_indexes")
+    full = vision(config).integers("fullatt_block_indexes", default=[7, 15, 23, 31])
     every = full[0] + 1 if full else 0
     if every <= 0 or full != [every * (number + 1) - 1 for number in range(len(full))]:
         raise vision(config).refuse("fullatt_block_indexes", "layers at equal distances")
