@@ -34,7 +34,8 @@ def dequantized(weights: Mapping[str, Weight], config: Mapping[str, Any]) -> tup
     settings = config.get("quantization_config") or config.get("compression_config")
     settings = settings if isinstance(settings, dict) else {}
     block = _block_of(settings)
-    kept = {name: weight for name, weight in weights.items() if not (settings and name.endswith(_OF_ACTIVATIONS))}
+    is_quantized = bool(settings) or any(weight.dtype in _EIGHT_BITS for weight in weights.values())
+    kept = {name: weight for name, weight in weights.items() if not (is_quantized and name.endswith(_OF_ACTIVATIONS))}
     found: dict[str, Weight] = {}
     floats = []
     for name, weight in kept.items():

@@ -135,3 +135,15 @@ def test_a_scale_that_does_not_fit_is_named_with_its_weight() -> None:
 def test_a_weight_without_its_scale_is_named() -> None:
     with pytest.raises(InvalidRequest, match=r"'w\.weight' is F8_E4M3 and has no scale"):
         undone(np.zeros((2, 2)), None, FP8)
+
+
+def test_a_checkpoint_whose_config_keeps_silent_is_read_by_its_types() -> None:
+    """As modelopt writes it: what it did stands in a file of its own."""
+    found = {
+        "w.weight": weight("w.weight", [[0x38, 0x40]], "F8_E4M3"),
+        "w.weight_scale": weight("w.weight_scale", [2.0]),
+        "w.input_scale": weight("w.input_scale", [1.0]),
+    }
+    made, eight_bit = dequantized(found, {})
+    assert (set(made), eight_bit) == ({"w.weight"}, ["w.weight"])
+    assert widen_bfloat16(made["w.weight"].read()).tolist() == [[2.0, 4.0]]
