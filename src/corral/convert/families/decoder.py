@@ -8,7 +8,7 @@ import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families.yarn import stretched
-from corral.convert.family import Made, Metadata
+from corral.convert.family import Made, Metadata, rename, rule
 from corral.convert.hubconfig import HubConfig
 from corral.convert.weights import Weight, constant
 
@@ -94,6 +94,12 @@ def packed_experts(name: str, weight: Weight, config: HubConfig) -> Made:
     stem = name.removesuffix(".weight").removesuffix(".gate_up_proj")
     yield f"{stem}.gate_proj.weight", weight.cut(0, half, axis=1)
     yield f"{stem}.up_proj.weight", weight.cut(half, 2 * half, axis=1)
+
+
+PACKED = (
+    rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
+    rename(r"\.experts\.down_proj$", ".experts.down_proj.weight"),
+)
 
 
 def _rotary(config: HubConfig) -> Metadata:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, packed_experts, rope
+from corral.convert.families.decoder import PACKED, decoder, rope
 from corral.convert.families.nextn import all_blocks, draft_layers, rename_drafts
 from corral.convert.families.yarn import for_latent_attention
 from corral.convert.family import Family, Made, Metadata, rename, rule
@@ -59,8 +59,7 @@ def _unpacking(name: str, weight: Weight, config: HubConfig) -> Made:
 _RULES = (
     rule(r"\.kv_b_proj\.weight$", _unpacking),
     rename(r"\.e_score_correction_bias$", ".e_score_correction.bias"),
-    rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
-    rename(r"\.experts\.down_proj$", ".experts.down_proj.weight"),
+    *PACKED,
 )
 
 

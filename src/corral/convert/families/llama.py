@@ -9,7 +9,7 @@ from __future__ import annotations
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, head_dim, llama3_factors, rope
+from corral.convert.families.decoder import PACKED, decoder, head_dim, llama3_factors, rope
 from corral.convert.families.yarn import with_log_multiplier
 from corral.convert.family import Family, Metadata, change
 from corral.convert.hubconfig import HubConfig
@@ -49,12 +49,13 @@ def _mistral3(config: HubConfig, checkpoint: Checkpoint) -> Metadata:
 
 
 _LLAMA = Family(gguf.MODEL_ARCH.LLAMA, _llama, _ROTARY, more_tensors=llama3_factors)
+_MIXTRAL = Family(gguf.MODEL_ARCH.LLAMA, _llama, (*_ROTARY, *PACKED), more_tensors=llama3_factors)
 _MISTRAL3 = Family(gguf.MODEL_ARCH.MISTRAL3, _mistral3, _ROTARY, projector=PIXTRAL, pre="tekken")
 
 FAMILIES = {
     "LlamaForCausalLM": _LLAMA,
     "MistralForCausalLM": _LLAMA,
-    "MixtralForCausalLM": _LLAMA,
+    "MixtralForCausalLM": _MIXTRAL,
     "Mistral3ForConditionalGeneration": _MISTRAL3,
     "Ministral3ForCausalLM": _MISTRAL3,
 }

@@ -95,7 +95,7 @@ _RULES = (
     change(r"\.mixer\.norm\.weight$", _grouped),
     rename(r"\.dt_bias$", ".dt.bias"),
     rename(r"\.e_score_correction_bias$", ".e_score_correction.bias"),
-    rename(r"^backbone\.layers\.(\d+)\.mixer\.experts\.(up|down)_proj\.weight$", r"blk.\1.ffn_\2_exps.weight"),
+    rename(r"^backbone\.layers\.(\d+)\.mixer\.experts\.(up|down)_proj(\.weight)?$", r"blk.\1.ffn_\2_exps.weight"),
 )
 _RENAMES = ((r"^model\.layers\.(\d+)\.(mixer|norm)\.", r"backbone.layers.\1.\2."),)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import gguf
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, packed_experts
-from corral.convert.family import Family, Metadata, rename, rule
+from corral.convert.families.decoder import PACKED, decoder
+from corral.convert.family import Family, Metadata
 from corral.convert.hubconfig import HubConfig
 from corral.convert.projectors.qwen3vl import QWEN3VL
 from corral.convert.projectors.qwen25vl import QWEN25VL
@@ -49,20 +49,16 @@ def _upright(name: str, weight: Weight, weights: Mapping[str, Weight], embedding
 
 
 _EXPERTS = re.compile(r"^(.*\.experts)\.(gate_up|down)_proj(\.weight)?$")
-_PACKED = (
-    rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
-    rename(r"\.experts\.down_proj$", ".experts.down_proj.weight"),
-)
 _ARCH = gguf.MODEL_ARCH
 _QWEN25VL = Family(_ARCH.QWEN2VL, decoder, projector=QWEN25VL, pre="qwen2")
 
 FAMILIES = {
     "Qwen2ForCausalLM": Family(_ARCH.QWEN2, decoder),
     "Qwen3ForCausalLM": Family(_ARCH.QWEN3, decoder),
-    "Qwen3MoeForCausalLM": Family(_ARCH.QWEN3MOE, decoder, _PACKED),
+    "Qwen3MoeForCausalLM": Family(_ARCH.QWEN3MOE, decoder, PACKED),
     "Qwen2_5_VLForConditionalGeneration": _QWEN25VL,
     "Qwen3VLForConditionalGeneration": Family(_ARCH.QWEN3VL, _qwen3vl, projector=QWEN3VL, pre="qwen2"),
     "Qwen3VLMoeForConditionalGeneration": Family(
-        _ARCH.QWEN3VLMOE, _qwen3vl, _PACKED, gather=_turned_experts, projector=QWEN3VL, pre="qwen2"
+        _ARCH.QWEN3VLMOE, _qwen3vl, PACKED, gather=_turned_experts, projector=QWEN3VL, pre="qwen2"
     ),
 }

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 
 from corral.convert.checkpoint import Checkpoint
-from corral.convert.families.decoder import decoder, packed_experts, rotary_width
+from corral.convert.families.decoder import PACKED, decoder, rotary_width
 from corral.convert.families.nextn import all_blocks, draft_layers, rename_drafts
 from corral.convert.family import Family, Made, Metadata, Rule, add_one, change, rename, rule, squeezed
 from corral.convert.hubconfig import HubConfig
@@ -122,8 +122,7 @@ def _steps_in_turns(name: str, weight: Weight, config: HubConfig) -> Made:
 
 
 _COMMON: tuple[Rule, ...] = (
-    rule(r"\.experts\.gate_up_proj(\.weight)?$", packed_experts),
-    rename(r"\.experts\.down_proj$", ".experts.down_proj.weight"),
+    *PACKED,
     change(r"(?<!linear_attn\.)norm\.weight$", add_one),
 )
 _NEXT = (
