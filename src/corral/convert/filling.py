@@ -19,7 +19,6 @@ _MILLION, _HALF_MILLION = 1_000_000.0, 500_000.0
 _QWEN = {"max_position_embeddings": 32768, "num_experts_per_tok": 8}
 _QWEN3VL = {"max_position_embeddings": 128000, "rope_theta": _HALF_MILLION, "num_experts_per_tok": 4}
 _QWEN35 = {**_QWEN, "linear_conv_kernel_dim": 4}
-_MISTRAL: dict[str, Any] = {"model_type": "mistral"}
 _MINISTRAL = {
     "rms_norm_eps": 1e-5,
     "max_position_embeddings": 262144,
@@ -77,7 +76,6 @@ _COHERE = {"logit_scale": 0.0625, "rope_theta": _HALF_MILLION}
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "LlamaForCausalLM": {"max_position_embeddings": 2048},
-    "MistralForCausalLM": _MISTRAL,
     "MixtralForCausalLM": {"rms_norm_eps": 1e-5, "rope_theta": _MILLION, "num_experts_per_tok": 2},
     "Ministral3ForCausalLM": _MINISTRAL,
     "Qwen2ForCausalLM": _QWEN,

@@ -7,6 +7,7 @@ from corral.core import Notice
 
 # Their experts' shares are always made to sum to one. Source: llama.cpp models/*.cpp, build_moe_ffn, b11549.
 _SHARES_OF_ONE = {"qwen3moe", "qwen3vlmoe", "qwen3next", "qwen35moe", "lfm2moe"}
+_WINDOWED = {"mistral", "mixtral", "ministral", "ministral3"}  # the others say whether theirs is used
 _NO_WINDOWS = {"llama", "mistral3", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe"}
 
 
@@ -25,5 +26,6 @@ def unheeded(config: HubConfig, architecture: str) -> list[Notice]:
 
 def _window(config: HubConfig) -> int:
     """How far back a token looks in some layer; 0 = to the beginning."""
-    is_used = config.flag("use_sliding_window", default=str(config.values.get("model_type")).startswith("mi"))
+    kind = config.text("model_type", default="")
+    is_used = config.flag("use_sliding_window", default=kind in _WINDOWED)
     return config.integer("sliding_window") if is_used and config.has("sliding_window") else 0
