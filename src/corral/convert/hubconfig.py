@@ -8,7 +8,7 @@ from typing import Any
 from corral.errors import InvalidRequest
 
 _LARGEST = 2**31 - 1
-_LARGEST_FLOAT32 = 3.4e38
+LARGEST_FLOAT32 = 3.4e38
 _MOST_LAYERS = 1024
 
 
@@ -43,7 +43,7 @@ class HubConfig:
     def number(self, *names: str, default: float | None = None) -> float:
         """A number that float32 can hold."""
         value = self._first(names, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_FLOAT32:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_FLOAT32:
             raise self._wrong(names, "a number")
         return float(value)
 
@@ -79,7 +79,7 @@ class HubConfig:
         """A list of numbers."""
         value = self._first(names, default)
         if not isinstance(value, list) or not all(
-            isinstance(n, int | float) and abs(n) <= _LARGEST_FLOAT32 for n in value
+            isinstance(n, int | float) and abs(n) <= LARGEST_FLOAT32 for n in value
         ):
             raise self._wrong(names, "a list of numbers")
         return [float(n) for n in value]

@@ -19,7 +19,7 @@ from corral.convert.families import class_name, find_family
 from corral.convert.family import Family, Projector, Rule, Value
 from corral.convert.filling import completed
 from corral.convert.ggufplan import GGUFPlan
-from corral.convert.hubconfig import HubConfig
+from corral.convert.hubconfig import LARGEST_FLOAT32, HubConfig
 from corral.convert.outputhead import settle_head
 from corral.convert.outputs import Output
 from corral.convert.quantized import dequantized
@@ -205,7 +205,8 @@ def _projector_plan(
 def _check(metadata: Mapping[str, Value]) -> None:
     """Numbers that were computed from a config must fit their place in a GGUF."""
     for key, value in metadata.items():
-        if isinstance(value, int) and not 0 <= value < 2**32:
+        is_odd = isinstance(value, int) and not 0 <= value < 2**32
+        if is_odd or (isinstance(value, float) and not abs(value) <= LARGEST_FLOAT32):
             raise InvalidRequest(f"config.json: {key} comes out as {value}", field="files")
 
 

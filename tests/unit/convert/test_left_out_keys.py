@@ -98,6 +98,12 @@ def test_the_factor_of_rotated_entries_is_what_the_engines_own_lacks() -> None:
     assert factor not in usual
 
 
+def test_factors_that_no_float_can_hold_are_refused_by_name(tmp_path: Path) -> None:
+    tiny = {**YARN, "attention_factor": 1e-38, "mscale": 1.0, "mscale_all_dim": 1e5}
+    with pytest.raises(InvalidRequest, match="yarn_log_multiplier"):
+        planned(tmp_path, "deepseek-v3", rope_parameters=tiny)
+
+
 def test_latent_attention_scales_scores_by_its_own_key_only() -> None:
     usual = for_latent_attention(HubConfig({**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}))
     assert usual["rope.scaling.yarn_log_multiplier"] == pytest.approx(0.1)
