@@ -171,6 +171,8 @@ def test_the_catalog_is_offered_until_it_is_here(scripted: Scripted, visits: Vis
     page = visits.open(f"{scripted.url}#/models")
     expect(page.locator(".offer li").first).to_contain_text("smollm2:135m")
     expect(page.locator(".offer li").first).to_contain_text("92.9 MB")
+    base = page.locator(".offer li", has_text="gemma3:270m-pt")
+    expect(base).to_contain_text("A base model: it goes on with a text, but was not taught to chat")
     scripted.run(scripted.running.call("POST", "/api/copy", {"source": "go", "destination": "smollm2:135m"}))
     page.reload()
     expect(page.locator(".offer")).not_to_contain_text("smollm2:135m")

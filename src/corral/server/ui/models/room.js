@@ -124,7 +124,12 @@ function lookView({ name, busy, found, error }) {
       ${verdict.runs ? `Runs here${senses}${verdict.translated ? "; its file is prepared once, after the pull" : ""}.` : `Cannot run here: ${verdict.why_not}.`}
     </p>
     ${memory ? html`<p class=${memory.fits ? "" : "error"}>${memoryWords(memory)}</p>` : nothing}
+    ${found.about ? html`<p>${sentence(found.about)}</p>` : nothing}
   </div>`;
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 function memoryWords(memory) {
@@ -218,6 +223,7 @@ function offered() {
     <ul class="offer">
       ${missing.map((entry) => html`<li>
         <p><b>${entry.name}</b> <span class="hint">${bytes(entry.size)}</span></p>
+        ${entry.about ? html`<p>${sentence(entry.about)}</p>` : nothing}
         <p class="hint">${entry.license.split(/:? (?:found at )?https?:/)[0]}</p>
         <button type="button" aria-label="Pull ${entry.name}" @click=${() => pull(entry.name)}>Pull</button>
       </li>`)}
