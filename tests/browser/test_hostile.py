@@ -130,6 +130,29 @@ def test_names_and_titles_are_text_in_every_room(scripted: Scripted, visits: Vis
         untouched(page)
 
 
+def test_a_strangers_file_of_chats_is_text_and_what_has_another_shape_is_left_out(
+    scripted: Scripted, visits: Visits
+) -> None:
+    about = {"model": "go:latest", "updated": 1, "created": 1, "options": {}}
+    message = {"id": "m", "conversation": "one", "parent": None, "role": "assistant", "created": 1, "state": "done"}
+    broken = {"images": [{}], "files": [{"name": 1}], "warnings": ["x"], "tool_calls": [{}], "parent": {}, "role": "x"}
+    messages = [message | {"content": ATTACKS}]
+    messages += [message | {"id": key, "content": "", key: value} for key, value in broken.items()]
+    conversations = [about | {"id": "one", "title": NAME, "leaf": "m"}, about | {"id": "two", "title": 2}]
+    conversations += [about | {"id": "three", "title": "3", "tools": "[", "leaf": None}]
+    saved = json.dumps({"form": "corral-chats-1", "conversations": conversations, "messages": messages})
+    page = visits.open(scripted.url)
+    page.wait_for_selector(".composer")
+    page.set_input_files(".files input", {"name": "c.json", "mimeType": "", "buffer": saved.encode()})
+    expect(page.locator(".list li")).to_have_count(1)
+    page.locator(".list li a").click()
+    expect(page.locator(".message.assistant")).to_contain_text("After.")
+    expect(page.locator(".message")).to_have_count(1)
+    untouched(page)
+    count = "import(new URL('ui/chat/keep.js', location.href).href).then(k => k.messagesOf('one')).then(Object.keys)"
+    assert page.evaluate(count) == ["m"]
+
+
 def test_a_tool_call_and_an_error_are_text(scripted: Scripted, visits: Visits) -> None:
     visits.allowed = ("Failed to load resource",)
     function = {"name": NAME, "arguments": json.dumps({NAME: NAME})}

@@ -54,14 +54,36 @@ export async function load(text) {
   return fresh.length;
 }
 
-function isConversation(value) {
-  return ["id", "title", "model"].every((key) => typeof value?.[key] === "string") && Number.isFinite(value.updated);
+function isText(value) {
+  return typeof value === "string";
 }
 
+function isConversation(value) {
+  const texts = ["id", "title", "model"].every((key) => isText(value?.[key]));
+  const maybe = ["leaf", "system", "think", "format", "tools"].every((key) => isText(value?.[key] ?? ""));
+  return texts && maybe && Number.isFinite(value.updated) && [value.format, value.tools].every(isJsonOrNothing);
+}
+
+function isJsonOrNothing(text) {
+  if (!text || text === "json") return true;
+  try {
+    return Boolean(JSON.parse(text));
+  } catch {
+    return false;
+  }
+}
+
+const PARTS = { images: ["name", "type", "data"], files: ["name", "text"], warnings: ["code", "message"] };
+
 function isMessage(value) {
-  const texts = ["id", "conversation", "content", "state"].every((key) => typeof value?.[key] === "string");
-  const lists = ["images", "files", "tool_calls", "warnings"].every((key) => value?.[key] === undefined || Array.isArray(value[key]));
-  return texts && lists && ROLES.includes(value.role);
+  const texts = ["id", "conversation", "content", "state"].every((key) => isText(value?.[key]));
+  if (!texts || !ROLES.includes(value.role) || !isText(value.parent ?? "")) return false;
+  const lists = Object.entries(PARTS).every(([key, names]) => listOf(value[key], (part) => names.every((name) => isText(part?.[name]))));
+  return lists && listOf(value.tool_calls, (call) => isText(call?.function?.name));
+}
+
+function listOf(value, isOne) {
+  return value === undefined || (Array.isArray(value) && value.every(isOne));
 }
 
 function fileName(title) {
