@@ -134,8 +134,22 @@ def test_a_strangers_file_of_chats_is_text_and_what_has_another_shape_is_left_ou
     scripted: Scripted, visits: Visits
 ) -> None:
     about = {"model": "go:latest", "updated": 1, "created": 1, "options": {}}
-    message = {"id": "m", "conversation": "one", "parent": None, "role": "assistant", "created": 1, "state": "done"}
-    broken = {"images": [{}], "files": [{"name": 1}], "warnings": ["x"], "tool_calls": [{}], "parent": {}, "role": "x"}
+    message: dict[str, object] = {
+        "id": "m",
+        "conversation": "one",
+        "parent": None,
+        "role": "assistant",
+        "created": 1,
+        "state": "done",
+    }
+    broken: dict[str, object] = {
+        "images": [{}],
+        "files": [{"name": 1}],
+        "warnings": ["x"],
+        "tool_calls": [{}],
+        "parent": {},
+        "role": "x",
+    }
     messages = [message | {"content": ATTACKS}]
     messages += [message | {"id": key, "content": "", key: value} for key, value in broken.items()]
     conversations = [about | {"id": "one", "title": NAME, "leaf": "m"}, about | {"id": "two", "title": 2}]
