@@ -289,10 +289,14 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """How much of a prompt had been read before. before, after: the text on both sides of where reading began."""
+    """How much of a prompt had been read before. before, after: the text on both sides of where reading began.
+
+    source: where that was: in the request's own "slot", "copied" from another one, or "saved" by an earlier runner.
+    """
 
     prompt_tokens: int
     cached_tokens: int
+    source: str
     before: str | None = None
     after: str | None = None
 

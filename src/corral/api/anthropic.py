@@ -85,6 +85,7 @@ class MessageReply(msgspec.Struct, kw_only=True):
     stop_reason: str | UnsetType | None = UNSET
     stop_sequence: str | UnsetType | None = UNSET
     usage: Usage
+    cache: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 

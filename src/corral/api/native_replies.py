@@ -99,11 +99,12 @@ def set_metrics(reply: GenerateReply | ChatReply, metrics: Metrics) -> None:
 
 
 def cache_of(report: CacheReport | None) -> dict[str, Any] | UnsetType:
-    """`cache`: tokens of the prompt, those that had been read, and the text around the place where reading began."""
+    """`cache`: tokens of the prompt, those that had been read and where, the text around where reading began."""
     if report is None:
         return UNSET
     place = {"before": report.before, "after": report.after} if report.after is not None else {}
-    return {"prompt_tokens": report.prompt_tokens, "cached_tokens": report.cached_tokens, **place}
+    source = {"source": report.source} if report.cached_tokens else {}
+    return {"prompt_tokens": report.prompt_tokens, "cached_tokens": report.cached_tokens, **source, **place}
 
 
 def warnings_of(notices: Iterable[Notice]) -> list[dict[str, Any]] | UnsetType:

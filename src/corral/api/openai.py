@@ -37,6 +37,7 @@ class EngineFields(msgspec.Struct, kw_only=True):
     keep_alive: Any = None
     num_ctx: int | None = None
     strict: bool | None = None
+    cache: bool | None = None  # tell what of the prompt had been read before
     user: str | None = None
 
 
@@ -211,6 +212,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     system_fingerprint: str = FINGERPRINT
     choices: list[ChatChoice]
     usage: Usage
+    cache: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
     debug_info: dict[str, Any] | UnsetType = msgspec.field(name="_debug_info", default=UNSET)
 
@@ -225,6 +227,7 @@ class ChatCompletionChunk(msgspec.Struct, kw_only=True):
     system_fingerprint: str = FINGERPRINT
     choices: list[ChunkChoice]
     usage: Usage | UnsetType = UNSET
+    cache: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 
@@ -256,6 +259,7 @@ class TextCompletion(msgspec.Struct, kw_only=True):
     system_fingerprint: str = FINGERPRINT
     choices: list[TextChoice]
     usage: Usage | UnsetType = UNSET
+    cache: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET
 
 

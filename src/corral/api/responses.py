@@ -104,4 +104,5 @@ class ResponseReply(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] = {}
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    cache: dict[str, Any] | UnsetType = UNSET
     warnings: list[dict[str, Any]] | UnsetType = UNSET

@@ -12,6 +12,7 @@ from typing import Any
 from corral.runner.spec import NGRAM, LaunchOptions, RunnerSpec, least_batch
 
 _CHECKPOINT_STEP = 256  # tokens between two checkpoints; less is read again as quickly
+_ANY_SIMILARITY = 1e-6
 LOG_INFO, LOG_TRACE, LOG_DEBUG = 3, 4, 5  # llama.cpp's verbosity; from DEBUG on, prompts are logged
 
 
@@ -71,6 +72,8 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         _flag("cache_ram_mib", options.prompt_cache_mib, "--cache-ram"),
         _flag("n_ctx_checkpoints", options.checkpoints, "--ctx-checkpoints"),
         Flag("checkpoint_min_step", _CHECKPOINT_STEP),  # an external engine may be too old for the words
+        # calls name their slot; what stands in it goes to the store, however little it shares with the new prompt
+        _flag("slot_prompt_similarity", _ANY_SIMILARITY, "--slot-prompt-similarity"),
     ]
     if spec.n_gpu_layers >= 0:
         flags.append(_flag("n_gpu_layers", spec.n_gpu_layers, "--gpu-layers"))

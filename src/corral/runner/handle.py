@@ -21,12 +21,10 @@ import enum
 import logging
 import math
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Awaitable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +44,9 @@ from corral.runner.client import RunnerClient
 from corral.runner.endpoint import UnixSocket
 from corral.runner.enginefiles import EngineFiles, OnProgress, Opened
 from corral.runner.job import Job, Message
-from corral.runner.kvfile import make_part
 from corral.runner.logs import EngineLog
 from corral.runner.output import ChildOutput
+from corral.runner.slotfiles import SlotFiles
 from corral.runner.spec import LaunchOptions, RunnerInfo, RunnerMemory, RunnerSpec, SandboxReport
 from corral.runner.usage import UsageWatch, resident_bytes
 from corral.runner.watch import Watchdog
@@ -99,6 +97,7 @@ class RunnerHandle:
         self._tending: asyncio.Task[None] | None = None
         self._watchdog: Watchdog | None = None
         self._usage: UsageWatch | None = None
+        self._slot_files = SlotFiles()
         self._ended_at = 0.0
 
     def __repr__(self) -> str:
@@ -188,7 +187,7 @@ class RunnerHandle:
         self._signal(signal.SIGKILL)
         if self._process is None:
             await self._output.finish()
-            await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
+            await run_blocking(self._slot_files.remove, self.options)
             self._finish(None)
         await self._reaped()
 
@@ -212,7 +211,7 @@ class RunnerHandle:
         log_end, message_end = self._output.open()
         given_bytes = opened.memory_bytes
         try:
-            await run_blocking(self._make_folders)
+            self.options = await run_blocking(self._slot_files.make, self.options)
             job = Job(opened.spec, self.options, self.socket_path, os.getpid(), message_end)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "corral.runner.child",
@@ -236,16 +235,6 @@ class RunnerHandle:
             self._process.stdin.write(job.to_json().encode() + b"\n")
             await self._process.stdin.drain()
 
-    def _make_folders(self) -> None:
-        self.options.dir.mkdir(0o700, parents=True)
-        if self.options.kv_part is None:
-            return
-        try:
-            make_part(self.options.kv_part)
-        except OSError as error:
-            _LOG.warning("this runner's conversations cannot be saved: %s", error.strerror)
-            self.options = replace(self.options, kv_dir=None)
-
     async def _tend(self, process: asyncio.subprocess.Process) -> None:
         """Until the process ends; then clean up after it."""
         exit_code = await process.wait()
@@ -256,7 +245,7 @@ class RunnerHandle:
                 watch.close()
         if exit_code and self._usage is not None and self._usage.at_limit and self.state is not State.STOPPING:
             self._failure = self._failure or RunnerOutgrown("memory", self._usage.limit_bytes, self.last_lines)
-        await run_blocking(shutil.rmtree, self.options.dir, ignore_errors=True)
+        await run_blocking(self._slot_files.remove, self.options)
         self._finish(exit_code)
         await self.client.close()
 
@@ -351,7 +340,7 @@ class RunnerHandle:
             min(window, _rounded_up(self.spec.context_window)), max(1, slots), props.get("build_info", ""),
             report, memory, load_duration_s, props, Path(self.options.kernels).name,
             "hugetlb" in self.options.environ.get("GLIBC_TUNABLES", ""),
-            self._log.device_error if self.spec.n_gpu_layers else "",
+            self._log.device_error if self.spec.n_gpu_layers else "", self.options.kv_copy,
         )  # fmt: skip
         self._log.loaded()
         if self.info.device_error:

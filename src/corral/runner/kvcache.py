@@ -22,7 +22,7 @@ from corral.errors import CorralError, EngineError
 from corral.runner import kvfile
 from corral.runner.client import RunnerClient
 from corral.runner.kvfile import SavedConversation, Seal
-from corral.runner.slots import OwnedSlots
+from corral.runner.slots import SlotTable
 from corral.runner.spec import SLOT_PART, RunnerSpec
 
 _LOG = logging.getLogger(__name__)
@@ -49,11 +49,11 @@ class ConversationStore:
         return self._root / state_key(spec, self._engine)
 
     async def save(
-        self, client: RunnerClient, spec: RunnerSpec, owned: OwnedSlots | None = None, deadline_s: float = 10.0
+        self, client: RunnerClient, spec: RunnerSpec, owned: SlotTable | None = None, deadline_s: float = 10.0
     ) -> int:
         """Save every idle slot that was used since the load; how many. Call before the runner is stopped.
 
-        owned: where keys are separated, whose the slots are; what is nobody's is not saved.
+        owned: what is in the slots; where keys are separated, whose, and what is nobody's is not saved.
         """
         folder = self.folder(spec)
         if folder is None:
@@ -63,7 +63,8 @@ class ConversationStore:
             seal = await run_blocking(self._seal, folder)
             async with asyncio.timeout(deadline_s):
                 slots = {slot["id"]: slot for slot in await client.slots() if _is_worth_saving(slot)}
-                for slot, owner in [(each, "") for each in slots] if owned is None else owned.owned():
+                by_owner = owned.owned() if owned is not None and owned.separate else [(each, "") for each in slots]
+                for slot, owner in by_owner:
                     if slot in slots:
                         saved += await self._save_slot(client, folder / SLOT_PART, slot, seal.of(owner))
         except (CorralError, TimeoutError, OSError) as error:
@@ -83,17 +84,17 @@ class ConversationStore:
             return False
         return await run_blocking(kvfile.keep, part, seal)
 
-    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: OwnedSlots | None = None) -> int:
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: SlotTable | None = None) -> int:
         """Load the newest conversations into the slots of a runner that has served nothing yet; how many.
 
-        A file that is not as it was written is deleted, and its conversation is read anew. owned: where keys are
-        separated, what is told whose they are; then only files with an owner are loaded, and else only those without.
+        A file that is not as it was written is deleted, and its conversation is read anew. owned: what is told of them;
+        where keys are separated only files with an owner are loaded, and else only those without.
         """
         folder = self.folder(spec)
         if folder is None:
             return 0
         restored: list[SavedConversation] = []
-        for saved in await self._newest(folder, slots, has_owner=owned is not None):
+        for saved in await self._newest(folder, slots, has_owner=owned is not None and owned.separate):
             path = saved.path
             try:
                 await client.restore_slot(len(restored), path.name)

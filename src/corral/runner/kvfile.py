@@ -4,6 +4,7 @@ A runner writes a slot's state to `slot.part`, which the server made and which i
 (sandbox.py). `keep` copies it from there to a file of its own name, which no runner can change:
 
     slot.part                                          being written; empty at other times
+    slot-<number>.copy                                 of one runner, by which it copies slots; gone with it
     <digest of the tokens>-<size>-<tag>[-<owner>].kv   mode 0600; owner: whose it is, where keys are separated
 
 The tag is a keyed digest of all bytes, of the way of loading, of the engine and of the owner. It is checked before an
@@ -36,6 +37,7 @@ _HEADER = struct.Struct("<III")
 _MOST_TOKENS = 4 * 2**20
 _SEAM_TOKENS = 8  # the end of an answer may be cut into other tokens once more text follows it
 _PACKED = b"\xff\xff\xff\xff"  # marker word, version word, count, tokens, media; older engines wrote bare tokens
+_COPY_SUFFIX = ".copy"
 _NAME = re.compile(r"[0-9a-f]{32}-(?P<size>\d{1,15})-(?P<tag>[0-9a-f]{32})(-(?P<owner>[0-9a-f]{32}))?\.kv")
 _KEY_BYTES = 32
 _CHUNK_BYTES = 2**20
@@ -105,6 +107,14 @@ def make_part(part: Path) -> None:
     part.parent.mkdir(0o700, exist_ok=True)
     with open(_open(part, os.O_RDWR | os.O_CREAT), "r+b") as file, _whole(file):
         pass
+
+
+def make_copy_file(folder: Path) -> tuple[str, BinaryIO]:
+    """The file by which a runner copies slots: its name, and what keeps `sweep` off it until closed. Raises OSError."""
+    path = folder / f"slot-{secrets.token_hex(8)}{_COPY_SUFFIX}"
+    file = open(_open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), "r+b")  # noqa: SIM115  the caller closes it
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return path.name, file
 
 
 def keep(part: Path, seal: Seal) -> bool:
@@ -192,7 +202,7 @@ def sweep(root: Path, max_bytes: int) -> None:
     """Delete whatever is no conversation in the folders below `root`, then the oldest ones until the bound is met."""
     files = []
     for path in root.glob("*/*"):
-        if path.name == SLOT_PART:
+        if path.name == SLOT_PART or _is_in_use(path):
             continue
         if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             status = path.stat()
@@ -205,6 +215,20 @@ def sweep(root: Path, max_bytes: int) -> None:
             return
         path.unlink(missing_ok=True)
         total -= size
+
+
+def _is_in_use(path: Path) -> bool:
+    """Whether a runner that lives copies slots by this file."""
+    if path.suffix != _COPY_SUFFIX:
+        return False
+    try:
+        with open(_open(path, os.O_RDWR), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _open(path: Path, flags: int) -> int:

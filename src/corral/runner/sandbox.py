@@ -72,9 +72,9 @@ def plan(job: Job, *, external: bool = False) -> Plan:
     for path in job.spec.readable_paths:
         rules[path.resolve()] = Access.READ_FILE
     rules[job.socket_path.parent] = Access.MAKE_SOCK | Access.REMOVE_FILE | Access.READ_DIR
-    if job.options.kv_part is not None:  # one file, made by the server: neither others nor more of them
-        rules[job.options.kv_part.parent] = READ
-        rules[job.options.kv_part] = Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE
+    for file in job.options.kv_written:  # made by the server: neither others nor more of them
+        rules[file.parent] = READ
+        rules[file] = Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE
     is_script = False
     if external:
         binary = Path(job.options.llama_server).resolve()

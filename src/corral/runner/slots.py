@@ -1,41 +1,42 @@
-"""Which slot a request gets in a runner that several keys share: nothing read for one of them is found by another.
+"""What is in a runner's slots, and which of them a request gets.
 
-By itself an engine looks for a prompt's beginning in every slot, and tells how much it found. Here each call names its
-slot, and what stands in it counts for its owner only: another's call has it dropped (`cache_prompt` false). A slot
-changes hands when the engine's first event arrives; until then, and when a call is given up before, it is nobody's.
+By itself an engine takes the free slot that has most of a prompt, though a long conversation be lost for a short
+question with the same beginning; and of two prompts that are read piece by piece one takes the other's slot. So each
+call names its slot. It is the first of these that is free:
 
-The slot of a request is the first of these that is free:
+| (1) | one whose prompt the new one goes on from                                                    |
+| (2) | one that is nobody's                                                                         |
+| (3) | one that shares with the new prompt more than is lost, where that cannot be copied           |
+|     | (slotcopies.py)                                                                              |
+| (4) | the one that is worth least, of the owner who has most, of two such owners one's own          |
 
-| (1) | one of the owner's, whose prompt the new one mostly goes on from                 |
-| (2) | one that is nobody's                                                             |
-| (3) | one of the owner's that shares a beginning with the new prompt                   |
-| (4) | the one used longest ago of the owner who has most, of two such owners one's own |
+What a slot is worth: bytes that would be read again, plus what the last one given up was worth. So a small request
+takes another small one's place, and a long conversation that nobody goes on with gives way in the end. Source: P. Cao,
+S. Irani, Cost-Aware WWW Proxy Caching Algorithms, 1997 (GreedyDual-Size).
 
-sched/ makes an `OwnedSlots` per runner where keys are separated; elsewhere the engine chooses.
+Where keys are separated, what stands in a slot counts for its owner only: another's call has it dropped
+(`cache_prompt` false). A slot changes hands when the engine's first event arrives; until then, and when a call is given
+up before, it is nobody's. Elsewhere all slots are EVERYBODYS.
+
+sched/ makes a `SlotTable` per runner; a lease's share in it is a `SlotHold` (slothold.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from array import array
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-import msgspec
+from corral.runner.promptforms import MOST_BYTES, Prompt, kept_share, shared, shared_share, size
 
-from corral.errors import EngineError
-
-if TYPE_CHECKING:
-    from corral.runner.client import RunnerClient
-
-_MOST_BYTES = 2**20  # of a prompt that are compared
-_STEP_BYTES = 4096
+EVERYBODYS = "*"
+SOURCES = ("read", "slot", "copied", "saved")  # where tokens of prompts come from, see SlotTable.tokens
+WORTH_COPYING_BYTES = 256  # of text; some 64 tokens, which are read again as quickly
 _KEPT_SHARE = 0.5  # of what a slot holds; with less it is not the same conversation
+_KEPT_WHERE_COPIED = 0.8
 _SHARED_SHARE = 0.1  # of a new prompt; with less nothing is gained (llama.cpp's --slot-prompt-similarity)
-
-Prompt = dict[str, bytes]  # a prompt's beginning in one or more forms: chat (JSON), text, ids (32 bits a token)
 
 
 @dataclass(eq=False, slots=True)
@@ -46,24 +47,29 @@ class Slot:
     owner: str = ""
     prompt: Prompt = field(default_factory=dict)
     used: int = 0
+    worth: int = 0
     busy: bool = False
+    is_saved: bool = False  # it holds what an earlier runner read
 
 
-class OwnedSlots:
-    """Whose conversations are in a runner's slots."""
+class SlotTable:
+    """A runner's slots. separate: what is in them is told apart by owner.
 
-    def __init__(self, count: int) -> None:
+    tokens: of all prompts, counted by where they came from: "read", "slot" (the same slot had them), "copied" (another
+    slot had), "saved" (a conversation of an earlier runner).
+    """
+
+    def __init__(self, count: int, *, separate: bool = False) -> None:
         self._slots = [Slot(number) for number in range(count)]
+        self.separate = separate
+        self.tokens: Counter[str] = Counter()
         self._uses = 0
+        self._given_up = 0  # worth of the last slot that was
         self._alone = asyncio.Lock()  # held by whoever has all slots
         self._left = asyncio.Event()  # set, and replaced by another, when a slot is given back
 
     def __repr__(self) -> str:
-        return f"OwnedSlots({self._slots})"
-
-    def hold(self, owner: str) -> SlotHold:
-        """One lease's share in the slots; it takes a slot with its first call."""
-        return SlotHold(self, owner)
+        return f"SlotTable({self._slots})"
 
     def owned(self) -> list[tuple[int, str]]:
         """The slots that hold somebody's conversation, and whose; the one used last at the end."""
@@ -71,35 +77,58 @@ class OwnedSlots:
 
     def put(self, slot: int, owner: str, tokens: bytes) -> None:
         """A saved conversation is in a slot again; tokens: 32 bits each."""
-        place = self._slots[slot]
-        place.owner, place.prompt = owner, {"ids": tokens[:_MOST_BYTES]}
-        self._touch(place)
+        self.fill(self._slots[slot], owner or EVERYBODYS, {"ids": tokens[:MOST_BYTES]})
+        self._slots[slot].is_saved = True
+
+    def fill(self, slot: Slot, owner: str, prompt: Prompt) -> None:
+        """A slot holds this now."""
+        slot.owner, slot.prompt, slot.is_saved = owner, prompt, False
+        self._touch(slot)
 
     def incomparable(self, owner: str, prompt: Prompt) -> list[Slot]:
         """Free slots of the owner that are known in other forms than this prompt, unless one that is known fits."""
-        if self._continued(owner, prompt) is not None:
+        if self._continued(owner, prompt, _KEPT_SHARE) is not None:
             return []
         known = [slot for slot in self._free(owner) if slot.prompt.keys() & {"text", "ids"}]
         return [slot for slot in known if not slot.prompt.keys() & prompt.keys()]
 
-    def take(self, owner: str, prompt: Prompt) -> Slot:
-        """The slot for a prompt; it is busy from now on."""
-        slot = self._continued(owner, prompt) or self._fresh() or self._similar(owner, prompt) or self._oldest(owner)
+    def take(self, owner: str, prompt: Prompt, *, copies: bool = False) -> Slot:
+        """The slot for a prompt; it is busy from now on. copies: a beginning can be brought here from another slot."""
+        slot = self._continued(owner, prompt, _KEPT_WHERE_COPIED if copies else _KEPT_SHARE) or self._fresh()
+        if slot is None and not copies:
+            slot = self._similar(owner, prompt)
+        if slot is None:
+            slot = self._least(owner)
+            self._given_up = max(self._given_up, slot.worth)
         slot.busy = True
         self._touch(slot)
         return slot
 
+    def lender(self, owner: str, prompt: Prompt, place: Slot) -> Slot | None:
+        """A free slot of the owner that has clearly more of a prompt than its own place has."""
+        least = WORTH_COPYING_BYTES + (shared(place.prompt, prompt) if place.owner == owner else 0)
+        having = [slot for slot in self._free(owner) if slot is not place and shared(slot.prompt, prompt) >= least]
+        return max(having, key=lambda slot: (shared(slot.prompt, prompt), -size(slot.prompt)), default=None)
+
+    def best_shared(self, owner: str, prompt: Prompt) -> int:
+        """Bytes of a prompt's beginning that some free slot of the owner has."""
+        return max((shared(slot.prompt, prompt) for slot in self._free(owner)), default=0)
+
     def give_back(self, slot: Slot) -> None:
-        """The lease has ended."""
+        """The lease has ended, or what was done with the slot besides."""
         slot.busy = False
         self._left.set()
         self._left = asyncio.Event()
 
     async def may_take(self) -> None:
-        """Until nobody has all slots."""
-        while self._alone.locked():
-            async with self._alone:
-                pass
+        """Until nobody has all slots, and one is free: it may be lent for a moment."""
+        while True:
+            while self._alone.locked():
+                async with self._alone:
+                    pass
+            if any(not slot.busy for slot in self._slots):
+                return
+            await self._left.wait()
 
     @contextlib.asynccontextmanager
     async def all_of_them(self, owner: str) -> AsyncIterator[list[Slot]]:
@@ -115,10 +144,10 @@ class OwnedSlots:
     def _free(self, owner: str) -> list[Slot]:
         return [slot for slot in self._slots if not slot.busy and owner and slot.owner == owner]
 
-    def _continued(self, owner: str, prompt: Prompt) -> Slot | None:
+    def _continued(self, owner: str, prompt: Prompt, least: float) -> Slot | None:
         """(1)"""
         free = self._free(owner)
-        return _best([slot for slot in free if _kept_share(slot.prompt, prompt) >= _KEPT_SHARE], prompt)
+        return _best([slot for slot in free if kept_share(slot.prompt, prompt) >= least], prompt)
 
     def _fresh(self) -> Slot | None:
         """(2)"""
@@ -127,138 +156,22 @@ class OwnedSlots:
 
     def _similar(self, owner: str, prompt: Prompt) -> Slot | None:
         """(3)"""
-        return _best(self._free(owner), prompt)
+        cheap = [slot for slot in self._free(owner) if size(slot.prompt) <= 2 * shared(slot.prompt, prompt)]
+        return _best(cheap, prompt)
 
-    def _oldest(self, owner: str) -> Slot:
-        """(4); a scheduler that counts wrongly would find all of them busy, and the engine would let the call wait."""
-        free = [slot for slot in self._slots if not slot.busy] or self._slots
+    def _least(self, owner: str) -> Slot:
+        """(4)"""
+        free = [slot for slot in self._slots if not slot.busy]
         owners = [slot.owner for slot in self._slots]
-        return min(free, key=lambda slot: (-owners.count(slot.owner), slot.owner != owner, slot.used))
+        return min(free, key=lambda slot: (-owners.count(slot.owner), slot.owner != owner, slot.worth, slot.used))
 
     def _touch(self, slot: Slot) -> None:
         self._uses += 1
         slot.used = self._uses
-
-
-class SlotHold:
-    """One lease's slot: the same one for all its calls."""
-
-    def __init__(self, slots: OwnedSlots, owner: str) -> None:
-        self._slots = slots
-        self.owner = owner
-        self._slot: Slot | None = None
-        self._prompt: Prompt = {}
-
-    async def fields(self, client: RunnerClient, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What a call's body has to say about its slot."""
-        if self._slot is None:
-            self._prompt = _beginning(body)
-            await self._make_comparable(client, body)
-            await self._slots.may_take()
-            self._slot = self._slots.take(self.owner, self._prompt)
-        own = bool(self.owner) and self._slot.owner == self.owner
-        if not own:
-            self._slot.owner, self._slot.prompt = "", {}
-        return {"id_slot": self._slot.id, "cache_prompt": own}
-
-    def reached(self) -> None:
-        """An event of the call has come: the slot holds nothing but this lease's prompt."""
-        if self._slot is not None and self._slot.prompt is not self._prompt:
-            self._slot.owner, self._slot.prompt = self.owner, self._prompt
-
-    def leave(self) -> None:
-        """The lease has ended."""
-        slot, self._slot = self._slot, None
-        if slot is not None:
-            self._slots.give_back(slot)
-
-    @contextlib.asynccontextmanager
-    async def alone(self, client: RunnerClient) -> AsyncIterator[None]:
-        """For a call that cannot name its slot: all of them, with nothing of another owner's in them."""
-        async with self._slots.all_of_them(self.owner) as foreign:
-            for slot in foreign:
-                await _empty(client, slot)
-            yield
-
-    async def _make_comparable(self, client: RunnerClient, body: Mapping[str, Any]) -> None:
-        """Where only that can tell whether the owner's slots fit: prompts as token ids."""
-        others = self._slots.incomparable(self.owner, self._prompt)
-        if not others:
-            return
-        with contextlib.suppress(EngineError):  # the call itself will say what is wrong
-            self._prompt |= await _ids(client, body)
-            for slot in others:
-                if "ids" not in slot.prompt:
-                    ids = await client.tokenize(slot.prompt["text"].decode(errors="replace"), add_special=True)
-                    slot.prompt["ids"] = _words(ids)
-
-
-def _beginning(body: Mapping[str, Any]) -> Prompt:
-    """The form in which a body has its prompt."""
-    prompt = body.get("prompt")
-    if isinstance(prompt, Mapping):
-        prompt = prompt.get("prompt_string", "")
-    if isinstance(prompt, str):
-        return {"text": prompt.encode()[:_MOST_BYTES]}
-    if isinstance(prompt, list):
-        return {"ids": _words(prompt)}
-    text = bytearray(msgspec.json.encode(body.get("tools")))
-    for message in body.get("messages", ()):
-        if len(text) < _MOST_BYTES:
-            text += msgspec.json.encode(message)
-    return {"chat": bytes(text[:_MOST_BYTES])}
-
-
-async def _ids(client: RunnerClient, body: Mapping[str, Any]) -> Prompt:
-    """A body's prompt as token ids, where it is text only."""
-    prompt = body.get("prompt")
-    if isinstance(prompt, Mapping) or any(isinstance(each["content"], list) for each in body.get("messages", ())):
-        return {}
-    if isinstance(prompt, list):
-        return {"ids": _words(prompt)}
-    text = prompt if isinstance(prompt, str) else await client.apply_template(dict(body))
-    return {"ids": _words(await client.tokenize(text, add_special=True))}
-
-
-def _words(ids: list[int]) -> bytes:
-    return array("I", ids[: _MOST_BYTES // 4]).tobytes()
+        slot.worth = self._given_up + size(slot.prompt)
 
 
 def _best(slots: list[Slot], prompt: Prompt) -> Slot | None:
     """The slot that shares most with the prompt, if that is worth anything; of several the one used longest ago."""
-    worth = [slot for slot in slots if _shared_share(slot.prompt, prompt) > _SHARED_SHARE]
-    return max(worth, key=lambda slot: (_shared_share(slot.prompt, prompt), -slot.used), default=None)
-
-
-def _shared_share(held: Prompt, new: Prompt) -> float:
-    """How much of the new prompt is held already."""
-    return max(
-        (_common(held[form], new[form]) / max(1, len(new[form])) for form in held.keys() & new.keys()), default=0
-    )
-
-
-def _kept_share(held: Prompt, new: Prompt) -> float:
-    """How much of what is held the new prompt goes on with."""
-    return max(
-        (_common(held[form], new[form]) / max(1, len(held[form])) for form in held.keys() & new.keys()), default=0
-    )
-
-
-def _common(one: bytes, other: bytes) -> int:
-    """Length of the common beginning."""
-    end = min(len(one), len(other))
-    at = 0
-    while at < end and one[at : at + _STEP_BYTES] == other[at : at + _STEP_BYTES]:
-        at += _STEP_BYTES
-    while at < end and one[at] == other[at]:
-        at += 1
-    return min(at, end)
-
-
-async def _empty(client: RunnerClient, slot: Slot) -> None:
-    """Have a slot hold one token that says nothing."""
-    slot.owner, slot.prompt = "", {}
-    body = {"prompt": [0], "n_predict": 0, "cache_prompt": False, "id_slot": slot.id}
-    async with contextlib.aclosing(client.completion(body)) as events:
-        async for _ in events:
-            pass
+    worth = [slot for slot in slots if shared_share(slot.prompt, prompt) > _SHARED_SHARE]
+    return max(worth, key=lambda slot: (shared_share(slot.prompt, prompt), -slot.used), default=None)

@@ -108,6 +108,7 @@ class LaunchOptions:
     llama_server: str = ""  # an external llama-server binary; "" = the engine of the xllamacpp wheel
     environ: Mapping[str, str] = field(default_factory=dict)  # all that the child sees of the environment
     kv_dir: Path | None = None  # where slots may be saved; None = nowhere
+    kv_copy: str = ""  # the file there by which slots are copied to one another; "" = they are not
     kv_max_bytes: int = 4 * 2**30  # of one saved slot
     memory_limit_bytes: int = 0  # of memory that is the runner's own; 0 = none
     memory_room_bytes: int = 0  # of these, what was not planned for; 0 = ours to choose
@@ -121,6 +122,13 @@ class LaunchOptions:
     def kv_part(self) -> Path | None:
         """The one file that a runner writes slots to; the server makes it, and takes over what is in it."""
         return None if self.kv_dir is None else self.kv_dir / SLOT_PART
+
+    @property
+    def kv_written(self) -> tuple[Path, ...]:
+        """All files that a runner may write."""
+        if self.kv_dir is None or self.kv_part is None:
+            return ()
+        return (self.kv_part, self.kv_dir / self.kv_copy) if self.kv_copy else (self.kv_part,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +170,4 @@ class RunnerInfo:
     kernels: str = ""  # the pack in the place of the engine's own kernels; "" = none
     huge_pages: bool = False  # whether its memory was asked to be in huge pages
     device_error: str = ""  # why it found no GPU, where it looked for one
+    slot_copy: str = ""  # the file by which its slots can be copied to one another; "" = they cannot

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from corral.runner.client import RunnerClient
 from corral.runner.reading import Reading
-from corral.runner.slots import OwnedSlots
+from corral.runner.slots import SlotTable
 from corral.runner.spec import Planned, RunnerInfo, RunnerSpec
 from corral.sched.nodes import HERE
 
@@ -71,14 +71,14 @@ class Handle(Protocol):
 class Conversations(Protocol):
     """What survives a runner: the prompts its slots have read. Both calls log what fails and raise nothing.
 
-    owned: where keys are separated, whose the slots are.
+    owned: what is in the slots.
     """
 
-    async def save(self, client: RunnerClient, spec: RunnerSpec, owned: OwnedSlots | None = None) -> int:
+    async def save(self, client: RunnerClient, spec: RunnerSpec, owned: SlotTable | None = None) -> int:
         """Before a runner stops; how many were saved. Bounded in time."""
         ...
 
-    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: OwnedSlots | None = None) -> int:
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: SlotTable | None = None) -> int:
         """Into a runner that has served nothing yet; how many."""
         ...
 

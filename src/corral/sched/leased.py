@@ -15,17 +15,59 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from corral.errors import CorralError, NodeGone, RunnerDied, RunnerGone
-from corral.runner.slots import SlotHold
+from corral.runner.slotcopies import PromptTokens
+from corral.runner.slothold import SlotHold
 
 T = TypeVar("T")
 _CLOSE_DEADLINE_S = 5.0
 
 
+class LeasedPlace:
+    """A `SlotHold` whose waiting ends with the lease; without one, nothing is shared and nothing is waited for."""
+
+    def __init__(
+        self, hold: SlotHold | None = None, client: Any = None, guard: Callable[..., Any] | None = None
+    ) -> None:
+        self._hold = hold
+        self._client = client
+        self._guard: Any = guard
+
+    @property
+    def next_stop(self) -> int | None:
+        """SlotHold.next_stop."""
+        return None if self._hold is None else self._hold.next_stop
+
+    @property
+    def source(self) -> str:
+        """SlotHold.source."""
+        return "slot" if self._hold is None else self._hold.source
+
+    async def settle(self, body: dict[str, Any], tokens: PromptTokens, *, gives_way: bool) -> None:
+        """SlotHold.settle."""
+        if self._hold is not None:
+            await self._guard(self._hold.settle(self._client, body, tokens, gives_way=gives_way), answers=False)
+
+    async def hand_over(self, read: int) -> None:
+        """SlotHold.hand_over."""
+        if self._hold is not None:
+            await self._guard(self._hold.hand_over(self._client, read))
+
+    def found(self, tokens: int, of: int) -> None:
+        """SlotHold.found."""
+        if self._hold is not None:
+            self._hold.found(tokens, of)
+
+    def end_reading(self) -> None:
+        """SlotHold.end_reading."""
+        if self._hold is not None:
+            self._hold.end_reading()
+
+
 class LeasedRunner:
     """Forwards every attribute to the client; coroutines and async iterators are guarded.
 
-    hold: where keys are separated, what says in which slot the calls are made that leave something in one. kept: the
-    runner was there before; when it dies before it answers anything, the error is RunnerGone.
+    hold: what says in which slot the calls are made that leave something in one. kept: the runner was there before;
+    when it dies before it answers anything, the error is RunnerGone.
     """
 
     def __init__(self, client: Any, hold: SlotHold | None = None, *, kept: bool = False) -> None:
@@ -48,6 +90,11 @@ class LeasedRunner:
     def owner(self) -> str | None:
         """Whose request it is, where keys are separated; None = nobody's, for whom nothing is kept."""
         return "" if self._hold is None else self._hold.owner or None
+
+    @property
+    def place(self) -> LeasedPlace:
+        """The lease's share in the slots, for those who read its prompt."""
+        return LeasedPlace(self._hold, self._client, self._guard)
 
     def completion(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.completion."""
@@ -93,7 +140,7 @@ class LeasedRunner:
         call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]],
         body: dict[str, Any],
     ) -> AsyncGenerator[dict[str, Any], None]:
-        fields = await self._guard(hold.fields(self._client, body))
+        fields = await self._guard(hold.fields(self._client, body), answers=False)
         async with contextlib.aclosing(call({**body, **fields})) as events:
             async for event in events:
                 hold.reached()
@@ -125,6 +172,7 @@ class LeasedRunner:
                 self._streams.discard(closable)
                 await closable.aclose()
 
+<<<<<<< HEAD
     async def _guard(self, call: Awaitable[T]) -> T:
         try:
             with self._guarding():
@@ -135,6 +183,34 @@ class LeasedRunner:
 
     def _guarding(self) -> _Guarded:
         return _Guarded(self)
+=======
+    async def _guard(self, call: Awaitable[T], *, answers: bool = True) -> T:
+        """answers: that it ends says that the runner is there."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._error is not None:
+            if inspect.iscoroutine(call):
+                call.close()
+            raise self._told(self._error).with_traceback(None)
+        cancelling, inner = task.cancelling(), task in self._awaiting
+        self._awaiting.add(task)
+        try:
+            answer = await call
+        except RunnerDied as error:
+            raise self._told(error) from None
+        except asyncio.CancelledError:
+            # Ours and nobody else's: a client that leaves at the same moment stays a cancellation.
+            if task in self._aborted and task.uncancel() <= cancelling and self._error is not None:
+                raise self._error.with_traceback(None) from None
+            raise
+        else:
+            self.may_be_gone = self.may_be_gone and not answers
+            return answer
+        finally:
+            if not inner:
+                self._awaiting.discard(task)
+                self._aborted.discard(task)
+>>>>>>> 9826aa3 (runner: every request has its slot named; beginnings are copied from slot to slot, read once for all who come)
 
     def _told(self, error: CorralError) -> CorralError:
         if self.may_be_gone and isinstance(error, RunnerDied) and not isinstance(error, NodeGone):

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 
 from corral.sched.estimate import Place
 from corral.sched.launch import Handle
+from corral.sched.live import LiveRunner
 from corral.sched.request import Lease, LoadedModel, RequestInfo
 from corral.sched.state import Held, Runner
 
 _FOREVER_S = (2**63 - 1) / 1e9  # the longest of Go's durations: about 292 years
 
 
-def describe_runner(runner: Runner, handle: Handle | None, now: float) -> LoadedModel:
+def describe_runner(runner: Runner, live: LiveRunner | None, now: float) -> LoadedModel:
     """One runner; sizes as measured, and as estimated until then."""
+    handle = live.handle if live else None
     left_s = runner.expires_at(now) - now
     parts = _measured(handle) or _estimated(runner)
     ready = runner.state == "ready"
@@ -36,6 +38,7 @@ def describe_runner(runner: Runner, handle: Handle | None, now: float) -> Loaded
         kernels=handle.info.kernels if handle else "",
         huge_pages=bool(handle and handle.info.huge_pages),
         memory=parts,
+        prompts=live.prompts() if live else {},
         planned=_planned(runner),
         build=handle.info.build if handle else "",
         spec=runner.spec,

@@ -20,7 +20,9 @@ import logging
 from collections.abc import Callable
 
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
-from corral.runner.slots import OwnedSlots
+from corral.runner.slotcopies import SlotCopies
+from corral.runner.slothold import SlotHold
+from corral.runner.slots import SOURCES, SlotTable
 from corral.runner.spec import RunnerSpec
 from corral.sched.events import Died, Event, Loaded, LoadFailed, Stopped, Translating
 from corral.sched.launch import Conversations, Handle
@@ -30,7 +32,7 @@ _SAVE_DEADLINE_S = 20.0
 
 
 class LiveRunner:
-    """Drives one runner handle. slots: whose conversations are in it, once it is ready; None unless `separate`."""
+    """Drives one runner handle. slots: what is in them, once it is ready. separate: told apart by owner."""
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class LiveRunner:
         self._conversations = conversations
         self._post = post
         self._separate = separate
-        self.slots: OwnedSlots | None = None
+        self.slots: SlotTable | None = None
+        self.copies = SlotCopies("")
         self.granted = False  # whether a request has had it already
         self._task: asyncio.Task[None] | None = None
         self._saves = False  # ready and well: its conversations are worth saving
@@ -58,6 +61,16 @@ class LiveRunner:
         """Start the task."""
         self._task = asyncio.create_task(self._run(), name=f"runner-{self.id}")
         return self._task
+
+    def hold(self, owner: str) -> SlotHold | None:
+        """One lease's share in the slots."""
+        return None if self.slots is None else SlotHold(self.slots, owner, self.copies)
+
+    def prompts(self) -> dict[str, float]:
+        """Tokens of the prompts so far, by where they came from, and the copies made; empty before it is ready."""
+        if self.slots is None:
+            return {}
+        return {name: self.slots.tokens[name] for name in SOURCES} | self.copies.told()
 
     def stop(self, *, save: bool) -> None:
         """Ask it to go; the answer is the event Stopped. No effect once it is going. save: keep its conversations."""
@@ -82,7 +95,8 @@ class LiveRunner:
         try:
             await self.handle.start(self._translating)
             count = self.handle.info.slots
-            self.slots = OwnedSlots(count) if self._separate else None
+            self.slots = SlotTable(count, separate=self._separate)
+            self.copies = SlotCopies(self.handle.info.slot_copy, has_store=not self._separate)
             if self._conversations is not None:
                 await self._conversations.restore(self.handle.client, self._spec, count, self.slots)
         except CorralError as error:

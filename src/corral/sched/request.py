@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from corral.core import Caller, Notice, Progress
 from corral.runner.spec import RunnerSpec
+from corral.sched.leased import LeasedPlace
 from corral.sched.memory import MemoryEstimate
 from corral.sched.nodes import HERE
 
@@ -54,7 +55,8 @@ class Lease:
 
     runner: its calls raise RequestCanceled once the request was cancelled. spec: as loaded, which may differ from the
     request in automatic fields. context_window: tokens a slot can hold, as the engine capped it. load_duration_ns: from
-    the request to the grant. `note` keeps token counts for the list of requests.
+    the request to the grant. place: its share in the runner's slots. `note` keeps token counts for
+    the list of requests.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Lease:
     slots: int = 1
     runner_id: int = 0
     gives_way: bool = False  # a line of a batch
+    place: LeasedPlace = field(default_factory=LeasedPlace)
     notices: tuple[Notice, ...] = ()
     prompt_tokens: int = 0  # these four tell how far the request is; shown by `Scheduler.requests()`
     processed_tokens: int = 0
@@ -78,7 +81,8 @@ class LoadedModel:
 
     expires_at: when it last went idle + keep_alive; while it never was idle: now + keep_alive; about 292 years ahead
     for "for ever" (Source: ollama server/sched.go, spec native-api 1.6). memory: where size_bytes comes from; planned:
-    the same parts as they were estimated before the load. build: the engine's own name for itself.
+    the same parts as they were estimated before the load. prompts: where their tokens came from so far. build: the
+    engine's own name for itself.
     spec: as planned, launched: with what the launcher filled in. load_s: how long the load took, age_s: since then,
     idle_s: since its last use; 0 while they mean nothing.
     """
@@ -100,6 +104,7 @@ class LoadedModel:
     huge_pages: bool = False
     memory: Mapping[str, int | str] = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)
+    prompts: Mapping[str, float] = field(default_factory=dict)
     build: str = ""
     spec: RunnerSpec | None = None
     launched: RunnerSpec | None = None

@@ -243,10 +243,7 @@ class Scheduler:
     def loaded(self) -> list[LoadedModel]:
         """The runners, the one that expires last first."""
         now = self._clock.now()
-        rows = [
-            describe_runner(runner, live.handle if (live := self._live.get(runner.id)) else None, now)
-            for runner in self._policy.fleet
-        ]
+        rows = [describe_runner(runner, self._live.get(runner.id), now) for runner in self._policy.fleet]
         return sorted(rows, key=lambda row: row.expires_at, reverse=True)
 
     def requests(self, owner: str | None = None) -> list[RequestInfo]:
@@ -360,7 +357,7 @@ class Scheduler:
             return  # it left a moment ago; its Ended is on its way
         runner = self._policy.fleet.by_id[action.runner_id]
         live = self._live[action.runner_id]
-        hold = None if live.slots is None else live.slots.hold(request.want.caller.owner)
+        hold = live.hold(request.want.caller.owner)
         request.leased = LeasedRunner(live.handle.client, hold, kept=live.granted)
         live.granted = True
         request.lease = Lease(
@@ -372,6 +369,7 @@ class Scheduler:
             slots=action.slots,
             runner_id=action.runner_id,
             gives_way=request.want.caller.gives_way,
+            place=request.leased.place,
             notices=action.notices,
         )
         request.granted.set_result(action)

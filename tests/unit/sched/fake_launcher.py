@@ -10,7 +10,7 @@ from typing import Any, cast
 from corral.config import Settings
 from corral.errors import RunnerDied, RunnerFailedToStart
 from corral.runner.client import RunnerClient
-from corral.runner.slots import OwnedSlots
+from corral.runner.slots import SlotTable
 from corral.runner.spec import Planned, RunnerInfo, RunnerMemory, RunnerSpec
 from corral.sched import HostFigures, HostMemory, LeaseRequest, Scheduler
 from corral.sched.state import Limits
@@ -145,13 +145,13 @@ class FakeConversations:
         self.calls: list[str] = []
         self.error: Exception | None = None
 
-    async def save(self, client: RunnerClient, spec: RunnerSpec, owned: OwnedSlots | None = None) -> int:
+    async def save(self, client: RunnerClient, spec: RunnerSpec, owned: SlotTable | None = None) -> int:
         self.calls.append(f"save {spec.model_path}")
         if self.error is not None:
             raise self.error
         return 1
 
-    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: OwnedSlots | None = None) -> int:
+    async def restore(self, client: RunnerClient, spec: RunnerSpec, slots: int, owned: SlotTable | None = None) -> int:
         self.calls.append(f"restore {spec.model_path} into {slots}")
         return 0
 

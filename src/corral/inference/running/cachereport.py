@@ -23,7 +23,7 @@ async def report_cache(
     read, found = metrics.prompt_tokens, metrics.cached_tokens
     tokens = await prompt_tokens()
     if tokens is None:
-        return CacheReport(read, found)
+        return CacheReport(read, found, lease.place.source)
     before = await lease.runner.detokenize(tokens[max(0, found - _SHOWN_TOKENS) : found])
     after = await lease.runner.detokenize(tokens[found : found + _SHOWN_TOKENS])
-    return CacheReport(read, found, before, after)
+    return CacheReport(read, found, lease.place.source, before, after)

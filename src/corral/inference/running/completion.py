@@ -85,8 +85,9 @@ async def run_completion(
 
 
 def _events(lease: Lease, body: Mapping[str, Any], run: Run, turn: LastTurn | None) -> Events:
-    call = partial(lease.runner.completion, {**body, "return_progress": True})
-    return engine_events(lease, call, partial(_prompt_tokens, lease, body.get("prompt")), run, turn)
+    asked = {**body, "return_progress": True}
+    tokens = partial(_prompt_tokens, lease, body.get("prompt"))
+    return engine_events(lease, lease.runner.completion, asked, tokens, run, turn)
 
 
 async def _prompt_tokens(lease: Lease, prompt: object) -> Sequence[int] | None:

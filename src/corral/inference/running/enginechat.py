@@ -66,8 +66,7 @@ async def _look_back(lease: Lease, body: Mapping[str, Any], run: Run) -> None:
 def _events(lease: Lease, body: Mapping[str, Any], run: Run) -> Events:
     # what ended an answer stands in the debugging part of the last event only
     asked = {"return_progress": True, "verbose": True, "response_fields": ["stopping_word"]}
-    call = partial(lease.runner.chat, {**body, **asked})
-    return engine_events(lease, call, partial(_prompt_tokens, lease, body), run)
+    return engine_events(lease, lease.runner.chat, {**body, **asked}, partial(_prompt_tokens, lease, body), run)
 
 
 async def _prompt_tokens(lease: Lease, body: Mapping[str, Any]) -> Sequence[int] | None:

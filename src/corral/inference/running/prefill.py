@@ -17,12 +17,15 @@ company: a prompt beside lines only is alone.
 
 An engine that keeps checkpoints is stopped where the last turn begins, so that it keeps one there (lastturn.py).
 
+All calls of a request go to one slot, and a call waits there until the one before has left it. What another request has
+read, or is reading, of the same beginning is brought there first; one that reads stops where others need a copy
+(runner/slothold.py).
+
 Called by completion.py and enginechat.py around their calls.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -30,7 +33,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any
 
-from corral.errors import EngineError
 from corral.inference.running.lastturn import BEHIND, LastTurn
 from corral.inference.running.run import Run
 from corral.sched.request import Lease
@@ -41,31 +43,37 @@ _FIRST_PIECE = 16  # tokens, until the engine's speed is known
 _SMALLEST_PIECE = 4
 _REST = 8  # tokens that are left to the call that answers
 _WORTHWHILE_STEPS = 1.5  # one step is under way already when the engine reports; less than half a step more is let be
-_LEAVE_S = 5.0  # an engine that takes longer to notice a closed call is not waited for
-_LOOK_S = 0.01
 
 Events = AsyncGenerator[dict[str, Any], None]
 PromptTokens = Callable[[], Awaitable[Sequence[int] | None]]
 
 
 async def engine_events(
-    lease: Lease, call: Callable[[], Events], prompt_tokens: PromptTokens, run: Run, turn: LastTurn | None = None
+    lease: Lease,
+    call: Callable[[dict[str, Any]], Events],
+    body: dict[str, Any],
+    prompt_tokens: PromptTokens,
+    run: Run,
+    turn: LastTurn | None = None,
 ) -> Events:
     """The events of one engine call that answers, its `prompt_progress` among them.
 
-    call: makes the call, with `return_progress`; made again when the prompt had to go on in pieces. prompt_tokens: the
-    whole prompt as the engine reads it, or None when it cannot be cut (images). `run` is told what was read how.
-    turn: where the last turn begins, if the engine should keep a checkpoint there.
+    call: makes the call with this body, which has `return_progress`; made again when the prompt had to go on in pieces.
+    prompt_tokens: the whole prompt as the engine reads it, or None when it cannot be cut (images). `run` is told what
+    was read how. turn: where the last turn begins, if the engine should keep a checkpoint there.
     """
-    prompt = _Prompt(lease, prompt_tokens, run)
+    prompt = _Prompt(lease, _once(prompt_tokens), run)
     with _counted(lease) as answers:
         await prompt.may_go_on()
+        if lease.spec.paced:
+            await lease.place.settle(body, prompt.tokens, gives_way=lease.gives_way)
+            await prompt.may_go_on()
         if turn is not None and prompt.begins_anew(turn):
             async for read in prompt.to_turn(turn):
                 yield {"prompt_progress": read}
         while True:
             began = time.perf_counter()
-            async with aclosing(call()) as source:
+            async with aclosing(call(body)) as source:
                 async for event in source:
                     report = event.get("prompt_progress")
                     if report is None:
@@ -86,17 +94,22 @@ def _counted(lease: Lease) -> Iterator[Callable[[], None]]:
     sharing, counts = lease.runner.sharing, not lease.gives_way
     sharing.requests += 1
     sharing.count(others=counts)
-    answering = False
+    reading, answering = True, False
 
     def answers() -> None:
-        nonlocal answering
-        if not answering and counts:
+        nonlocal reading, answering
+        if not reading:
+            return
+        reading = False
+        lease.place.end_reading()
+        if counts:
             answering = True
             sharing.count(answering=1)
 
     try:
         yield answers
     finally:
+        lease.place.end_reading()
         sharing.requests -= 1
         sharing.count(-counts, -answering)
 
@@ -106,7 +119,7 @@ class _Prompt:
 
     def __init__(self, lease: Lease, tokens: PromptTokens, run: Run) -> None:
         self._lease = lease
-        self._tokens = tokens
+        self.tokens = tokens
         self._run = run
         self._read = 0
         self._handed_over = 0  # in pieces
@@ -115,6 +128,11 @@ class _Prompt:
     @property
     def _is_alone(self) -> bool:
         return self._lease.runner.sharing.others <= (0 if self._lease.gives_way else 1)
+
+    @property
+    def _has_company(self) -> bool:
+        """Whether there is a reason to read in pieces."""
+        return not self._is_alone or self._lease.place.next_stop is not None
 
     async def may_go_on(self) -> None:
         """At once, but for a line of a batch: when nobody else waits for a first token."""
@@ -126,17 +144,20 @@ class _Prompt:
         self._run.prompt_tokens = report["total"]
         if self._run.cached_at_first is None:
             self._run.cached_at_first = report["cache"]
+            self._lease.place.found(report["cache"], report["total"])
         elif report["cache"] < self._handed_over and not self._is_whole:
-            # another request with the same beginning took the slot between two pieces
             text = "the engine found %d of %d tokens that it had read; the rest of the prompt is read whole"
             _LOG.info(text, report["cache"], self._handed_over)
             self._is_whole = True
+            self._lease.place.end_reading()
         report["cache"] = self._run.cached_at_first
         self._read = report["processed"]
         self._tell(report)
+        if self._is_whole or self._lease.place.next_stop is not None:
+            return not self._is_whole
         left = report["total"] - report["processed"]
         worthwhile = _REST if self._lease.gives_way else _WORTHWHILE_STEPS * self._lease.spec.n_batch
-        return not (self._is_whole or self._is_alone) and left > worthwhile
+        return not self._is_alone and left > worthwhile
 
     def begins_anew(self, turn: LastTurn) -> bool:
         """Whether to stop where this turn begins; it is noted as read."""
@@ -150,7 +171,7 @@ class _Prompt:
     async def to_turn(self, turn: LastTurn) -> AsyncIterator[Mapping[str, Any]]:
         """Read on to where a turn begins, or until others come; the engine's reports."""
         tokens, before = (
-            await self._tokens(),
+            await self.tokens(),
             await self._lease.runner.tokenize(turn.text[: turn.start], add_special=True),
         )
         place = len(before) - 1  # the last token may take in what follows
@@ -170,27 +191,29 @@ class _Prompt:
                 if self.must_yield(report):
                     break
                 yield report
-        if self._handed_over != stop:
-            await self._until_left()
         self._run.prefill_ms += (time.perf_counter() - began) * 1000
 
     async def in_pieces(self) -> AsyncIterator[Mapping[str, Any]]:
         """Read on in pieces, until the prompt is read or nobody else is there; a report after each."""
-        tokens = await self._tokens()
-        if tokens is None or len(tokens) <= self._read:
+        tokens = await self.tokens()
+        if tokens is None:
             self._is_whole = True
+            self._lease.place.end_reading()
             return
-        await self._until_left()
+        await self._lease.place.hand_over(self._read)
+        self._is_whole = len(tokens) <= self._read
         size = _FIRST_PIECE
         await self.may_go_on()
-        while not self._is_alone and (left := len(tokens) - self._read - _REST) > 0:
+        while self._has_company and (left := len(tokens) - self._read - _REST) > 0:
             if not self._lease.runner.sharing.answering:
                 size = self._lease.spec.n_batch
-            self._read += min(size, left)
+            stop = self._lease.place.next_stop or len(tokens)
+            self._read += min(size, left, stop - self._read)
             began = time.perf_counter()
             size = _next_size(await self._call(tokens[: self._read]), self._lease.spec.n_batch)
             self._run.prefill_ms += (time.perf_counter() - began) * 1000
             self._handed_over = self._read
+            await self._lease.place.hand_over(self._read)
             report = {"processed": self._read, "total": len(tokens), "cache": self._run.cached_at_first or 0}
             self._tell(report)
             yield report
@@ -210,17 +233,17 @@ class _Prompt:
                 timings = event.get("timings", timings)
         return timings
 
-    async def _until_left(self) -> None:
-        """Until the engine has noticed that the call was closed, which it does after the step under way.
 
-        A piece sent earlier would find its slot busy, and be read from its first token in another one. The engine has
-        no event for this, so it is asked; it answers during a step too. One that does not tell is not waited for.
-        """
-        runner = self._lease.runner
-        with contextlib.suppress(TimeoutError, EngineError):
-            async with asyncio.timeout(_LEAVE_S):
-                while sum(slot["is_processing"] for slot in await runner.slots()) >= runner.sharing.requests:  # noqa: ASYNC110  no event
-                    await asyncio.sleep(_LOOK_S)
+def _once(prompt_tokens: PromptTokens) -> PromptTokens:
+    """Asked for once: others may want them too."""
+    asked: list[Sequence[int] | None] = []
+
+    async def tokens() -> Sequence[int] | None:
+        if not asked:
+            asked.append(await prompt_tokens())
+        return asked[0]
+
+    return tokens
 
 
 def _reading(tokens: Sequence[int]) -> dict[str, Any]:

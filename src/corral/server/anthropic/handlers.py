@@ -101,5 +101,6 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
             think=read_think(body),
             prompt_progress=bool(body.stream),  # message_start tells what was in the cache
             call_pieces=bool(body.stream),
+            cache=bool(body.cache),
         ),
     )

@@ -17,7 +17,7 @@ from msgspec import UNSET
 from starlette.responses import Response
 
 from corral.api.anthropic import ErrorDetail, ErrorReply, MessageReply, MessagesRequest, Usage
-from corral.api.native_replies import warnings_of
+from corral.api.native_replies import cache_of, warnings_of
 from corral.core import CallPiece, Delta, Done, Event, Progress, ToolCall
 from corral.errors import ContextOverflow
 from corral.server.answer import Answer
@@ -111,6 +111,7 @@ def whole_message(body: MessagesRequest, answer: Answer) -> MessageReply:
         usage=usage_of(answer.done),
         stop_reason=reason,
         stop_sequence=sequence,
+        cache=cache_of(end.cache),
         warnings=warnings_of(end.notices),
     )
 
@@ -204,8 +205,8 @@ class MessageEncoder:
         called = self._called and not (self._broken and end.reason == "length")
         reason, sequence = stop_of(end, self._body, called=called)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
-        warnings = warnings_of(end.notices)
-        more = {} if warnings is UNSET else {"warnings": warnings}
+        told = {"cache": cache_of(end.cache), "warnings": warnings_of(end.notices)}
+        more = {name: value for name, value in told.items() if value is not UNSET}
         return (
             self._close() + _event("message_delta", delta=delta, usage=usage_of(end), **more) + _event("message_stop")
         )

@@ -103,6 +103,7 @@ def _inside(row: LoadedModel) -> dict[str, Any]:
         "sandbox": dict(row.sandbox),
         "memory": dict(row.memory),
         "planned": dict(row.planned),
+        "prompts": dict(row.prompts),
         "engine": row.build,
         "load_seconds": round(row.load_s, 3),
         "idle_seconds": round(row.idle_s, 3),

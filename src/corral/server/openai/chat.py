@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.native_replies import logprobs_of, warnings_of
+from corral.api.native_replies import cache_of, logprobs_of, warnings_of
 from corral.api.openai import (
     ChatChoice,
     ChatCompletion,
@@ -99,6 +99,7 @@ async def _chat_request(
         logit_bias=read_logit_bias(body.logit_bias),
         call_pieces=bool(body.stream),
         render_only=bool(body.debug_render_only),
+        cache=bool(body.cache),
     )
     return ChatRequest(
         common=common_of(request, body, options, (*notices, *stop_notices(body.stop)), strict=deps.settings.strict),
@@ -171,6 +172,7 @@ async def _whole(deps: Deps, body: ChatCompletionRequest, requests: Sequence[Cha
         model=body.model,
         choices=[_chat_choice(index, answer) for index, answer in enumerate(answers)],
         usage=usage_of(ends),
+        cache=cache_of(ends[0].cache) if ends else UNSET,
         warnings=warnings,
     )
     rendered = answers[0].rendered
@@ -264,4 +266,4 @@ class ChunkEncoder:
         opening = b"" if self._opened[index] else self._piece(index, Delta())
         reason = finish_reason(end.reason or "stop", called=self._called[index])
         finish = ChunkChoice(index, DeltaReply(), reason)
-        return opening + self._frame([finish], warnings=warnings_of(end.notices))
+        return opening + self._frame([finish], cache=cache_of(end.cache), warnings=warnings_of(end.notices))

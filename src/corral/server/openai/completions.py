@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from corral.api.native_replies import warnings_of
+from corral.api.native_replies import cache_of, warnings_of
 from corral.api.openai import CompletionRequest, TextChoice, TextCompletion, TextLogprobs, Usage
 from corral.core import Common, Delta, Done, GenerateRequest, GenerationParameters, TokenLogprob
 from corral.errors import InvalidRequest
@@ -75,6 +75,7 @@ async def _plan(deps: Deps, body: CompletionRequest, common: Common) -> Plan:
         top_logprobs=logprobs,
         logit_bias=read_logit_bias(body.logit_bias),
         render_only=bool(body.debug_render_only),
+        cache=bool(body.cache),
     )
     requests: list[GenerateRequest] = []
     echoes: list[str] = []
@@ -121,6 +122,7 @@ async def _whole(deps: Deps, body: CompletionRequest, plan: Plan) -> Response:
         model=body.model,
         choices=choices,
         usage=_usage(ends, plan.count),
+        cache=cache_of(ends[0].cache) if 0 in ends else UNSET,
         warnings=warnings,
     )
     return json_reply(reply, 0 if isinstance(warnings, UnsetType) else len(warnings))
@@ -185,7 +187,9 @@ class TextEncoder:
         logprobs = text_logprobs(entries, start) if entries else UNSET
         choice = TextChoice(text, index, (end.reason or None) if end else None, logprobs)
         usage = Usage() if self._include_usage else UNSET
-        return self._frame([choice], usage, warnings=warnings_of(end.notices) if end else UNSET)
+        if end is None:
+            return self._frame([choice], usage)
+        return self._frame([choice], usage, cache=cache_of(end.cache), warnings=warnings_of(end.notices))
 
     def _frame(self, choices: list[TextChoice], usage: Usage | UnsetType, **more: Any) -> bytes:
         created = int(time.time())

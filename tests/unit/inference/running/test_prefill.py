@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from corral.errors import EngineError
 from corral.inference.running.lastturn import BEHIND, LastTurn
 from corral.inference.running.prefill import STEP_S, Events, engine_events
 from corral.inference.running.run import Run
 from corral.runner.sharing import Sharing
 from corral.runner.spec import RunnerSpec
+from corral.sched.leased import LeasedPlace
 from corral.sched.request import Lease
 
 PROMPT = list(range(1000))
@@ -28,6 +28,7 @@ class Slot:
     def __init__(self, ms_per_token: float = 6.0) -> None:
         self.sharing = Sharing()
         self.owner: str | None = ""
+        self.place = LeasedPlace()
         self.ms_per_token = ms_per_token
         self.tokens: list[int] = []
         self.calls: list[tuple[int, int, int]] = []  # (prompt tokens, found, read) of every call
@@ -71,9 +72,6 @@ class Slot:
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         return PROMPT[: len(text)]
 
-    async def slots(self) -> list[dict[str, Any]]:
-        return [{"is_processing": number < self.busy} for number in range(4)]
-
 
 def run_of() -> Run:
     return Run(started_ns=0, load_duration_ns=0, guard=None, max_tokens=8, want_top=0)
@@ -89,16 +87,14 @@ async def ask(
     gives_way: bool = False,
 ) -> list[dict[str, Any]]:
     spec = RunnerSpec(cast("Any", "/m"), n_batch=STEP, paced=paced)
-    lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec, gives_way=gives_way))
+    lease = cast("Lease", SimpleNamespace(runner=slot, spec=spec, gives_way=gives_way, place=slot.place))
     slot.lease = lease
 
     async def tokens() -> list[int] | None:
         return PROMPT if cuttable else None
 
-    def call() -> Events:
-        return slot.completion({"prompt": PROMPT, "n_predict": 8, "return_progress": True})
-
-    async with aclosing(engine_events(lease, call, tokens, run, turn)) as events:
+    body = {"prompt": PROMPT, "n_predict": 8, "return_progress": True}
+    async with aclosing(engine_events(lease, slot.completion, body, tokens, run, turn)) as events:
         got = [event async for event in events]
     run.timings = got[-1]["timings"]
     return got
@@ -202,17 +198,6 @@ async def test_an_engine_that_forgets_is_asked_for_all_of_it_once() -> None:
     assert [total for total, _, _ in slot.calls].count(1000) == 2
 
 
-async def test_an_engine_that_does_not_tell_of_its_slots_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(self: Slot) -> list[dict[str, Any]]:
-        raise EngineError(501, "This server does not support slots endpoint.")
-
-    monkeypatch.setattr(Slot, "slots", refuse)
-    slot = Slot()
-    slot.sharing = Sharing(requests=1, others=1, answering=1)
-    await ask(slot, run_of())
-    assert sum(read for _, _, read in slot.calls) == 1000
-
-
 async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
     slot = Slot()
     slot.sharing = Sharing(requests=1, others=1, answering=1)
@@ -223,6 +208,67 @@ async def test_leaving_while_pieces_are_read_gives_the_place_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (slot.busy, slot.sharing.requests) == (0, 1)
+
+
+# ---- stops for others who have the same beginning
+
+
+class Waited:
+    """A place whose holder is waited for by others, from the start; each needs a copy at a token."""
+
+    def __init__(self, *stops: int) -> None:
+        self.stops = list(stops)
+        self.copied: list[tuple[int, int]] = []  # (stop, tokens read by then)
+        self.told: list[str] = []
+        self.source = "slot"
+
+    @property
+    def next_stop(self) -> int | None:
+        return min(self.stops, default=None)
+
+    async def settle(self, body: dict[str, Any], tokens: Any, *, gives_way: bool) -> None:
+        self.told.append("settled")
+
+    async def hand_over(self, read: int) -> None:
+        self.copied += [(stop, read) for stop in self.stops if stop <= read]
+        self.stops = [stop for stop in self.stops if stop > read]
+
+    def found(self, tokens: int, of: int) -> None:
+        self.told.append(f"{tokens} of {of}")
+
+    def end_reading(self) -> None:
+        self.told.append("read")
+
+
+@pytest.mark.parametrize("company", ["a request", "a line", "nobody else"])
+async def test_reading_stops_where_others_need_a_copy(company: str) -> None:
+    slot, place = Slot(), Waited(500, 717)
+    slot.place = cast("LeasedPlace", place)
+    slot.sharing = {"a request": Sharing(1, 1), "a line": Sharing(1), "nobody else": Sharing()}[company]
+    run = run_of()
+    await ask(slot, run)
+    assert place.copied == [(500, 500), (717, 717)]
+    assert sum(read for _, _, read in slot.calls) == 1000  # no token is read twice
+    assert place.told[:3] == ["settled", "0 of 1000", "read"]
+    assert run.metrics().cached_tokens == 0
+
+
+async def test_who_comes_late_gets_a_copy_of_what_is_read_already() -> None:
+    slot, place = Slot(), Waited()
+    slot.place = cast("LeasedPlace", place)
+    slot.before_step[10] = lambda: place.stops.append(100)
+    await ask(slot, run_of())
+    [(stop, read)] = place.copied
+    assert stop == 100
+    assert 9 * STEP <= read <= 11 * STEP
+    assert sum(read for _, _, read in slot.calls) == 1000
+
+
+async def test_on_a_fast_device_nothing_is_copied() -> None:
+    slot, place = Slot(), Waited()
+    slot.place = cast("LeasedPlace", place)
+    await ask(slot, run_of(), paced=False)
+    assert "settled" not in place.told
 
 
 # ---- a stop where the last turn begins

@@ -11,7 +11,12 @@ from corral.core import CallPiece, Delta, TokenProb, ToolCall
 from corral.inference.running.enginechat import run_chat
 from corral.inference.running.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.running.run import Run, logprobs_of
+<<<<<<< HEAD
 from corral.runner.sharing import Sharing
+=======
+from corral.runner.client import Sharing
+from corral.sched.leased import LeasedPlace
+>>>>>>> 9826aa3 (runner: every request has its slot named; beginnings are copied from slot to slot, read once for all who come)
 
 
 def new_run(**fields: Any) -> Run:
@@ -85,7 +90,7 @@ class _Lease:
 
     def __init__(self, *chunks: dict[str, Any]) -> None:
         self.chunks, self.runner, self.eval_tokens, self.context_window = chunks, self, 0, 4096
-        self.gives_way = False
+        self.gives_way, self.place = False, LeasedPlace()
         self.spec, self.paced, self.sharing = self, False, Sharing()
 
     async def chat(self, body: dict[str, Any]) -> Any:

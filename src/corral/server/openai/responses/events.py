@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
-from corral.api.native_replies import logprobs_of, warnings_of
+from corral.api.native_replies import cache_of, logprobs_of, warnings_of
 from corral.api.responses import InputDetails, OutputDetails, ResponseReply, ResponsesUsage
 from corral.core import CallPiece, Delta, Done, Event, Notice, ToolCall
 from corral.server.errors import status_of
@@ -84,6 +84,7 @@ def finish(reply: ResponseReply, end: Done) -> None:
         thinking = OutputDetails(end.thinking_tokens)
         cached = InputDetails(metrics.cached_tokens)
         reply.usage = ResponsesUsage(metrics.prompt_tokens, metrics.eval_tokens, total, cached, thinking)
+    reply.cache = cache_of(end.cache)
     reply.warnings = warnings_of(notices)
 
 

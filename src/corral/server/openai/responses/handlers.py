@@ -104,6 +104,7 @@ def _chat_request(
         logprobs=bool(body.top_logprobs),
         top_logprobs=body.top_logprobs or 0,
         call_pieces=bool(body.stream),
+        cache=bool(body.cache),
     )
     return ChatRequest(
         common=common_of(request, body, options, tuple(notices), strict=deps.settings.strict),
