@@ -98,11 +98,11 @@ class LeasedRunner:
 
     def completion(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.completion."""
-        return self._in_slot(self._guarded_call(self._client.completion), body)
+        return self._stream(self._client.completion, body)
 
     def chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.chat."""
-        return self._in_slot(self._guarded_call(self._client.chat), body)
+        return self._stream(self._client.chat, body)
 
     async def systemone(self, body: dict[str, Any]) -> dict[str, Any]:
         """RunnerClient.systemone."""
@@ -129,88 +129,44 @@ class LeasedRunner:
         if self._hold is not None:
             self._hold.leave()
 
-    def _in_slot(
-        self, call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]], body: dict[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
-        return call(body) if self._hold is None else self._placed(self._hold, call, body)
-
-    async def _placed(
-        self,
-        hold: SlotHold,
-        call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]],
-        body: dict[str, Any],
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        fields = await self._guard(hold.fields(self._client, body), answers=False)
-        async with contextlib.aclosing(call({**body, **fields})) as events:
-            async for event in events:
-                hold.reached()
-                yield event
-
     def _guarded_call(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            if inspect.isawaitable(result):
-                return self._guard(result)
-            return self._stream(result) if hasattr(result, "__anext__") else result
+            return self._guard(result) if inspect.isawaitable(result) else result
 
         return call
 
-    async def _stream(self, source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-        closable: Any = source if hasattr(source, "aclose") else None
-        if closable is not None:
-            self._streams.add(closable)
+    async def _stream(
+        self, call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]], body: dict[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a call in the lease's slot. One layer for each token: every other one would cost."""
+        hold = self._hold
+        if hold is not None:
+            body = {**body, **await self._guard(hold.fields(self._client, body), answers=False)}
+        source = call(body)
+        self._streams.add(source)
         try:
             while True:
                 try:
-                    with self._guarding():
-                        item = await anext(source)
+                    with _Guarded(self):
+                        event = await anext(source)
                 except StopAsyncIteration:
                     return
-                yield item
+                if hold is not None:
+                    hold.reached()
+                yield event
         finally:
-            if closable is not None:
-                self._streams.discard(closable)
-                await closable.aclose()
+            self._streams.discard(source)
+            await source.aclose()
 
-<<<<<<< HEAD
-    async def _guard(self, call: Awaitable[T]) -> T:
+    async def _guard(self, call: Awaitable[T], *, answers: bool = True) -> T:
+        """answers: that it ends says that the runner is there."""
         try:
-            with self._guarding():
+            with _Guarded(self, answers=answers):
                 return await call
         finally:
             if inspect.iscoroutine(call):
                 call.close()  # one that was never awaited; else nothing
-
-    def _guarding(self) -> _Guarded:
-        return _Guarded(self)
-=======
-    async def _guard(self, call: Awaitable[T], *, answers: bool = True) -> T:
-        """answers: that it ends says that the runner is there."""
-        task = asyncio.current_task()
-        assert task is not None
-        if self._error is not None:
-            if inspect.iscoroutine(call):
-                call.close()
-            raise self._told(self._error).with_traceback(None)
-        cancelling, inner = task.cancelling(), task in self._awaiting
-        self._awaiting.add(task)
-        try:
-            answer = await call
-        except RunnerDied as error:
-            raise self._told(error) from None
-        except asyncio.CancelledError:
-            # Ours and nobody else's: a client that leaves at the same moment stays a cancellation.
-            if task in self._aborted and task.uncancel() <= cancelling and self._error is not None:
-                raise self._error.with_traceback(None) from None
-            raise
-        else:
-            self.may_be_gone = self.may_be_gone and not answers
-            return answer
-        finally:
-            if not inner:
-                self._awaiting.discard(task)
-                self._aborted.discard(task)
->>>>>>> 9826aa3 (runner: every request has its slot named; beginnings are copied from slot to slot, read once for all who come)
 
     def _told(self, error: CorralError) -> CorralError:
         if self.may_be_gone and isinstance(error, RunnerDied) and not isinstance(error, NodeGone):
@@ -221,10 +177,11 @@ class LeasedRunner:
 class _Guarded:
     """One await of a lease's: within the block the task that is in it can be told of the lease's end."""
 
-    __slots__ = ("_cancelling", "_runner", "_task")
+    __slots__ = ("_answers", "_cancelling", "_is_inner", "_runner", "_task")
 
-    def __init__(self, runner: LeasedRunner) -> None:
+    def __init__(self, runner: LeasedRunner, *, answers: bool = True) -> None:
         self._runner = runner
+        self._answers = answers
 
     def __enter__(self) -> None:
         runner, task = self._runner, asyncio.current_task()
@@ -232,15 +189,17 @@ class _Guarded:
         if runner._error is not None:
             raise runner._told(runner._error).with_traceback(None)
         self._task, self._cancelling = task, task.cancelling()
+        self._is_inner = task in runner._awaiting
         runner._awaiting.add(task)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         runner, task = self._runner, self._task
         was_aborted = task in runner._aborted
-        runner._awaiting.discard(task)
-        runner._aborted.discard(task)
+        if not self._is_inner:
+            runner._awaiting.discard(task)
+            runner._aborted.discard(task)
         if error is None:
-            runner.may_be_gone = False
+            runner.may_be_gone = runner.may_be_gone and not self._answers
         elif isinstance(error, RunnerDied):
             raise runner._told(error) from None
         elif was_aborted and isinstance(error, asyncio.CancelledError) and self._is_ours(task):
