@@ -3,8 +3,8 @@
 Before a runner stops, `save` writes every slot that holds a conversation; after the next one is ready, `restore` puts
 the newest ones back, and the engine finds them by their common prefix as if nothing had happened (measured: the next
 turn of a 1,442-token conversation evaluates 6 tokens). A folder per way of loading (engine, model, adapters, type of
-the KV cache) keeps states apart that do not fit each other; a runner can read its own folder only, and write one file
-there. What stands in a folder, and how it is checked before it is used: kvfile.py.
+the KV cache) keeps states apart that do not fit each other; a runner can read its own folder only, and write two files
+there (slotfiles.py). What stands in a folder, and how it is checked before it is used: kvfile.py.
 """
 
 from __future__ import annotations

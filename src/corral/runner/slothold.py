@@ -70,11 +70,14 @@ class SlotHold:
     async def settle(
         self, client: RunnerClient, body: Mapping[str, Any], tokens: PromptTokens, *, gives_way: bool = False
     ) -> None:
-        """Before the first call: take a slot, and have in it what others have read, or are reading.
+        """Before the first call for a prompt: take a slot, and have in it what others have read, or are reading.
 
-        body: of the call. tokens: the prompt as the engine reads it; None when it cannot be cut. gives_way: others do
+        A lease's next prompt goes on in the slot that it has. body: of the call. tokens: the prompt as the engine reads it; None when it cannot be cut. gives_way: others do
         not wait for this one.
         """
+        if self._slot is not None:
+            self._prompt = beginning(body)
+            return
         await self._take(client, body, copies=self._copies.possible)
         if not self._copies.possible or not self.owner or size(self._prompt) < WORTH_COPYING_BYTES:
             return

@@ -120,7 +120,7 @@ class LaunchOptions:
 
     @property
     def kv_part(self) -> Path | None:
-        """The one file that a runner writes slots to; the server makes it, and takes over what is in it."""
+        """The file that a runner saves slots to; the server makes it, and takes over what is in it."""
         return None if self.kv_dir is None else self.kv_dir / SLOT_PART
 
     @property

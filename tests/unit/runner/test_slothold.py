@@ -252,6 +252,17 @@ async def test_nothing_is_copied_from_one_owner_to_another() -> None:
     assert house.engine.tried == 1
 
 
+async def test_a_lease_with_two_prompts_has_one_slot() -> None:
+    house = House(2)
+    for _ in range(3):
+        hold = house.hold()
+        for text in (RULES, RULES + "And once more."):
+            await house.settle(hold, text)
+            await house.read(hold, text)
+        hold.leave()
+    assert await house.ask(RULES + "And once more.") == (len(RULES) + 14, "slot")
+
+
 async def test_where_tokens_came_from_is_counted() -> None:
     house = House()
     await house.ask(TALK)
