@@ -72,8 +72,8 @@ class SlotHold:
     ) -> None:
         """Before the first call for a prompt: take a slot, and have in it what others have read, or are reading.
 
-        A lease's next prompt goes on in the slot that it has. body: of the call. tokens: the prompt as the engine reads it; None when it cannot be cut. gives_way: others do
-        not wait for this one.
+        A lease's next prompt goes on in the slot that it has. body: of the call. tokens: the prompt as the engine reads
+        it; None when it cannot be cut. gives_way: others do not wait for this one.
         """
         if self._slot is not None:
             self._prompt = beginning(body)
