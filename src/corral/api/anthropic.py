@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from corral.api.openai import EngineFields
+from corral.api.openai import AnswerFields
 
 
 class Thinking(msgspec.Struct):
@@ -27,7 +27,7 @@ class OutputConfig(msgspec.Struct):
     format: dict[str, Any] | None = None
 
 
-class MessagesRequest(EngineFields, kw_only=True):
+class MessagesRequest(AnswerFields, kw_only=True):
     """POST /v1/messages and /v1/messages/count_tokens."""
 
     max_tokens: int | None = None

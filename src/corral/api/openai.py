@@ -37,11 +37,16 @@ class EngineFields(msgspec.Struct, kw_only=True):
     keep_alive: Any = None
     num_ctx: int | None = None
     strict: bool | None = None
-    cache: bool | None = None  # tell what of the prompt had been read before
     user: str | None = None
 
 
-class SamplingFields(EngineFields, kw_only=True):
+class AnswerFields(EngineFields, kw_only=True):
+    """Fields of ours that every request for an answer takes. cache: tell what of the prompt had been read before."""
+
+    cache: bool | None = None
+
+
+class SamplingFields(AnswerFields, kw_only=True):
     """Sampling fields shared by chat completions and completions; null and absent mean the model's own value."""
 
     max_tokens: int | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from corral.api.openai import EngineFields, Reasoning
+from corral.api.openai import AnswerFields, Reasoning
 
 
 class TextFields(msgspec.Struct):
@@ -17,7 +17,7 @@ class TextFields(msgspec.Struct):
     verbosity: str | None = None
 
 
-class ResponsesRequest(EngineFields, kw_only=True):
+class ResponsesRequest(AnswerFields, kw_only=True):
     """POST /v1/responses."""
 
     input: Any = None

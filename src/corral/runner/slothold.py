@@ -131,8 +131,9 @@ class SlotHold:
             follower.hold._copying = copying
 
         def tell(task: asyncio.Task[bool]) -> None:
+            done = not task.cancelled() and task.exception() is None and task.result()
             for follower in due:
-                follower.end(served=not task.cancelled() and task.result())
+                follower.end(served=done)
 
         copying.add_done_callback(tell)
         await asyncio.shield(copying)

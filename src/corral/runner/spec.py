@@ -74,6 +74,11 @@ class RunnerSpec:
         return cls(**values)
 
     @property
+    def copies_slots(self) -> bool:
+        """Whether a slot that was read from a file is whole: the cells of a model that drafts are in none."""
+        return self.draft_path is None and self.speculation in ("", NGRAM)
+
+    @property
     def readable_paths(self) -> tuple[Path, ...]:
         """Every file that the engine has to open."""
         draft = (self.draft_path,) if self.draft_path else ()
