@@ -36,6 +36,7 @@ SOURCES = ("read", "slot", "copied", "saved")  # where tokens of prompts come fr
 WORTH_COPYING_BYTES = 256  # of text; some 64 tokens, which are read again as quickly
 _KEPT_SHARE = 0.5  # of what a slot holds; with less it is not the same conversation
 _KEPT_WHERE_COPIED = 0.8
+_COPIED_FOR_READ = 32  # bytes, all that a slot holds, which are copied in the time that one is read at least
 _SHARED_SHARE = 0.1  # of a new prompt; with less nothing is gained (llama.cpp's --slot-prompt-similarity)
 
 
@@ -107,7 +108,11 @@ class SlotTable:
     def lender(self, owner: str, prompt: Prompt, place: Slot) -> Slot | None:
         """A free slot of the owner that has clearly more of a prompt than its own place has."""
         least = WORTH_COPYING_BYTES + (shared(place.prompt, prompt) if place.owner == owner else 0)
-        having = [slot for slot in self._free(owner) if slot is not place and shared(slot.prompt, prompt) >= least]
+        having = [
+            slot
+            for slot in self._free(owner)
+            if slot is not place and shared(slot.prompt, prompt) >= max(least, size(slot.prompt) // _COPIED_FOR_READ)
+        ]
         return max(having, key=lambda slot: (shared(slot.prompt, prompt), -size(slot.prompt)), default=None)
 
     def best_shared(self, owner: str, prompt: Prompt) -> int:

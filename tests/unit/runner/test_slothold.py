@@ -128,6 +128,13 @@ async def test_a_short_beginning_is_read_again() -> None:
     assert house.engine.tried == 0
 
 
+async def test_a_giant_is_not_copied_for_its_first_words() -> None:
+    house = House()
+    await house.ask(RULES[:300] + "x" * 20_000)
+    assert await house.ask(RULES + "?") == (0, "slot")
+    assert house.engine.tried == 0
+
+
 async def test_who_comes_while_a_beginning_is_read_waits_for_it_and_reads_no_more_than_the_rest() -> None:
     house = House()
     first, others = house.hold(), [house.hold() for _ in range(3)]
