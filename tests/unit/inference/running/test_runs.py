@@ -11,12 +11,8 @@ from corral.core import CallPiece, Delta, TokenProb, ToolCall
 from corral.inference.running.enginechat import run_chat
 from corral.inference.running.repeats import MOST_REPEATS, RepeatGuard
 from corral.inference.running.run import Run, logprobs_of
-<<<<<<< HEAD
 from corral.runner.sharing import Sharing
-=======
-from corral.runner.client import Sharing
 from corral.sched.leased import LeasedPlace
->>>>>>> 9826aa3 (runner: every request has its slot named; beginnings are copied from slot to slot, read once for all who come)
 
 
 def new_run(**fields: Any) -> Run:
