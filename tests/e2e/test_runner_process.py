@@ -15,13 +15,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from corral.config import runner_environment
+from corral.config import Settings, runner_environment
+from corral.core import GenerationParameters
 from corral.errors import RunnerDied, RunnerFailedToStart, RunnerHung
+from corral.inference.preparing.choices import choose
+from corral.inference.running.sampling import sampling_fields
 from corral.runner.handle import RunnerHandle, State
 from corral.runner.spec import LaunchOptions, RunnerSpec
+from corral.sched.memory import HostFigures
 
 pytestmark = pytest.mark.e2e
 LONG = "All work and no play makes Jack a dull boy. " * 130  # about 1,430 tokens
@@ -92,6 +97,21 @@ async def test_it_loads_streams_and_stops_leaving_nothing(make: Make, short_dir:
     assert handle.state is State.DEAD
     assert list(short_dir.iterdir()) == []
     assert open_files() <= fds
+
+
+async def test_penalties_on_fewer_tokens_write_the_same_text(make: Make) -> None:
+    handle = make()
+    await handle.start()
+
+    async def text(body: dict[str, Any]) -> str:
+        return "".join([event["content"] async for event in handle.client.completion(body)])
+
+    for penalties in ({"repeat_penalty": 1.3}, {"repeat_penalty": 1.1, "presence_penalty": 1.5, "repeat_last_n": 32}):
+        choices = choose(Settings(), {}, {"temperature": 0, "num_predict": 40, **penalties}, HostFigures(0, 0))
+        asked = sampling_fields(choices, GenerationParameters(), 2048) | {"prompt": "red, red, red, blue, red,"}
+        whole = {name: value for name, value in asked.items() if name not in {"samplers", "top_k"}}
+        assert asked != whole | {"top_k": asked["top_k"]}
+        assert await text(asked) == await text(whole)
 
 
 async def test_leaving_a_prefill_frees_the_slot_within_a_second(make: Make) -> None:

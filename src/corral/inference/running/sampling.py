@@ -5,6 +5,7 @@ Source: ollama llm/llama_server.go completionRequest, chatRequest; llama.cpp too
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from corral.core import GenerationParameters
@@ -20,6 +21,7 @@ _SAME_NAME = (
     "presence_penalty",
     "frequency_penalty",
 )
+_QUICKLY_SORTED = 128  # tokens that the engine finds in one pass over the vocabulary
 _SEED_MASK = 2**32 - 1  # the engine's seeds have 32 bits; all ones means random
 
 
@@ -37,11 +39,26 @@ def sampling_fields(choices: Choices, parameters: GenerationParameters, window: 
         "cache_prompt": True,
         "return_progress": parameters.progress or parameters.prompt_progress,
     }
+    if _is_quickly_greedy(values):
+        fields |= {"top_k": int(last_n) + 1, "samplers": ["top_k", "penalties", "temperature"]}
     if values.get("stop"):
         fields["stop"] = values["stop"]
     if parameters.logit_bias:
         fields["logit_bias"] = [[token, bias] for token, bias in parameters.logit_bias.items()]
     return fields
+
+
+def _is_quickly_greedy(values: Mapping[str, Any]) -> bool:
+    """Whether the most probable token after penalties is among the `repeat_last_n` + 1 most probable ones before.
+
+    So it is when they only make tokens less probable, as many as they look back at most. The engine looks each token of
+    the vocabulary up among those, which takes 7 % of Gemma 3 270M's time for a token; so the rest is left out before.
+    """
+    penalties = values["presence_penalty"], values["frequency_penalty"]
+    is_penalized = values["repeat_penalty"] != 1.0 or any(penalties)
+    only_lowers = values["repeat_penalty"] >= 1.0 and min(penalties) >= 0.0
+    is_greedy = values["temperature"] <= 0.0 and values["typical_p"] >= 1.0
+    return is_greedy and is_penalized and only_lowers and 0 < values["repeat_last_n"] < _QUICKLY_SORTED
 
 
 def completion_fields(choices: Choices, parameters: GenerationParameters, window: int) -> dict[str, Any]:

@@ -107,6 +107,26 @@ def test_engine_fields_carry_every_option_under_the_engines_name() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_shortened"),
+    [
+        ({"temperature": 0, "repeat_penalty": 1.1}, True),
+        ({"temperature": 0, "presence_penalty": 0.5, "repeat_last_n": 100}, True),
+        ({"temperature": 0}, False),  # nothing is looked up
+        ({"temperature": 0.8, "repeat_penalty": 1.1}, False),
+        ({"temperature": 0, "repeat_penalty": 0.9}, False),  # makes some more probable
+        ({"temperature": 0, "repeat_penalty": 1.1, "frequency_penalty": -0.5}, False),
+        ({"temperature": 0, "repeat_penalty": 1.1, "typical_p": 0.5}, False),  # may drop the most probable one
+        ({"temperature": 0, "repeat_penalty": 1.1, "repeat_last_n": -1}, False),
+        ({"temperature": 0, "repeat_penalty": 1.1, "repeat_last_n": 0}, False),
+    ],
+)
+def test_penalties_of_greedy_answers_look_at_no_more_than_can_win(asked: dict[str, Any], is_shortened: bool) -> None:
+    fields = sampling_fields(made(asked=asked), GenerationParameters(), 4096)
+    assert ("samplers" in fields) is is_shortened
+    assert fields["top_k"] == (fields["repeat_last_n"] + 1 if is_shortened else 40)
+
+
 @pytest.mark.parametrize(("seed", "sent"), [(-1, 2**32 - 1), (0, 0), (42, 42), (2**40, 2**40 % (2**32 - 1))])
 def test_seeds_fit_the_engines_32_bits_and_only_negative_ones_mean_random(seed: int, sent: int) -> None:
     fields = sampling_fields(made(asked={"seed": seed}), GenerationParameters(), 8)
