@@ -17,7 +17,9 @@ from tests.fakes.stores import add_model
 
 from corral.errors import InvalidGGUF, ModelDamaged
 from corral.gguf import read_header
+from corral.inference.running.specials import control_names
 from corral.names import ModelName
+from corral.sched.memory import ModelFacts
 from corral.store import ModelStore
 from corral.store import manifests as media
 from corral.store.footprint import WeighedCache, header_bytes, model_bytes
@@ -129,3 +131,38 @@ def test_a_damaged_layer_says_which(tmp_path: Path) -> None:
     name = add_model(store, "m", gguf, extra={kind: tmp_path / "layer"})
     with pytest.raises(ModelDamaged, match="the layer of params has more than 65536 objects and arrays"):
         store.load(name)
+
+
+LONG_WORDS = {"tokenizer.words": [WIDE + "a" * (10 * MIB) + str(number) for number in range(5)]}  # 200 MiB of memory
+WIDE_WORDS = {"tokenizer.words": [WIDE + "a" * (MIB - 100) + str(number) for number in range(80)]}  # 320
+MANY_TOKENS = {
+    "tokenizer.ggml.tokens": [f"t{number}" for number in range(300_000)],
+    "tokenizer.ggml.token_type": [3] * 300_000,
+}
+
+
+@pytest.mark.parametrize("words", [LONG_WORDS, WIDE_WORDS], ids=["too long", "wide"])
+async def test_strings_of_arrays_are_shown_a_few_at_a_time(server: RunningServer, words: dict[str, Any]) -> None:
+    server.add("m", metadata=words)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with server.http.post(server.url + "/api/show", json={"model": "m", "verbose": True}) as answer:
+        assert answer.status == 200
+        async for _ in answer.content.iter_chunked(2**16):
+            pass
+    assert grown_mib(before) < 160
+
+
+async def test_what_is_remembered_of_a_vocabulary_has_a_bound(server: RunningServer) -> None:
+    server.add("m", metadata=MANY_TOKENS)
+    names = await control_names(server.deps.store.load(ModelName.parse("m")))
+    assert len(names) < 20_000
+    assert names[5] == "t5"
+
+
+@pytest.mark.parametrize("key", ["attention.head_count", "attention.head_count_kv", "feed_forward_length"])
+def test_arrays_a_value_a_layer_are_read_as_far_as_there_are_layers(tmp_path: Path, key: str) -> None:
+    values = {"llama.block_count": 3, "llama.embedding_length": 64, f"llama.{key}": [7] * 2_000_000}
+    header = read_header(make_gguf(tmp_path / "x.gguf", "llama", values, {}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ModelFacts.from_header(header)
+    assert grown_mib(before) < 10

@@ -13,6 +13,7 @@ import struct
 from corral.errors import InvalidGGUF
 
 MAX_STRING_BYTES = 16 * 2**20
+MAX_ELEMENT_BYTES = 2**20  # of an array of strings; the longest tokens have a few hundred
 WINDOW_BYTES = 256 * 2**10
 _U64 = struct.Struct("<Q")
 
@@ -43,12 +44,12 @@ class Cursor:
         """The next integer."""
         return int(layout.unpack(self.take(layout.size, what))[0])
 
-    def string(self, what: str) -> str:
+    def string(self, what: str, most_bytes: int = MAX_STRING_BYTES) -> str:
         """The next length-prefixed string; bytes that are no UTF-8 become U+FFFD."""
         at = self.position
         length = self.number(_U64, what)
-        if length > MAX_STRING_BYTES:
-            raise InvalidGGUF(f"{what} is {length} bytes long, the limit is {MAX_STRING_BYTES}", at)
+        if length > most_bytes:
+            raise InvalidGGUF(f"{what} is {length} bytes long, the limit is {most_bytes}", at)
         return self.take(length, what).decode("utf-8", "replace")
 
     def skip(self, count: int, what: str) -> None:

@@ -10,10 +10,11 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from corral.gguf.cursor import Cursor
+from corral.gguf.cursor import MAX_ELEMENT_BYTES, Cursor
 from corral.gguf.types import SCALAR_FORMATS, UNKNOWN_FILE_TYPE, ValueType, file_type_name
 from corral.regular import open_regular
 
@@ -36,12 +37,12 @@ class GGUFArray:
         """The elements' type in lower case: `string`, `float32`, ..."""
         return self.type.name.lower()
 
-    def read(self) -> list[Any]:
-        """All elements; float32 values as `shortest_float32` has them.
+    def read(self, most: int | None = None) -> list[Any]:
+        """All elements, or the first `most`; float32 values as `shortest_float32` has them.
 
         Raises InvalidGGUF when the file is no longer what the header said, OSError when it is gone.
         """
-        return list(self.iterate())
+        return list(islice(self.iterate(), most))
 
     def iterate(self) -> Iterator[Any]:
         """The elements one by one, read in chunks; raises like `read`."""
@@ -49,7 +50,7 @@ class GGUFArray:
             cursor = Cursor(file.fileno(), os.fstat(file.fileno()).st_size, self.offset)
             if self.type is ValueType.STRING:
                 for _ in range(self.length):
-                    yield cursor.string("an array")
+                    yield cursor.string("a string of an array", MAX_ELEMENT_BYTES)
                 return
             letter = SCALAR_FORMATS[self.type]
             size = struct.calcsize(f"<{letter}")

@@ -150,7 +150,7 @@ def _per_layer(header: Header, key: str, blocks: int) -> tuple[int, ...]:
         return ()
     if isinstance(value, int | float):
         return (int(value),) * blocks
-    values = value.read() if hasattr(value, "read") else list(value)
+    values = value.read(blocks) if hasattr(value, "read") else list(value)
     return tuple(int(item) for item in values[:blocks] if isinstance(item, int | float))
 
 
@@ -172,7 +172,7 @@ def _vocabulary(header: Header) -> int:
 def _sliding_layers(header: Header, blocks: int) -> int:
     pattern = header.get("attention.sliding_window_pattern")
     if hasattr(pattern, "read"):
-        return sum(1 for item in pattern.read()[:blocks] if item)
+        return sum(1 for item in pattern.read(blocks) if item)
     every = int(pattern) if isinstance(pattern, int) and pattern > 0 else _SLIDING_PATTERN.get(header.architecture, 0)
     return blocks - blocks // every if every else 0
 

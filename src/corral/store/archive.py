@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from corral.errors import CorralError, DigestMismatch, InvalidModelName, InvalidRequest
+from corral.jsonbudget import PartBudget
 from corral.names import Digest, ModelName
 from corral.regular import open_regular
 from corral.store.files import full_disk_as_error, open_temp, sync_directory
@@ -38,6 +39,7 @@ _LAYOUT_MEMBER, _INDEX_MEMBER = "oci-layout", "index.json"
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})\Z")
 _FOLDERS = frozenset({"blobs", "blobs/sha256", "."})
 _MOST_MODELS = 1000
+_MOST_MANIFEST_BYTES = 64 * 2**20  # of all models of an archive together; most have a kilobyte each
 _MOST_MEMBERS = 50_000
 _CHUNK_BYTES = 2**20
 _MOST_AT_ONCE = MAX_MANIFEST_BYTES + _CHUNK_BYTES
@@ -238,13 +240,19 @@ class _Reader:
 
     def _read_index(self, raw: bytes) -> Iterator[tuple[ModelName, Manifest]]:
         try:
+            PartBudget("index.json").take(raw)
             entries = json.loads(raw)["manifests"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, InvalidRequest, KeyError, TypeError, RecursionError) as error:
             raise ArchiveRefused("its index.json cannot be read") from error
         if not isinstance(entries, list) or not 0 < len(entries) <= _MOST_MODELS:
             raise ArchiveRefused(f"its index.json does not list 1 to {_MOST_MODELS} models")
+        total = 0
         for entry in entries:
-            yield _name_of(entry), self._manifest(entry)
+            name, manifest = _name_of(entry), self._manifest(entry)
+            total += len(manifest.raw)  # one that is listed under many names is written as often
+            if total > _MOST_MANIFEST_BYTES:
+                raise ArchiveRefused(f"its manifests have more than {_MOST_MANIFEST_BYTES} bytes together")
+            yield name, manifest
 
     def _manifest(self, entry: dict[str, Any]) -> Manifest:
         digest = _parsed(Digest.parse, str(entry.get("digest")))

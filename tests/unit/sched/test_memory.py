@@ -36,8 +36,8 @@ class Array:
     def length(self) -> int:
         return len(self.values)
 
-    def read(self) -> list[Any]:
-        return self.values
+    def read(self, most: int) -> list[Any]:
+        return self.values[:most]
 
 
 @dataclass

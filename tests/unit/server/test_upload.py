@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from corral.errors import InvalidRequest
@@ -54,3 +55,12 @@ def test_anything_else_is_a_bad_request_and_leaves_nothing(data: bytes, cut: int
             with contextlib.suppress(InvalidRequest):
                 fed(spoilt, cuts, Path(folder))
             assert list(Path(folder).iterdir()) == []
+
+
+def test_very_many_parts_are_refused_and_so_is_a_boundary_that_is_too_long(tmp_path: Path) -> None:
+    """Four million parts of one name fit in a form; each takes far longer to read than its bytes say."""
+    with pytest.raises(InvalidRequest, match="more than 64 parts"):
+        fed(b'--b0\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' * 100, [], tmp_path)
+    with pytest.raises(InvalidRequest, match="failed to parse multipart form: Boundary"):
+        FormReader("multipart/form-data; boundary=" + "b" * 5000, tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -205,3 +206,19 @@ def test_a_head_that_claims_gigabytes_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(4 * 2**30)  # sparse
     with pytest.raises(ArchiveRefused, match="too large"):
         list(import_archive(ModelStore(tmp_path / "models"), tmp_path / "bomb.tar"))
+
+
+def test_one_large_manifest_under_many_names_is_refused(tmp_path: Path) -> None:
+    """Seven megabytes of archive would be as many gigabytes, of memory and of the disk."""
+    raw = json.dumps({"schemaVersion": 2, "config": None, "layers": [], "x": "a" * 7 * 2**20}).encode()
+    digest = hashlib.sha256(raw).hexdigest()
+    entries = [{"digest": f"sha256:{digest}", "annotations": {REF_NAME: f"m{number}"}} for number in range(20)]
+    parts: Members = []
+    for name, data in (("index.json", json.dumps({"manifests": entries}).encode()), (f"blobs/sha256/{digest}", raw)):
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        parts.append((member, data))
+    mine = ModelStore(tmp_path / "models")
+    with pytest.raises(ArchiveRefused, match="bytes together"):
+        list(import_archive(mine, rewritten(tmp_path / "bad.tar", parts)))
+    assert mine.manifests.names() == []

@@ -6,6 +6,7 @@ Called by generate.py and by both ways of chatting. Grammars need the first two,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from corral.aio import run_computing
 from corral.constraint.fields import special_token
@@ -15,6 +16,8 @@ from corral.store.models import Model
 
 _KNOWN_SPECIALS = 256
 _KNOWN_MODELS = 8
+_MOST_NAMES = 16_384  # control tokens of a model; those with the most have a few thousand
+_LONGEST_NAME = 256
 _NAMELESS = frozenset({2, 3})  # token types of a GGUF that the engine writes as nothing: unknown, control
 _ENDS = ("eos", "eot", "eom")
 _added: dict[str, list[int]] = {}  # weights -> the token that their tokenizer begins every text with, if there is one
@@ -75,4 +78,5 @@ def _read_names(model: Model) -> Mapping[int, str]:
     if not isinstance(tokens, GGUFArray) or not isinstance(types, GGUFArray):
         return {}
     pairs = enumerate(zip(tokens.iterate(), types.iterate(), strict=False))
-    return {number: text for number, (text, kind) in pairs if kind in _NAMELESS}
+    named = ((number, text[:_LONGEST_NAME]) for number, (text, kind) in pairs if kind in _NAMELESS)
+    return dict(islice(named, _MOST_NAMES))

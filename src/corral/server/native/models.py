@@ -19,6 +19,7 @@ from corral.api.timestamps import format_local
 from corral.core import Message, Notice
 from corral.errors import InvalidGGUF
 from corral.gguf import GGUFArray, GGUFHeader, TensorInfo
+from corral.gguf.types import ValueType
 from corral.sched.request import LoadedModel
 from corral.server.deps import deps_of
 from corral.server.native.replies import asks, json_reply
@@ -29,6 +30,7 @@ from corral.store.sharing import freed_by_delete
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 _MOST_SHOWN_BYTES = 32 * 2**20  # of arrays, as JSON; the largest vocabularies take half of it
 _ARRAY_STEP = 4096
+_TEXTS_AT_ONCE = 8  # each may have a megabyte
 DEFAULT_TEMPLATE = "{{ .Prompt }}"  # what a model without any template is shown with
 
 
@@ -211,7 +213,8 @@ class _Arrays:
     def _read(self, key: str, array: GGUFArray) -> Raw | None:
         text = bytearray(b"[")
         elements = array.iterate()
-        while step := list(islice(elements, _ARRAY_STEP)):
+        at_once = _TEXTS_AT_ONCE if array.type is ValueType.STRING else _ARRAY_STEP
+        while step := list(islice(elements, at_once)):
             text += encode(step)[1:-1] + b","
             if len(text) > self._room:
                 why = f"{key} has {array.length} elements, and only {_MOST_SHOWN_BYTES} bytes of arrays are shown"

@@ -30,8 +30,8 @@ def _text(view: View) -> None:
         raise UntranslatableModel(f"key {_MAP!r}", f"has more than {_MAX_CHARACTERS} characters")
     characters = []
     for character in array.iterate():
-        if len(character) != 1:
-            raise UntranslatableModel(f"key {_MAP!r}", "its elements are not single characters")
+        if len(character) != 1 or not character.isascii():  # others would be an object each
+            raise UntranslatableModel(f"key {_MAP!r}", "its elements are not single characters of base64")
         characters.append(character)
     text = "".join(characters).split("=", 1)[0]
     try:

@@ -22,6 +22,7 @@ from corral.store.files import full_disk_as_error
 
 _PIECE_BYTES = 2**20
 _MAX_FIELDS = 16
+_MAX_PARTS = 64  # of any name; each takes far longer than its bytes
 _MAX_FIELD_BYTES = 1024
 
 
@@ -48,7 +49,11 @@ class FormReader:
         self._field = ""  # the part that is being read; "" = none that is wanted
         self._in_file = self._has_file = self._ended = False
         self._text = b""
-        self._parser = MultipartParser(options[b"boundary"], self._callbacks())
+        self._parts = 0
+        try:
+            self._parser = MultipartParser(options[b"boundary"], self._callbacks())
+        except FormParserError as error:
+            raise _broken(error) from error
         path, self._file = new_temporary(folder)
         self.upload = Upload(path)
 
@@ -70,13 +75,13 @@ class FormReader:
             with full_disk_as_error(self.upload.path.parent):
                 self._parser.write(data)
         except FormParserError as error:
-            raise InvalidRequest(f"failed to parse multipart form: {error}", field="file") from error
+            raise _broken(error) from error
 
     def close(self) -> None:
         """The form has ended; raises InvalidRequest when it is cut short or has no file."""
         self._file.close()
         if not self._ended:
-            raise InvalidRequest("failed to parse multipart form: it is cut short", field="file")
+            raise _broken("it is cut short")
         if not self._has_file:
             raise InvalidRequest("'file' is a required property", field="file")
 
@@ -86,6 +91,9 @@ class FormReader:
         self.upload.path.unlink(missing_ok=True)
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise _broken(f"it has more than {_MAX_PARTS} parts")
         self._headers, self._header, self._value, self._text = {}, b"", b"", b""
         self._field, self._in_file = "", False
 
@@ -126,6 +134,10 @@ class FormReader:
 
     def _finish(self) -> None:
         self._ended = True
+
+
+def _broken(why: object) -> InvalidRequest:
+    return InvalidRequest(f"failed to parse multipart form: {why}", field="file")
 
 
 async def read_upload(request: Request, folder: Path, max_bytes: int) -> Upload:
