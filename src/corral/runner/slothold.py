@@ -147,15 +147,13 @@ class SlotHold:
             follower.end(served=False)
 
     def leave(self) -> None:
-        """The lease has ended."""
-        self.end_reading()
+        """The lease has ended; what it has read is there for those who waited."""
         slot, self._slot = self._slot, None
-        if slot is None:
-            return
-        if self._copying is not None and not self._copying.done():
+        if slot is not None and self._copying is not None and not self._copying.done():
             self._copying.add_done_callback(lambda _: self._table.give_back(slot))
-        else:
+        elif slot is not None:
             self._table.give_back(slot)
+        self.end_reading()
 
     @contextlib.asynccontextmanager
     async def alone(self, client: RunnerClient) -> AsyncIterator[None]:

@@ -109,7 +109,6 @@ def _counted(lease: Lease) -> Iterator[Callable[[], None]]:
     try:
         yield answers
     finally:
-        lease.place.end_reading()
         sharing.requests -= 1
         sharing.count(-counts, -answering)
 
