@@ -124,8 +124,9 @@ def _engine(settings: Settings, api: Api) -> Iterator[Finding]:
 def _kernels(settings: Settings, api: Api) -> Iterator[Finding]:
     from corral.cli.engine import kernels_in_use
 
-    text, better = kernels_in_use(settings)
-    yield Finding("kernels", State.SLOW if better else State.GOOD, text, better)
+    found = kernels_in_use(settings)
+    slow = bool(found.better) and not found.made
+    yield Finding("kernels", State.SLOW if slow else State.GOOD, found.text, found.better)
 
 
 def _sandbox(settings: Settings, api: Api) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.config import Settings
@@ -10,6 +12,7 @@ from corral.runner.kernels import PROVED, KernelsUnusable, check_pack, engine_ve
 from corral.runner.processor import beyond_the_wheel, features
 
 _ACTIONS = ("status", "build")
+_BY_ZIG = "corral engine build --zig, which fetches a compiler"
 
 
 def engine(context: Context) -> int:
@@ -26,33 +29,51 @@ def _status(context: Context) -> int:
     rows.append(
         ("processor", ", ".join(beyond_the_wheel(features())) or "nothing that the engine's wheel leaves unused")
     )
-    rows.append(("kernels", "; better ones: ".join(part for part in kernels_in_use(settings) if part)))
+    rows.append(("kernels", _kernels(settings)))
     rows.append(("huge pages", _huge_pages(context)))
     for label, text in rows:
         context.console.print(f"{label:<11} {text}")
     return 0
 
 
-def kernels_in_use(settings: Settings) -> tuple[str, str]:
-    """Which kernels the next load computes with, and the command that gives better ones, "" where there is none."""
+class KernelsInUse(NamedTuple):
+    """Which kernels the next load computes with; better: the command that gives better ones, "" where there is none.
+
+    made: whether they were made for this processor.
+    """
+
+    text: str
+    better: str = ""
+    made: bool = False
+
+
+def _kernels(settings: Settings) -> str:
+    found = kernels_in_use(settings)
+    return f"{found.text}; better ones: {found.better}" if found.better else found.text
+
+
+def kernels_in_use(settings: Settings) -> KernelsInUse:
+    """What is used now, and what could be. Reads files below Corral's home."""
     from corral.kernels.build import find_compiler
 
     if settings.llama_server:
-        return "those of the external engine", ""
+        return KernelsInUse("those of the external engine")
     if settings.kernels == "off":
-        return "built-in, since CORRAL_KERNELS is off", ""
+        return KernelsInUse("built-in, since CORRAL_KERNELS is off")
     pack = read_pack(pack_folder(settings.home))
     if pack is not None:
         try:
             check_pack(pack)
         except KernelsUnusable as error:
-            return f"built-in, since the made ones are not used: {error}", ""
-        return f"made for this processor by {pack.compiler}: {', '.join(pack.features)}", ""
+            return KernelsInUse(f"built-in, since the made ones are not used: {error}")
+        better = "" if "zig" in pack.compiler else _BY_ZIG
+        text = f"made for this processor by {pack.compiler}: {', '.join(pack.features)}"
+        return KernelsInUse(text, better, made=True)
     if not beyond_the_wheel(features()):
-        return "built-in; they use all that this processor has", ""
+        return KernelsInUse("built-in; they use all that this processor has")
     if find_compiler() is None:
-        return "built-in, and no C++ compiler to make better ones", "corral engine build --zig, which fetches one"
-    return "built-in", "corral engine build; an idle server does it by itself"
+        return KernelsInUse("built-in, and no C++ compiler to make better ones", _BY_ZIG)
+    return KernelsInUse("built-in", "corral engine build; an idle server does it by itself")
 
 
 def _huge_pages(context: Context) -> str:

@@ -44,6 +44,7 @@ _OPTIONS = {
     "GGML_NATIVE": "OFF",
     "GGML_LLAMAFILE": "ON",
     "GGML_CCACHE": "OFF",
+    "GGML_ALL_WARNINGS": "OFF",  # chosen by the C++ compiler, for a C compiler that may be another one
 }
 
 Say = Callable[[str], None]
@@ -51,7 +52,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """What compiles. environment: variables that lead CMake to it."""
+    """What compiles. openmp: whether CMake finds its OpenMP. environment: variables that lead CMake to it."""
 
     name: str
     openmp: bool = True
@@ -92,13 +93,36 @@ def build(home: Path, say: Say, *, compiler: Compiler | None = None, use_zig: bo
 
 
 def _zig(work: Path) -> Compiler:
+    """Zig's C++, whose code reads K-quants 1.3 times as fast as gcc 12's.
+
+    Zig has no OpenMP, without which ggml's threads bear a busy host badly: where there is a gcc, it compiles what
+    starts them.
+    """
     tools = fetch_tools([ZIG], work, _run)
     for name, command in (("zig-cc", "cc"), ("zig-c++", "c++")):
         script = work / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m ziglang {command} "$@"\n')
         script.chmod(0o755)
     variables = (("CC", str(work / "zig-cc")), ("CXX", str(work / "zig-c++")), ("PYTHONPATH", str(tools)))
-    return Compiler("zig", openmp=False, environment=variables)
+    c_compiler = shutil.which("gcc") or ""
+    openmp = _openmp_of(c_compiler, work) if c_compiler else ""
+    if not openmp:
+        return Compiler("zig", openmp=False, environment=variables)
+    # the one file of ggml's that starts threads is C
+    apart = (("CC", c_compiler), ("CFLAGS", "-fopenmp -DGGML_USE_OPENMP"), ("LDFLAGS", openmp))
+    return Compiler(f"zig and {c_compiler}", openmp=False, environment=(*variables, *apart))
+
+
+def _openmp_of(gcc: str, work: Path) -> str:
+    """The path of its OpenMP library, "" = none: zig links what gcc compiled."""
+    program = work / "openmp.c"
+    program.write_text("#include <omp.h>\nint main(void) { return omp_get_num_threads() - 1; }\n")
+    with contextlib.suppress(KernelBuildFailed, OSError, subprocess.SubprocessError):
+        _run((gcc, "-fopenmp", "-o", str(work / "openmp"), str(program)), work)
+        words = (gcc, "-print-file-name=libgomp.so")
+        found = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        return found if Path(found).is_absolute() else ""
+    return ""
 
 
 def _compile(work: Path, ggml: Path, compiler: Compiler) -> tuple[Path, Path]:
