@@ -167,7 +167,7 @@ async def test_a_blob_cut_on_disk_is_fetched_again(
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_a_huge_manifest_is_refused_after_16_mib(
+async def test_a_huge_manifest_is_refused_after_8_mib(
     registry: Registry, fake: FakeRegistry, reference: str, packed: bool
 ) -> None:
     body = b'{"layers":[' + b" " * (64 * 2**20)
@@ -177,7 +177,7 @@ async def test_a_huge_manifest_is_refused_after_16_mib(
         return web.Response(body=gzip.compress(body, 1) if packed else body, headers=headers)
 
     fake.faults.append(times(1000, "/manifests/", answer))
-    with pytest.raises(RegistryError, match="manifest is larger than 16 MiB"):
+    with pytest.raises(RegistryError, match="manifest is larger than 8 MiB"):
         await pull(registry, reference)
 
 
