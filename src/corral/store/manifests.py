@@ -81,7 +81,7 @@ class Manifest:
         """Read a manifest's JSON, any key order, extra keys ignored; raises InvalidRequest saying what is wrong."""
         if len(raw) > MAX_MANIFEST_BYTES:
             raise InvalidRequest(f"manifest is {len(raw)} bytes long, the limit is {MAX_MANIFEST_BYTES}")
-        # Counted before it is decoded: 16 MiB of `{},` would be five million objects.
+        # Counted before it is decoded: 8 MiB of `{},` would be over two million objects.
         if raw.count(b",") > _MOST_COMMAS or raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS:
             raise InvalidRequest(f"manifest has too many entries, the limit is {MAX_LAYERS} layers")
         try:
