@@ -54,6 +54,7 @@ from corral.store.models import ModelStore
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 2.0  # for the answers that were ended to reach their clients
+_SWITCH_S = 0.001  # the loop waits so long for each thread that computes, several times a request; Python's are 5 ms
 _KEEP_ALIVE_S = 120  # longer than clients keep idle connections, so that it is they who close them
 
 
@@ -64,6 +65,7 @@ def serve(settings: Settings) -> int:
     """
     set_up_logging(settings)
     give_memory_back()
+    sys.setswitchinterval(_SWITCH_S)
     make_directory(settings.home)
     listener = bind(settings.host)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
