@@ -121,7 +121,7 @@ def by_slots(tmp_path: Path, models_dir: Path) -> Iterator[dict[str, ServerProce
             server.stop()
 
 
-def test_eight_clients_get_more_from_slots_than_from_one(by_slots: dict[str, ServerProcess]) -> None:
+def test_eight_clients_get_what_the_engine_gives(by_slots: dict[str, ServerProcess]) -> None:
     path = runner_socket(by_slots["0"])
     asks = {
         "automatic": partial(ask, by_slots["0"]),
@@ -132,8 +132,7 @@ def test_eight_clients_get_more_from_slots_than_from_one(by_slots: dict[str, Ser
     against_one = statistics.median(each["automatic"] / each["one slot"] for each in rounds)
     against_engine = statistics.median(each["automatic"] / each["engine"] for each in rounds)
     print(f"\n8 clients: slots / one slot {against_one:.2f}, API / straight from the runner {against_engine:.2f}")
-    assert against_one >= 1.6
-    assert against_engine >= 0.85
+    assert against_engine >= 0.97
 
 
 def test_an_idle_server_is_small_and_starts_quickly(tmp_path: Path) -> None:
@@ -146,4 +145,4 @@ def test_an_idle_server_is_small_and_starts_quickly(tmp_path: Path) -> None:
         resident = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
         server.stop()
     print(f"\nidle server: {resident / 1024:.0f} MiB resident, answers after {statistics.median(took):.2f} s")
-    assert resident / 1024 < 200
+    assert resident * 1024 <= 80e6
