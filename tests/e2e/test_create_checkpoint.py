@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.e2e.conftest import ServerProcess
 from tests.fakes.checkpoints import weights, write_checkpoint, write_float8
+from tests.fakes.embedders import PAD, last_state, write_embedder
 from tests.fakes.hubfamilies import hub_checkpoint
 from tests.fakes.library import GOLDEN as KIT
 from tests.fakes.library import KitModel
@@ -54,6 +56,17 @@ def test_an_imported_model_sees_what_the_library_model_sees(seeing: ServerProces
         assert reply["prompt_eval_count"] > len(want["prompt"]) // 10
         firsts.append(reply["logprobs"][0]["top_logprobs"])
     assert firsts[0] != firsts[1]
+
+
+def test_a_decoder_that_embeds_gives_its_last_tokens_state(server: ServerProcess, tmp_path: Path) -> None:
+    reference = REFERENCE["qwen3"]
+    with made(server, "embedder", write_embedder(tmp_path / "m", reference)) as name:
+        assert server.post("/api/show", {"model": name})["capabilities"] == ["embedding"]
+        reply = server.post("/api/embed", {"model": name, "input": ["xyz", "w xyz"]})
+    for text, vector in zip((b"xyz", b"w xyz"), reply["embeddings"], strict=True):  # a token a byte
+        want = last_state(reference, [*text, PAD])
+        assert float(np.dot(vector, want / np.linalg.norm(want))) > 0.9999
+    assert reply["prompt_eval_count"] == 4 + 6
 
 
 def test_a_checkpoint_of_8_bit_floats_becomes_q8_0_and_answers_as_its_values_do(

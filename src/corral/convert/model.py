@@ -16,6 +16,7 @@ import gguf
 
 from corral.convert.checkpoint import Checkpoint
 from corral.convert.families import class_name, find_family
+from corral.convert.families.embedding import decoder_pooling
 from corral.convert.family import Family, Projector, Rule, Value
 from corral.convert.filling import completed
 from corral.convert.ggufplan import GGUFPlan
@@ -99,9 +100,10 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     spoken = {name: weight for name, weight in named.items() if name not in eyes}
     config = completed(whole.text_model(), class_name(checkpoint), spoken)
     outputs = _text_outputs(checkpoint, family, config, spoken)
-    vocabulary = read_vocabulary(checkpoint, family.tokenizer)
+    pooled = {} if family.embedding else decoder_pooling(checkpoint)
+    vocabulary = read_vocabulary(checkpoint, family.tokenizer, is_pooled=bool(pooled))
     notices = _fit(vocabulary, family, config, outputs) + unheeded(config, family.name)
-    metadata: dict[str, Value] = dict(family.metadata(config, checkpoint))
+    metadata: dict[str, Value] = {**family.metadata(config, checkpoint), **pooled}
     if "vocab_size" in metadata:
         metadata["vocab_size"] = len(vocabulary.tokens)
     _check(metadata)

@@ -97,13 +97,17 @@ def _check_size(size: int) -> None:
         raise InvalidRequest(f"the tokenizer has a token {size - 1}, more than any has", field="files")
 
 
-def read_vocabulary(checkpoint: Checkpoint, kind: str = "") -> Vocabulary:
+def read_vocabulary(checkpoint: Checkpoint, kind: str = "", *, is_pooled: bool = False) -> Vocabulary:
     """The vocabulary with special tokens and chat template; raises InvalidRequest `unknown tokenizer format`.
 
     `kind`: llama.cpp's kind of tokenizer for a byte-fallback BPE that is more than SentencePiece to it.
+    `is_pooled`: for a decoder that embeds; what its template puts behind a text is then the end of it.
     """
     try:
-        return _read_vocabulary(checkpoint, kind)
+        vocabulary = _read_vocabulary(checkpoint, kind)
+        if is_pooled:
+            _end_as_the_template(checkpoint, vocabulary)
+        return vocabulary
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # JSON of another form
         raise InvalidRequest(f"the tokenizer's files are damaged: {error!r:.100}", field="files") from error
 
@@ -280,6 +284,17 @@ def _read_special_tokens(checkpoint: Checkpoint, tokenizer: Mapping[str, Any], v
     if isinstance(ends, list) and ends:
         vocabulary.end_ids = tuple(int(number) for number in ends)
         vocabulary.special.setdefault("eos", vocabulary.end_ids[0])
+
+
+def _end_as_the_template(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
+    """Qwen 3 Embedding pools its last token, which is not the end of a turn. Source: gguf vocab.py, b11549."""
+    number = vocabulary.find(template_ends(checkpoint.json("tokenizer.json")).get("eos", ""))
+    if number is None:
+        return
+    usual = vocabulary.special.get("eos", number)
+    if usual != number:
+        vocabulary.special.setdefault("eot", usual)
+    vocabulary.special["eos"], vocabulary.add["eos"] = number, True
 
 
 def chat_template(checkpoint: Checkpoint) -> str:

@@ -6,6 +6,7 @@ from corral.convert.checkpoint import Checkpoint
 from corral.convert.family import Metadata
 from corral.errors import InvalidRequest
 
+_OF_DECODERS = {"Transformer", "Pooling", "Normalize"}
 _MODES = (("mean_tokens", "mean", 1), ("cls_token", "cls", 2), ("lasttoken", "lasttoken", 3))
 
 
@@ -30,6 +31,25 @@ def pooling(checkpoint: Checkpoint) -> Metadata:
         chosen = (code for key, word, code in _MODES if modes.get(f"pooling_mode_{key}") or modes.get(_WORD) == word)
         number = next(chosen, 0)
     return {"pooling_type": number, "normalize_embeddings": "Normalize" in found, "attention.causal": False}
+
+
+def decoder_pooling(checkpoint: Checkpoint) -> Metadata:
+    """The same of a decoder that embeds, whose tokens still look backwards only; {} for one that writes.
+
+    Raises InvalidRequest for a way to pool, or a module behind it, that the engine has not.
+    """
+    found = dict(modules(checkpoint)) if "modules.json" in checkpoint.files else {}
+    if "Pooling" not in found:
+        return {}
+    others = sorted(set(found) - _OF_DECODERS)
+    if others:
+        raise InvalidRequest(f"modules.json: the engine has no {others[0]} module for a decoder", field="files")
+    data = pooling(checkpoint)
+    del data["attention.causal"]
+    if not data["pooling_type"]:
+        words = ", ".join(word for _, word, _ in _MODES)
+        raise InvalidRequest(f"{found['Pooling']}/config.json: the engine pools by {words} only", field="files")
+    return data
 
 
 _WORD = "pooling_mode"  # sentence-transformers 5 writes one word instead of flags
