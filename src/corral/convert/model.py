@@ -25,6 +25,7 @@ from corral.convert.outputhead import settle_head
 from corral.convert.outputs import Output
 from corral.convert.quantized import dequantized
 from corral.convert.unheeded import unheeded
+from corral.convert.unloadable import refuse_unloadable
 from corral.convert.vocabulary import Vocabulary, read_vocabulary
 from corral.convert.weights import Weight, stacked
 from corral.core import Notice
@@ -99,6 +100,7 @@ def plan_conversion(files: Mapping[str, Path]) -> Conversion:
     eyes = {name: weight for name, weight in named.items() if _ENCODER.match(name)}
     spoken = {name: weight for name, weight in named.items() if name not in eyes}
     config = completed(whole.text_model(), class_name(checkpoint), spoken)
+    refuse_unloadable(config, family.name)
     outputs = _text_outputs(checkpoint, family, config, spoken)
     pooled = {} if family.embedding else decoder_pooling(checkpoint)
     vocabulary = read_vocabulary(checkpoint, family.tokenizer, is_pooled=bool(pooled))
