@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -150,6 +151,15 @@ async def test_a_bomb_costs_no_more_than_the_room(make: Make, attack: str) -> No
     assert most_bytes <= PLANNED_BYTES + ROOM_BYTES + 32 * MIB
     assert took_s < 30  # on a busy host; alone it is a second
     assert isinstance(error, CorralError)
+
+
+async def test_the_kernel_itself_refuses_what_is_beyond_the_limit(make: Make) -> None:
+    """Looks alone come a tenth of a second late, and a bomb may be lucky or not."""
+    handle = make("memory")
+    await handle.start()
+    _, most_bytes = resource.prlimit(handle.pid or 0, resource.RLIMIT_DATA)
+    assert most_bytes != resource.RLIM_INFINITY
+    assert most_bytes - read_usage(handle.pid or 0).data_bytes <= PLANNED_BYTES + ROOM_BYTES
 
 
 async def test_one_that_stays_at_its_limit_is_ended_and_says_why(make: Make) -> None:
