@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -94,6 +96,30 @@ async def test_a_redirect_to_the_clouds_secrets_is_refused_before_a_connection(n
     with pytest.raises(RegistryError, match="private address"):
         await read_manifest(fake, client)
     await client.close()
+
+
+async def test_a_name_that_leads_elsewhere_once_it_was_looked_at_is_refused(
+    naps: Naps, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the first answer is harmless, the next ones, with which the connection is made, are not."""
+    answers = [(socket.AF_INET, ("127.0.0.1", 80))]
+    near = (socket.AF_INET6, ("fe80::1", 80, 0, 0))  # no interface is named: nobody could connect to it
+
+    async def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        assert (host, port) == ("rebinding.test", 80)
+        family, address = answers.pop() if answers else near
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": "http://rebinding.test/latest/meta-data"})
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    fake.faults.append(redirect)
+    client = make_client(naps)
+    with pytest.raises(CorralError, match="name not known"):
+        await read_manifest(fake, client)
+    await client.close()
+    assert answers == []
 
 
 async def test_what_another_origin_answers_is_not_quoted(naps: Naps, fake: FakeRegistry) -> None:
