@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import zstandard
 from aiohttp import web
 from tests.fakes.ggufs import make_gguf
 from tests.fakes.registry import FakeRegistry, times
@@ -34,7 +35,9 @@ def grown_mib(before: int) -> float:
 
 
 def peak() -> int:
-    """The largest size of this process so far, in KiB."""
+    """The largest size of this process so far, in KiB; where that can be, it is forgotten what earlier tests took."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -50,13 +53,16 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x-gzip"])
-async def test_an_encoded_request_is_not_inflated(server: RunningServer, encoding: str) -> None:
-    bomb = gzip.compress(b" " * (64 * MIB)) if "gzip" in encoding else zlib.compress(b" " * (64 * MIB))
+async def test_an_encoded_request_is_inflated_within_a_bound_or_not_at_all(
+    server: RunningServer, encoding: str
+) -> None:
+    packer = zstandard.ZstdCompressor().compressobj() if encoding == "zstd" else zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(256)) + packer.flush()
     before = peak()
     for path in ("/api/chat", "/v1/chat/completions", "/api/create", "/v1/audio/transcriptions"):
         status, _ = await server.call("POST", path, bomb, headers={"Content-Encoding": encoding})
         assert status in {400, 404, 413, 415}
-    assert grown_mib(before) < 40
+    assert grown_mib(before) < 80  # zstd alone is unpacked, and to 20 MiB at most
 
 
 async def test_an_encoded_manifest_is_read_within_a_bound(server: RunningServer, fake: FakeRegistry) -> None:
