@@ -39,7 +39,11 @@ class ServerUnreachable(CorralError):
     """The network failed in another way; the text is the network's own."""
 
 
-class AnswerCutShort(ServerUnreachable):
+class ServerLost(ServerUnreachable):
+    """The server was there, and has gone in the midst of a call."""
+
+
+class AnswerCutShort(ServerLost):
     """The answer's stream ended without its last object: the server died, or something between cut it."""
 
     def __init__(self) -> None:
@@ -193,7 +197,9 @@ class Api:
         except ConnectionRefusedError:
             raise ServerNotRunning from None
         except http.client.IncompleteRead:
-            raise ServerUnreachable("unexpected EOF") from None
+            raise ServerLost("unexpected EOF") from None
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise ServerLost(str(error)) from None
         except (OSError, http.client.HTTPException) as error:
             raise ServerUnreachable(str(error) or type(error).__name__) from None
         finally:

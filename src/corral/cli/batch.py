@@ -7,16 +7,17 @@ batch by the mark in there. OUT is written whole, with a line for each line of I
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from corral.cli.api import ServerError, ServerNotRunning, ServerUnreachable
+from corral.cli.api import ServerError, ServerLost, ServerNotRunning, ServerUnreachable
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.cli.progress import Progress
@@ -27,6 +28,7 @@ _MARK = "corral_run"
 _LOOK_S = 0.5
 _PATIENCE_S = 120.0  # for a server that does not answer: it may be starting anew
 _PAGE = 100
+_T = TypeVar("_T")
 
 
 def batch(context: Context) -> int:
@@ -52,21 +54,18 @@ class _Work:
         self._state = target.with_name(target.name + ".corral-batch")
         self._endpoint = endpoint
         self._model = model
+        self._answered = False  # whether the server was ever there
 
     def follow(self) -> int:
         """Begin or go on, and wait for the end."""
         digest = self._digest()
-        found = self._begun(digest)
-        if found is None or found["status"] in {"failed", "cancelled"}:
-            found = self._begin(digest)
-        else:
-            self._context.console.note(f"going on with {found['id']} ({found['status']})")
+        found = self._patiently(lambda: self._join(digest))
         try:
             ended = self._wait(found)
         except KeyboardInterrupt:
             self._leave(str(found["id"]))
             raise
-        return self._fetch(ended)
+        return self._patiently(lambda: self._fetch(ended))
 
     def cancel(self) -> int:
         """Cancel what this command has begun, and fetch what there is."""
@@ -75,9 +74,32 @@ class _Work:
             raise UsageError(f"no batch of {self._source} for {self._target} is under way")
         if found["status"] not in _ENDED:
             self._api.post(f"/v1/batches/{found['id']}/cancel", {})
-        return self._fetch(self._wait(found))
+        ended = self._wait(found)
+        return self._patiently(lambda: self._fetch(ended))
 
     # ---- what has begun
+
+    def _join(self, digest: str) -> dict[str, Any]:
+        """The batch of an earlier run that goes on or is done, else a new one; again and again does no harm."""
+        found = self._begun(digest)
+        if found is None or found["status"] in {"failed", "cancelled"}:
+            return self._begin(digest)
+        self._context.console.note(f"going on with {found['id']} ({found['status']})")
+        return found
+
+    def _patiently(self, act: Callable[[], _T]) -> _T:
+        """Try again while a server that was there is gone; one that never was is said at once."""
+        began, was_there = time.monotonic(), self._answered
+        while True:
+            try:
+                result = act()
+                self._answered = True
+                return result
+            except (ServerNotRunning, ServerUnreachable) as error:
+                was_there = was_there or isinstance(error, ServerLost)
+                if not was_there or time.monotonic() - began > _PATIENCE_S:
+                    raise
+                time.sleep(_LOOK_S)
 
     def _digest(self) -> str:
         """Of all that decides what is asked."""
@@ -143,7 +165,6 @@ class _Work:
 
     def _wait(self, found: Mapping[str, Any]) -> Mapping[str, Any]:
         """The batch at its end; a server that is gone for a while is waited for."""
-        answered = time.monotonic()
         with Progress(self._context.console) as progress:
             while found["status"] not in _ENDED:
                 counts = found["request_counts"]
@@ -152,12 +173,7 @@ class _Work:
                 told = f": {done} of {counts['total']} lines{failed}" if self._context.console.shows_progress else ""
                 progress.status(f"{found['status']}{told}")
                 time.sleep(_LOOK_S)
-                try:
-                    found = self._api.get(f"/v1/batches/{found['id']}")
-                    answered = time.monotonic()
-                except (ServerNotRunning, ServerUnreachable):
-                    if time.monotonic() - answered > _PATIENCE_S:
-                        raise
+                found = self._patiently(functools.partial(self._api.get, f"/v1/batches/{found['id']}"))
         return found
 
     def _leave(self, batch_id: str) -> None:

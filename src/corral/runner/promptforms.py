@@ -5,6 +5,8 @@ A prompt is known in one form or more: as a chat (JSON), as text, as token ids. 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**20  # of a prompt that are compared
 _STEP_BYTES = 4096
+_SAMPLE = 2**15  # characters
+_MEDIA = re.compile(r"<__media\w*__>")  # the engine's marks
 
 Prompt = dict[str, bytes]  # a prompt's beginning in one or more forms: chat (JSON), text, ids (32 bits a token)
 
@@ -24,7 +28,7 @@ def beginning(body: Mapping[str, Any]) -> Prompt:
     """The form in which a body has its prompt."""
     prompt = body.get("prompt")
     if isinstance(prompt, Mapping):
-        prompt = prompt.get("prompt_string", "")
+        prompt = _with_media(prompt)
     if isinstance(prompt, str):
         return {"text": prompt.encode()[:MOST_BYTES]}
     if isinstance(prompt, list):
@@ -34,6 +38,20 @@ def beginning(body: Mapping[str, Any]) -> Prompt:
         if len(text) < MOST_BYTES:
             text += msgspec.json.encode(message)
     return {"chat": bytes(text[:MOST_BYTES])}
+
+
+def _with_media(prompt: Mapping[str, Any]) -> str:
+    """A prompt with what tells its pictures and sounds apart in their places, for two of them may have one text."""
+    first, *rest = _MEDIA.split(prompt.get("prompt_string", ""))
+    media = [*prompt.get("multimodal_data", ())][: len(rest)]
+    names = [*map(_name_of, media), *[""] * (len(rest) - len(media))]
+    return first + "".join(name + text for name, text in zip(names, rest, strict=True))
+
+
+def _name_of(data: str) -> str:
+    """Of its length, its beginning and its end: all of a large one would take the loop's time."""
+    sample = f"{len(data)} {data[:_SAMPLE]} {data[-_SAMPLE:]}"
+    return hashlib.blake2b(sample.encode(), digest_size=16).hexdigest()
 
 
 async def ids(client: RunnerClient, body: Mapping[str, Any]) -> Prompt:

@@ -30,6 +30,7 @@ class EngineStream(asyncio.Protocol):
         self._head_bytes = 0
         self._unfinished_bytes = 0
         self._is_paused = False
+        self._is_interim = False
         self._has_ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -121,9 +122,12 @@ class EngineStream(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
-        self.status = self._parser.get_status_code()
-        self._wake()
+        """The head is there; that of an interim answer (1xx) says nothing yet."""
+        status = self._parser.get_status_code()
+        self._is_interim = 100 <= status < 200
+        if not self._is_interim:
+            self.status = status
+            self._wake()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -134,5 +138,8 @@ class EngineStream(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The answer is there whole."""
-        self._has_ended = True
+        """The answer is there whole, or an interim one was."""
+        if self._is_interim:
+            self._head_bytes = self._unfinished_bytes = 0
+        else:
+            self._has_ended = True

@@ -57,6 +57,19 @@ async def test_a_body_comes_as_it_is_written(tmp_path: Path) -> None:
         assert await stream.read() == b""
 
 
+async def test_interim_answers_say_nothing_yet(tmp_path: Path) -> None:
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(400):  # more than one head may be
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        writer.write(HEAD + chunk(b"one") + b"0\r\n\r\n")
+        await writer.drain()
+
+    async with calling(tmp_path, engine) as stream:
+        assert await stream.head() == 200
+        assert await stream.read() == b"one"
+        assert await stream.read() == b""
+
+
 async def test_what_came_before_a_break_is_read_first(tmp_path: Path) -> None:
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + chunk(b"one"))
