@@ -65,7 +65,7 @@ class _Work:
         except KeyboardInterrupt:
             self._leave(str(found["id"]))
             raise
-        return self._patiently(lambda: self._fetch(ended))
+        return self._fetch(ended)
 
     def cancel(self) -> int:
         """Cancel what this command has begun, and fetch what there is."""
@@ -74,8 +74,7 @@ class _Work:
             raise UsageError(f"no batch of {self._source} for {self._target} is under way")
         if found["status"] not in _ENDED:
             self._api.post(f"/v1/batches/{found['id']}/cancel", {})
-        ended = self._wait(found)
-        return self._patiently(lambda: self._fetch(ended))
+        return self._fetch(self._wait(found))
 
     # ---- what has begun
 
@@ -193,13 +192,13 @@ class _Work:
     def _fetch(self, ended: Mapping[str, Any]) -> int:
         """Write the results; 0 = every line has its answer."""
         temporary = self._target.with_name(f".{self._target.name}.corral-tmp")
-        results = self._results(ended)
+        results = self._patiently(lambda: self._results(ended))
         with temporary.open("wb") as file:
             failed = self._write(file, results)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._target)
-        self._forget(ended)
+        self._patiently(lambda: self._forget(ended))
         counts, errors = ended["request_counts"], (ended.get("errors") or {}).get("data") or []
         for error in errors[:10]:
             place = f"line {error['line']}: " if error.get("line") else ""

@@ -55,3 +55,23 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_PATIENCE_S", -1.0)
     with pytest.raises(ServerLost):
         work()._patiently(acting(ServerLost("reset by peer"), "done"))
+
+
+def test_results_that_are_here_are_not_asked_for_again(tmp_path: Path) -> None:
+    """The server goes while its files are deleted: it has the results no longer."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    result = b'{"custom_id": "line-1", "response": {"status_code": 200}}'
+    source.write_text('{"messages": []}\n')
+    read, removed = acting("results"), acting(ServerLost("reset by peer"), "input", "output")
+
+    def lines(_: str) -> list[bytes]:
+        read()
+        return [result]
+
+    api = SimpleNamespace(lines=lines, remove=lambda path, body: removed())
+    context = SimpleNamespace(api=api, console=SimpleNamespace(note=lambda text: None))
+    mine = batch._Work(cast("Any", context), source, target, "/v1/chat/completions", "")
+    counts = {"completed": 1, "failed": 0, "total": 1}
+    ended = {"status": "completed", "request_counts": counts, "input_file_id": "i", "output_file_id": "o"}
+    assert mine._fetch(ended) == 0
+    assert target.read_bytes() == result + b"\n"
