@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from corral.runner.spec import RunnerSpec
-
-LEAST_STEP = 64  # a smaller one is below a tile of flash attention (sched/plan.py)
+from corral.runner.spec import FLASH_TILE, RunnerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def _variations(varied: Open) -> Iterator[Callable[[Tuning], Tuning]]:
         yield lambda best: replace(best, repacks=False)
     if varied.huge_pages:
         yield lambda best: replace(best, huge_pages=False)
-    if varied.step >= 2 * LEAST_STEP:
+    if varied.step >= 2 * FLASH_TILE:
         yield lambda best: replace(best, step=varied.step // 2)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NGRAM = "ngram-simple"  # llama.cpp's word for drafts that are stretches of the text itself
+FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
 SLOT_PART = "slot.part"
 PROMPT_CACHE_MIB = 1024
 _PATH_TUPLES = frozenset({"projector_paths", "adapter_paths"})

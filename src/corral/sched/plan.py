@@ -31,14 +31,13 @@ from corral.config import Settings
 from corral.core import Notice
 from corral.options import defaults as option_defaults
 from corral.runner.reading import NOTHING_READ, Reading
-from corral.runner.spec import RunnerSpec, least_batch
+from corral.runner.spec import FLASH_TILE, RunnerSpec, least_batch
 from corral.sched.drafts import Drafting, drafting, repeating
 from corral.sched.memory import SLOT_CHOICES, HostFigures, MemoryEstimate, ModelFacts, Room, estimate
 from corral.store.manifests import ADAPTER, DRAFT, PROJECTOR
 from corral.store.model import Model
 
 GIB = 2**30
-FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
 CPU_STEPS = (512, 384, 256, 192, 128, 96, FLASH_TILE)  # see the top of this file
 CPU_STEP_S = 0.5
 CPU_FLOPS_PER_CORE = 20e9  # of quantized weights, until a model has read anything here; the least measured anywhere
@@ -114,7 +113,8 @@ def plan(
     notices: list[Notice] = []
     kv_type, flash = _cache_type(settings, notices)
     slots, slots_free = _slots(model, settings, purpose)
-    step = _step(model, facts, options, explicit, settings, host, reading, purpose=purpose, window=window, slots=slots)
+    on_cpu = 0 if on_device else _cpu_batch(facts, host, reading)
+    step = _step(model, facts, options, explicit, settings, on_cpu, purpose=purpose, window=window, slots=slots)
     notices += step.notices
     batch, drafts = step.batch, step.drafts
     flash = _flash_attention(flash, batch, purpose, on_device=on_device)
@@ -180,19 +180,20 @@ def _step(
     options: Mapping[str, Any],
     explicit: frozenset[str],
     settings: Settings,
-    host: HostFigures,
-    reading: Reading,
+    on_cpu: int,
     *,
     purpose: Purpose,
     window: int,
     slots: int,
 ) -> _Step:
-    """Tokens of a step, as asked for or as suits the host, and what is drafted ahead in it."""
+    """Tokens of a step, as asked for or as suits the host, and what is drafted ahead in it.
+
+    on_cpu: tokens that suit the CPU, 0 = it runs on a device.
+    """
     notices: tuple[Notice, ...] = ()
-    on_device = bool(host.devices) and _device_share(options, facts) > 0
     drafts = drafting(model, options) if purpose is Purpose.COMPLETION else Drafting()
     least = least_batch(slots, drafts.tokens)
-    on_cpu = 0 if on_device else max(_cpu_batch(facts, host, reading), least - 1 + PROMPT_TOKENS_PER_STEP)
+    on_cpu = on_cpu and max(on_cpu, least - 1 + PROMPT_TOKENS_PER_STEP)
     batch = _batch(options, explicit, window, slots, purpose, on_cpu)
     if batch < least and "num_batch" in explicit:
         text = f'option "num_batch" {batch} was raised to {least}, the least that {slots} parallel slots need'
@@ -201,7 +202,7 @@ def _step(
     if purpose is not Purpose.COMPLETION:
         batch = -(-batch // slots) * slots  # pooling parts a step evenly among the slots, else the engine aborts
         return _Step(batch, drafts, notices)
-    if not on_device and not drafts.kind and settings.speculation != "off" and not settings.llama_server:
+    if on_cpu and not drafts.kind and settings.speculation != "off" and not settings.llama_server:
         drafts = repeating(facts, options, slots=slots, n_batch=batch)
     return _Step(batch, drafts, notices)
 
