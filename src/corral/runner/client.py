@@ -254,15 +254,15 @@ class RunnerClient:
                 budget.take(len(chunk))
                 for place, payload in enumerate(parser.feed(chunk), 1):
                     self.calls.move(call)
-                    event = decode(payload)
-                    if "error" in event:
-                        raise EngineError(*answers.error_of(500, event["error"]))
-                    check(event, budget)
+                    event = _checked(decode(payload), check, budget)
                     if lost is not None:
                         await self._check_grammar(lost, event)
                     if "timings" in event:
                         self._note(event["timings"])
-                    if wants_progress or "prompt_progress" not in event:
+                    is_progress = "prompt_progress" in event
+                    if not is_progress:
+                        stream.gather()
+                    if wants_progress or not is_progress:
                         yield event
                     if event.get("stop"):
                         return
@@ -274,6 +274,7 @@ class RunnerClient:
     def _note(self, timings: dict[str, Any]) -> None:
         self.drafts.note(timings)
         if self.sharing.requests <= 1:
+            self.sharing.note(timings)
             self.reading.note(timings)
 
     async def _check_grammar(self, lost: int, event: dict[str, Any]) -> None:
@@ -410,6 +411,14 @@ async def _read_all(stream: EngineStream, max_bytes: int) -> bytes:
 
 def _refusal(status: int, data: bytes) -> EngineError:
     return EngineError(*answers.error_fields(status, data))
+
+
+def _checked(event: dict[str, Any], check: Check, budget: StreamBudget) -> dict[str, Any]:
+    """The event; raises EngineError when it tells of an error, and what `check` raises."""
+    if "error" in event:
+        raise EngineError(*answers.error_of(500, event["error"]))
+    check(event, budget)
+    return event
 
 
 def _check_completion(event: dict[str, Any], budget: StreamBudget) -> None:

@@ -13,6 +13,7 @@ from typing import cast
 import httptools
 
 from corral.errors import RunnerMisbehaved
+from corral.runner.gathering import Gathering
 
 _MAX_HEAD_BYTES = 8 * 1024  # an engine sends some hundred
 _MAX_WAITING_BYTES = 256 * 1024  # beyond that the engine waits until what has come is taken
@@ -34,6 +35,7 @@ class EngineStream(asyncio.Protocol):
         self._has_ended = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._gathering: Gathering | None = None
 
     def send(self, path: str, data: bytes, headers: Mapping[str, str]) -> None:
         """Send the request, its body in JSON."""
@@ -63,8 +65,15 @@ class EngineStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    def gather(self) -> None:
+        """From now on pieces that come fast may wait for each other for a moment (gathering.py)."""
+        if self._gathering is None and self._transport is not None and not self._has_ended:
+            self._gathering = Gathering(self._transport, self._take)
+
     def close(self) -> None:
         """Close the connection at once, which is how the engine learns that nobody wants its answer."""
+        if self._gathering is not None:
+            self._gathering.close()
         if self._transport is not None:
             self._transport.abort()
 
@@ -92,23 +101,31 @@ class EngineStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the engine."""
+        if self._take(data) and self._gathering is not None:
+            self._gathering.came()
+
+    def _take(self, data: bytes) -> bool:
+        """Parse bytes; False when no more may come at once."""
         if self._has_ended or self._error is not None:
-            return
+            return False
         if not self.status:
             self._unfinished_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(RunnerMisbehaved(f"no HTTP: {error}"[:200]))
-            return
+            return False
         if self._head_bytes > _MAX_HEAD_BYTES or (not self.status and self._unfinished_bytes > _MAX_HEAD_BYTES):
             self._fail(RunnerMisbehaved("a head without end"))
-            return
+            return False
         if self._pieces or self._has_ended:
             self._wake()
+        return not self._is_paused and not self._has_ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The engine is gone, or we have left."""
+        if self._gathering is not None:
+            self._gathering.close()
         if not self._has_ended:
             self._error = self._error or ConnectionResetError("the connection to the engine was lost")
         self._wake()

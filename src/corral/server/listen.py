@@ -235,21 +235,32 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 class Pieces:
-    """The way of a body's pieces to the socket, past the layers around the app: they look at the head of an answer."""
+    """The way of a body's pieces to the socket, past the layers around the app: they look at the head of an answer.
+
+    Pieces that come in one step of a task are sent together.
+    """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._waiting: list[bytes] = []
 
     def write(self, piece: bytes) -> bool:
         """Send a piece of a body in chunks whose head has been sent; False when it must go the usual way.
 
-        That is when the client is slow or gone.
+        That is when the client is slow or gone. What is sent the usual way later cannot come first: it waits for a task
+        to wake, behind the callback that sends these.
         """
         cycle = self._cycle
         if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused or cycle.disconnected:
             return False
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append(b"%x\r\n%b\r\n" % (len(piece), piece))
         return True
+
+    def _send(self) -> None:
+        self._cycle.transport.write(b"".join(self._waiting))
+        self._waiting.clear()
 
 
 def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from corral.core import Done, Event, Progress
 from corral.errors import ModelNotFound
 from corral.inference.progress import Emit, with_progress
-from corral.server.listen import PIECES
+from corral.server.listen import PIECES, Pieces
 from corral.server.stream import EventStream, Outbox, Reply, while_connected
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
@@ -285,3 +286,24 @@ async def test_nothing_overtakes_a_piece_that_waits_for_the_client() -> None:
 
     await EventStream(events(), encode)(SCOPE | {PIECES: socket}, client.receive, client.send)
     assert client.body == b"first\nsecond\nthird\n"
+
+
+async def test_pieces_of_one_step_are_sent_together() -> None:
+    sent: list[bytes] = []
+    cycle = SimpleNamespace(
+        chunked_encoding=True,
+        response_complete=False,
+        disconnected=False,
+        flow=SimpleNamespace(write_paused=False),
+        transport=SimpleNamespace(write=sent.append),
+    )
+    pieces = Pieces(cast("Any", cycle))
+    assert pieces.write(b"one")
+    assert pieces.write(b"three")
+    await asyncio.sleep(0)
+    assert pieces.write(b"four")
+    await asyncio.sleep(0)
+    cycle.flow.write_paused = True
+    assert not pieces.write(b"five")
+    await asyncio.sleep(0)
+    assert sent == [b"3\r\none\r\n5\r\nthree\r\n", b"4\r\nfour\r\n"]
