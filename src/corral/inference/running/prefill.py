@@ -10,7 +10,7 @@ finds what it has read already by its common prefix. Then the call is made anew,
 |--------------------------------|-----------------------------------------------------|
 | none                           | all of it                                           |
 | wait for their first token     | one full step, so that each gets every other step   |
-| at least one answers           | as many tokens as the engine reads in STEP_S        |
+| at least one answers           | as many tokens as the engine reads in `_step_s`     |
 
 A line of a batch neither begins nor goes on while another request waits for its first token, and counts as nobody's
 company: a prompt beside lines only is alone.
@@ -38,7 +38,9 @@ from corral.inference.running.run import Run
 from corral.sched.request import Lease
 
 _LOG = logging.getLogger(__name__)
-STEP_S = 0.12  # the longest that a running answer should wait for its next token: about eight tokens a second
+STEP_S = 0.12  # the longest that a running answer should wait for its next token: about eight tokens a second,
+_STEP_IN_TOKENS = 10  # nor much longer than it waits when it is alone,
+_LEAST_STEP_S = 0.03  # as far as calls so small make sense
 _FIRST_PIECE = 16  # tokens, until the engine's speed is known
 _SMALLEST_PIECE = 4
 _REST = 8  # tokens that are left to the call that answers
@@ -209,7 +211,8 @@ class _Prompt:
             stop = self._lease.place.next_stop or len(tokens)
             self._read += min(size, left, stop - self._read)
             began = time.perf_counter()
-            size = _next_size(await self._call(tokens[: self._read]), self._lease.spec.n_batch)
+            timings = await self._call(tokens[: self._read])
+            size = _next_size(timings, _step_s(self._lease.runner.sharing.token_s), self._lease.spec.n_batch)
             self._run.prefill_ms += (time.perf_counter() - began) * 1000
             self._handed_over = self._read
             await self._lease.place.hand_over(self._read)
@@ -255,9 +258,14 @@ def _reading(tokens: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _next_size(timings: Mapping[str, Any], step: int) -> int:
-    """Tokens that take STEP_S at the speed of the last piece."""
+def _step_s(token_s: float) -> float:
+    """How long a piece may take beside an answer whose tokens take so long when it is alone (0 = not known)."""
+    return min(STEP_S, max(_LEAST_STEP_S, _STEP_IN_TOKENS * token_s)) if token_s else STEP_S
+
+
+def _next_size(timings: Mapping[str, Any], piece_s: float, step: int) -> int:
+    """Tokens that take piece_s at the speed of the last piece."""
     read, took_ms = timings.get("prompt_n", 0), timings.get("prompt_ms", 0.0)
     if not read or took_ms <= 0:
         return _FIRST_PIECE
-    return max(_SMALLEST_PIECE, min(step, int(read * STEP_S * 1000 / took_ms)))
+    return max(_SMALLEST_PIECE, min(step, int(read * piece_s * 1000 / took_ms)))

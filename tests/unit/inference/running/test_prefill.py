@@ -337,6 +337,23 @@ async def test_a_prompt_beside_lines_of_batches_only_is_alone() -> None:
     assert [read for _, _, read in slot.calls] == [1000]
 
 
+@pytest.mark.parametrize(("token_s", "piece_s"), [(0.006, 0.06), (0.05, STEP_S), (0.0001, 0.03)])
+async def test_beside_a_fast_answer_the_pieces_are_smaller(token_s: float, piece_s: float) -> None:
+    slot = Slot(ms_per_token=3.0)
+    slot.sharing = Sharing(requests=1, others=1, answering=1, token_s=token_s)
+    await ask(slot, run_of())
+    _, _, *pieces, _ = slot.calls
+    assert {size for _, _, size in pieces[:-1]} == {round(piece_s * 1000 / 3)}
+
+
+def test_how_fast_tokens_come_is_told_by_an_answer_that_is_long_enough() -> None:
+    sharing = Sharing()
+    sharing.note({"predicted_n": 1, "predicted_ms": 900.0})
+    assert sharing.token_s == 0.0
+    sharing.note({"predicted_n": 20, "predicted_ms": 200.0})
+    assert sharing.token_s == 0.01
+
+
 async def test_a_line_waits_while_another_waits_for_its_first_token() -> None:
     slot = Slot()
 
