@@ -34,7 +34,7 @@ class Engine:
 
     def __init__(self, socket_path: Path) -> None:
         self.client = RunnerClient(UnixSocket(socket_path))
-        self.client.on_misbehaviour = lambda error: self.told.append(error)
+        self.client.connections.on_misbehaviour = lambda error: self.told.append(error)
         self.told: list[RunnerMisbehaved] = []
         self.answer: Iterable[bytes] = ()
         self.sent_bytes = 0
@@ -175,8 +175,8 @@ async def test_cookies_are_not_kept(engine: Engine) -> None:
         cookie = f"Set-Cookie: c{number}={'x' * 4000}\r\n".encode()
         engine.answer = [OK + cookie + b"Content-Length: 2\r\n\r\n{}"]
         await engine.client.props()
-    assert engine.client._session is not None
-    assert len(engine.client._session.cookie_jar) == 0
+    assert engine.client.connections._session is not None
+    assert len(engine.client.connections._session.cookie_jar) == 0
 
 
 # ---- what is no JSON, or not of the right form

@@ -47,7 +47,7 @@ class RemoteHandle:
         self.spec = spec
         self.closed = asyncio.Event()
         self.client = RunnerClient(_NOWHERE, self._explain)
-        self.client.on_misbehaviour = self._condemn
+        self.client.connections.on_misbehaviour = self._condemn
         self.info = RunnerInfo()
         self.pid: int | None = None
         self.exit_code: int | None = None
@@ -100,7 +100,7 @@ class RemoteHandle:
                 ours = paths_of(self.spec)
                 self.spec = with_paths(told.spec, lambda path: ours.get(path.name, path))
                 self.info, self.pid = told.info, told.pid
-                self.client.endpoint = Relay(self._link.host, self._link.port, told.token)
+                self.client.connections.endpoint = Relay(self._link.host, self._link.port, told.token)
                 if not self._ready.done():
                     self._ready.set_result(None)
             case Lost():

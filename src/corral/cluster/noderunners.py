@@ -73,8 +73,8 @@ class NodeRunners:
     def condemn(self, order: Condemn) -> None:
         """Kill it."""
         life = self._lives.get(order.id)
-        if life is not None and life.handle is not None and life.handle.client.on_misbehaviour is not None:
-            life.handle.client.on_misbehaviour(RunnerMisbehaved(order.what, order.text))
+        if life is not None and life.handle is not None:
+            life.handle.client.connections.misbehaved(RunnerMisbehaved(order.what, order.text))
 
     async def close(self) -> None:
         """Kill all of them: their server is gone, and nobody wants what they have read."""

@@ -1,60 +1,35 @@
 """llama.cpp's HTTP protocol over a runner's socket (endpoint.py): the one way the server talks to an engine.
 
-Every call has its own connection: a kept one holds an engine thread, and could be closed under a request. Leaving an
-iteration early (break, aclose, cancellation) closes the connection, which is how the engine learns to stop.
+Leaving an iteration early (break, aclose, cancellation) closes the call's connection (connections.py), which is how the
+engine learns to stop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-import aiohttp
-
 from corral.aio import LARGE_CHARACTERS
-from corral.errors import CorralError, EngineError, GrammarLost, NodeGone, RunnerDied, RunnerMisbehaved
+from corral.errors import EngineError, GrammarLost, RunnerMisbehaved
 from corral.runner import answers
 from corral.runner.answers import Decode, StreamBudget
-from corral.runner.bodies import INLINE_WEIGHT, encoded
-from corral.runner.calls import Call, Calls
+from corral.runner.bodies import encoded
+from corral.runner.calls import Call
+from corral.runner.connections import Connections, Explain
 from corral.runner.drafts import DraftTally
 from corral.runner.endpoint import Endpoint
 from corral.runner.reading import ReadingTally
 from corral.runner.sharing import Sharing
 from corral.runner.sse import EventParser
-from corral.runner.stream import EngineStream
 
-_CONNECT_S = 10.0
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
 _CALLS_AT_ONCE = 16
-_BROKEN = (aiohttp.ClientError, ConnectionError, FileNotFoundError)
 _EVENTS_IN_A_ROW = 64  # then others get their turn, however much the engine sends
 _LAST_LINE_S = 0.005  # how much later than the end of an answer a line of the log before it may be read
 SLOT_SEEKERS = frozenset({"/v1/embeddings", "/v1/rerank", "/v1/systemone"})  # of the calls that do not stream
-Explain = Callable[[], Awaitable[CorralError]]
 Check = Callable[[dict[str, Any], StreamBudget], None]
-
-
-@dataclass(slots=True)
-class _Made:
-    """A call under way, and whether the head of its answer has come."""
-
-    calls: Calls
-    call: Call | None
-    is_answered: bool = False
-
-    def answered(self, status: int) -> None:
-        """The head is there; raises RunnerMisbehaved for a status that is no answer of an engine."""
-        self.is_answered = True
-        if self.call is not None:
-            self.calls.move(self.call)
-        if status != 200 and not 400 <= status < 600:
-            raise RunnerMisbehaved(f"status {status}")
 
 
 class RunnerClient:
@@ -62,26 +37,21 @@ class RunnerClient:
 
     endpoint: the way to the engine. explain: asked for the error to raise when the connection breaks; it may wait for
     the process to be reaped. Errors of every call: EngineError when the engine refuses or fails it, RunnerMisbehaved
-    when its answer is none (told to `on_misbehaviour` first), and what `explain` answers (RunnerDied, RunnerKilled)
-    when the runner is gone. Cancellation closes the connection.
+    when its answer is none (`connections.on_misbehaviour` is told first), and what `explain` answers (RunnerDied,
+    RunnerKilled) when the runner is gone. Cancellation closes the connection.
     """
 
     def __init__(self, endpoint: Endpoint, explain: Explain | None = None) -> None:
-        self.endpoint = endpoint
-        self.calls = Calls()  # in flight; comments in an answer (`: ping`) do not move it
+        self.connections = Connections(endpoint, explain)
+        self.calls = self.connections.calls  # in flight
         self.sharing = Sharing()
         self.drafts = DraftTally()
         self.reading = ReadingTally()
         self.owner: str | None = ""  # whose calls these are; a lease knows (sched/leased.py)
-        self.on_misbehaviour: Callable[[RunnerMisbehaved], None] | None = None
         self.on_grammar_lost: Callable[[str], None] | None = None
         self._grammars_lost = 0
         self._lost_why = ""
         self._large = asyncio.Semaphore(1)
-        self._explain = explain or _unexplained
-        self._session: aiohttp.ClientSession | None = None
-        self._streams: set[EngineStream] = set()
-        self._closed = False
 
     def note_grammar_lost(self, why: str) -> None:
         """The engine's log says that it goes on without a grammar; not whose, so every call with one fails."""
@@ -91,7 +61,7 @@ class RunnerClient:
             self.on_grammar_lost(why)
 
     def __repr__(self) -> str:
-        return f"<RunnerClient {self.endpoint} in_flight={len(self.calls)}>"
+        return f"<RunnerClient {self.connections.endpoint} in_flight={len(self.calls)}>"
 
     def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Events of /completion as the engine words them; the last has `"stop": true`.
@@ -99,6 +69,13 @@ class RunnerClient:
         `prompt_progress` events arrive only when the body asks with `return_progress`.
         """
         return self._events("/completion", body, answers.completion_event, _check_completion)
+
+    async def hold_only(self, slot: int, token: int, *, keeping: bool) -> None:
+        """Have a slot hold one token and nothing else; keeping: an engine with a store keeps there what it held."""
+        body = {"prompt": [token], "n_predict": 0, "cache_prompt": keeping, "id_slot": slot}
+        async with contextlib.aclosing(self.completion(body)) as events:
+            async for _ in events:
+                pass
 
     def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Chunks of /v1/chat/completions up to the `[DONE]` mark."""
@@ -192,9 +169,10 @@ class RunnerClient:
 
     async def probe(self, timeout_s: float) -> list[dict[str, Any]]:
         """The watchdog's look at the slots: no call in flight, no progress. TimeoutError when no answer comes."""
-        async with self._request("GET", "/slots", None, None, timeout_s) as response:
-            answer: list[dict[str, Any]] = answers.slots(await _read(response, answers.MAX_SLOTS_BYTES))
-            return answer
+        answer: list[dict[str, Any]] = await self.connections.answer(
+            "GET", "/slots", answers.slots, answers.MAX_SLOTS_BYTES, timeout_s=timeout_s
+        )
+        return answer
 
     async def props(self, timeout_s: float | None = None) -> dict[str, Any]:
         """The engine's own description of the model; TimeoutError when none comes."""
@@ -204,14 +182,7 @@ class RunnerClient:
 
     async def health(self, timeout_s: float | None = None) -> bool:
         """Whether the model is loaded; False while it loads, does not listen yet, or says nothing in time."""
-        if self._closed:
-            return False
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        try:  # not _call: while it starts, a refused connection is no death to be explained (which waits for seconds)
-            async with self._open_session().get(f"{self.endpoint.base}/health", timeout=timeout) as response:
-                return response.status == 200
-        except (*_BROKEN, TimeoutError):
-            return False
+        return await self.connections.is_well("/health", timeout_s)
 
     async def save_slot(self, slot: int, filename: str) -> None:
         """Write a slot's tokens and KV cache to a file of the runner's kv directory; waits while the slot is busy."""
@@ -228,12 +199,7 @@ class RunnerClient:
 
     async def close(self) -> None:
         """Drop all connections; calls in flight, and all later ones, end with an error."""
-        self._closed = True
-        for stream in list(self._streams):
-            stream.close()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self.connections.close()
 
     async def _events(
         self, path: str, body: dict[str, Any], decode: Decode, check: Check
@@ -249,7 +215,7 @@ class RunnerClient:
         budget = StreamBudget(body, len(data))
         lost = self._grammars_lost if "grammar" in body else None
         call = Call(time.monotonic(), len(data))
-        async with self._streamed(path, data, call) as stream:
+        async with self.connections.streamed(path, data, call) as stream:
             while chunk := await stream.read():
                 budget.take(len(chunk))
                 for place, payload in enumerate(parser.feed(chunk), 1):
@@ -269,7 +235,7 @@ class RunnerClient:
                     if place % _EVENTS_IN_A_ROW == 0:
                         await asyncio.sleep(0)
         if not parser.finished:
-            raise await self._lost(mid_stream=True)
+            raise await self.connections.lost(mid_stream=True)
 
     def _note(self, timings: dict[str, Any]) -> None:
         self.drafts.note(timings)
@@ -296,121 +262,7 @@ class RunnerClient:
     ) -> Any:
         on_slot, seeks_slot = path.startswith("/slots/"), path in SLOT_SEEKERS
         call = Call(time.monotonic(), len(data or b""), seeks_slot, on_slot)
-        async with self._request(method, path, data, call, timeout_s) as response:
-            answer = decode(await _read(response, max_bytes))
-            self.calls.move(call)
-            return answer
-
-    @contextlib.asynccontextmanager
-    async def _request(
-        self, method: str, path: str, data: bytes | None, call: Call | None, timeout_s: float | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S) if timeout_s else _NO_TIMEOUT
-        sent = io.BytesIO(data) if data is not None and len(data) > INLINE_WEIGHT else data  # large ones in pieces
-        async with self._made(call) as made:
-            headers, url = {"Content-Type": "application/json"}, f"{self.endpoint.base}{path}"
-            response = await self._open_session().request(
-                method, url, data=sent, headers=headers, timeout=timeout, allow_redirects=False
-            )
-            try:
-                made.answered(response.status)
-                if response.status != 200:
-                    raise _refusal(response.status, await _read(response, answers.MAX_ERROR_BYTES))
-                yield response
-            finally:
-                response.close()
-
-    @contextlib.asynccontextmanager
-    async def _streamed(self, path: str, data: bytes, call: Call) -> AsyncIterator[EngineStream]:
-        async with self._made(call) as made:
-            try:
-                async with asyncio.timeout(_CONNECT_S):
-                    stream = await self.endpoint.stream()
-            except TimeoutError as error:
-                raise ConnectionError from error
-            self._streams.add(stream)
-            try:
-                stream.send(path, data, self.endpoint.headers)
-                status = await stream.head()
-                made.answered(status)
-                if status != 200:
-                    raise _refusal(status, await _read_all(stream, answers.MAX_ERROR_BYTES))
-                yield stream
-            finally:
-                self._streams.discard(stream)
-                stream.close()
-
-    @contextlib.asynccontextmanager
-    async def _made(self, call: Call | None) -> AsyncIterator[_Made]:
-        """While a call is made: it is in flight, and what breaks it is explained."""
-        if self._closed:
-            raise await self._lost(mid_stream=False)
-        made = _Made(self.calls, call)
-        with self.calls.add(call) if call is not None else contextlib.nullcontext():
-            try:
-                yield made
-            except aiohttp.ClientResponseError as error:  # no HTTP
-                raise self._misbehaved(RunnerMisbehaved(error.message[:200])) from error
-            except RunnerMisbehaved as error:
-                raise self._misbehaved(error) from error.__cause__
-            except _BROKEN as error:
-                raise await self._lost(mid_stream=made.is_answered) from error
-            except RuntimeError as error:
-                if not self._closed:
-                    raise
-                raise await self._lost(mid_stream=made.is_answered) from error  # aiohttp's, after close()
-
-    def _misbehaved(self, error: RunnerMisbehaved) -> RunnerMisbehaved:
-        if self.on_misbehaviour is not None:
-            self.on_misbehaviour(error)
-        return error
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self.endpoint.connector(),
-                headers=self.endpoint.headers,
-                timeout=_NO_TIMEOUT,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-    async def _lost(self, *, mid_stream: bool) -> CorralError:
-        error = await self._explain()
-        if isinstance(error, NodeGone):
-            return error
-        if isinstance(error, RunnerDied) and mid_stream and not error.mid_stream:
-            return RunnerDied(error.exit_code, error.last_lines, mid_stream=True)
-        return error
-
-
-async def _unexplained() -> CorralError:
-    return RunnerDied()
-
-
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The body, bounded; raises RunnerMisbehaved."""
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > max_bytes:
-            raise RunnerMisbehaved(f"more than {max_bytes} bytes")
-    return bytes(data)
-
-
-async def _read_all(stream: EngineStream, max_bytes: int) -> bytes:
-    """The same of a stream."""
-    data = bytearray()
-    while chunk := await stream.read():
-        data += chunk
-        if len(data) > max_bytes:
-            raise RunnerMisbehaved(f"more than {max_bytes} bytes")
-    return bytes(data)
-
-
-def _refusal(status: int, data: bytes) -> EngineError:
-    return EngineError(*answers.error_fields(status, data))
+        return await self.connections.answer(method, path, decode, max_bytes, data, call=call, timeout_s=timeout_s)
 
 
 def _checked(event: dict[str, Any], check: Check, budget: StreamBudget) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class RunnerHandle:
         self.info = RunnerInfo()
         self.socket_path = options.dir / "s.sock"
         self.client = RunnerClient(UnixSocket(self.socket_path), self._explain)
-        self.client.on_misbehaviour = self._end_alive
+        self.client.connections.on_misbehaviour = self._end_alive
         self._log = EngineLog({str(path): path.name for path in spec.readable_paths})
         self._log.on_grammar_lost = self.client.note_grammar_lost
         self._output = ChildOutput(self._log)

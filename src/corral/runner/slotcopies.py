@@ -8,7 +8,6 @@ owner. Used by slothold.py, one `SlotCopies` per runner.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -91,9 +90,5 @@ class SlotCopies:
         if not self._has_store or size(slot.prompt) < WORTH_COPYING_BYTES:
             return
         first = list(await tokens() or ())[:1]
-        if not first:
-            return
-        body = {"prompt": first, "n_predict": 0, "cache_prompt": True, "id_slot": slot.id}
-        async with contextlib.aclosing(client.completion(body)) as events:
-            async for _ in events:
-                pass
+        if first:
+            await client.hold_only(slot.id, first[0], keeping=True)

@@ -254,7 +254,4 @@ def _common_tokens(one: Sequence[int], other: Sequence[int]) -> int:
 async def _empty(client: RunnerClient, slot: Slot) -> None:
     """Have a slot hold one token that says nothing."""
     slot.owner, slot.prompt = "", {}
-    body = {"prompt": [0], "n_predict": 0, "cache_prompt": False, "id_slot": slot.id}
-    async with contextlib.aclosing(client.completion(body)) as events:
-        async for _ in events:
-            pass
+    await client.hold_only(slot.id, 0, keeping=False)

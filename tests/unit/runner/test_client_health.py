@@ -27,7 +27,7 @@ async def test_a_closed_client_says_no_and_opens_nothing(tmp_path: Path) -> None
     client = RunnerClient(UnixSocket(tmp_path / "s.sock"), unwanted)
     await client.close()
     assert not await client.health(timeout_s=1.0)
-    assert client._session is None
+    assert client.connections._session is None
 
 
 async def test_an_engine_that_answers_is_ready_unless_it_says_otherwise() -> None:

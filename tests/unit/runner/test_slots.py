@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
@@ -55,9 +54,8 @@ class Engine:
             raise EngineError(500, "no such role")
         return "".join(f"<{message['role']}>{message['content']}" for message in body["messages"])
 
-    async def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        self.serve("nobody", body, "")
-        yield {"stop": True}
+    async def hold_only(self, slot: int, token: int, *, keeping: bool) -> None:
+        self.serve("nobody", {"id_slot": slot, "cache_prompt": keeping}, "")
 
 
 def separated(count: int) -> SlotTable:
