@@ -182,6 +182,7 @@ class GenerationParameters:
     prompt_progress: bool = False  # those of the prompt only
     call_pieces: bool = False  # emit pieces of calls while the model writes them
     cache: bool = False  # report what of the prompt had been read before
+    whole: bool = False  # nobody sees a part of the answer before its end
     render_only: bool = False
 
 

@@ -249,6 +249,7 @@ def _parameters(fields: _GenerationFields) -> GenerationParameters:
         top_logprobs=fields.top_logprobs,
         logit_bias={_token_id(key): value for key, value in fields.logit_bias.items()},
         progress=fields.progress and fields.stream,
+        whole=not fields.stream,
         cache=fields.cache,
         render_only=fields.render_only,
     )

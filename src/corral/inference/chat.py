@@ -42,6 +42,7 @@ from corral.inference.ways.rendered import RenderedChat
 from corral.inference.ways.templated import TemplatedChat
 from corral.prompt.fit import IMAGE_TOKENS
 from corral.prompt.gorender import strip_old_thinking, thinks
+from corral.runner.gathering import GATHER_S, WHOLE_S
 from corral.sched.request import Lease
 from corral.store.models import Model
 
@@ -112,6 +113,7 @@ async def _chat(
             control_names=await control_names(prepared.model) if request.parameters.logprobs else {},
             window=window_of(lease) if request.keeps_all else 0,
             notices=conversation.notices,
+            gather_s=WHOLE_S if request.parameters.whole else GATHER_S,
             strict=request.common.strict or shared.settings.strict,
             wants_cache=request.parameters.cache,
         )

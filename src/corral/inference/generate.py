@@ -60,6 +60,7 @@ from corral.inference.ways.answers import (
 from corral.inference.ways.prompts import GoPrompts, HarmonyPrompts, Prompts, prompts_of
 from corral.inference.ways.templates import go_template, model_template
 from corral.prompt.gorender import render_suffix
+from corral.runner.gathering import GATHER_S, WHOLE_S
 from corral.sched.request import Lease
 from corral.store.models import Model
 
@@ -138,6 +139,7 @@ async def _generate(
             want_top=parameters.top_logprobs,
             control_names=await control_names(model) if parameters.logprobs else {},
             notices=[*notices, *lease.notices],
+            gather_s=WHOLE_S if parameters.whole else GATHER_S,
             strict=common.strict or shared.settings.strict,
             wants_cache=parameters.cache,
         )

@@ -21,6 +21,7 @@ from corral.runner.calls import Call
 from corral.runner.connections import Connections, Explain
 from corral.runner.drafts import DraftTally
 from corral.runner.endpoint import Endpoint
+from corral.runner.gathering import GATHER_S, Rounds
 from corral.runner.reading import ReadingTally
 from corral.runner.sharing import Sharing
 from corral.runner.sse import EventParser
@@ -49,6 +50,7 @@ class RunnerClient:
         self.reading = ReadingTally()
         self.owner: str | None = ""  # whose calls these are; a lease knows (sched/leased.py)
         self.on_grammar_lost: Callable[[str], None] | None = None
+        self._rounds = Rounds()
         self._grammars_lost = 0
         self._lost_why = ""
         self._large = asyncio.Semaphore(1)
@@ -63,12 +65,13 @@ class RunnerClient:
     def __repr__(self) -> str:
         return f"<RunnerClient {self.connections.endpoint} in_flight={len(self.calls)}>"
 
-    def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    def completion(self, body: dict[str, Any], gather_s: float = GATHER_S) -> AsyncGenerator[dict[str, Any]]:
         """Events of /completion as the engine words them; the last has `"stop": true`.
 
-        `prompt_progress` events arrive only when the body asks with `return_progress`.
+        `prompt_progress` events arrive only when the body asks with `return_progress`. gather_s: how long those of a
+        fast answer may wait for each other.
         """
-        return self._events("/completion", body, answers.completion_event, _check_completion)
+        return self._events("/completion", body, answers.completion_event, _check_completion, gather_s)
 
     async def hold_only(self, slot: int, token: int, *, keeping: bool) -> None:
         """Have a slot hold one token and nothing else; keeping: an engine with a store keeps there what it held."""
@@ -77,9 +80,9 @@ class RunnerClient:
             async for _ in events:
                 pass
 
-    def chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """Chunks of /v1/chat/completions up to the `[DONE]` mark."""
-        return self._events("/v1/chat/completions", body, answers.chat_chunk, _check_chat)
+    def chat(self, body: dict[str, Any], gather_s: float = GATHER_S) -> AsyncGenerator[dict[str, Any]]:
+        """Chunks of /v1/chat/completions up to the `[DONE]` mark; gather_s as above."""
+        return self._events("/v1/chat/completions", body, answers.chat_chunk, _check_chat, gather_s)
 
     async def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Token ids of a text; add_special adds what the model wants around a prompt (BOS, EOS)."""
@@ -202,7 +205,7 @@ class RunnerClient:
         await self.connections.close()
 
     async def _events(
-        self, path: str, body: dict[str, Any], decode: Decode, check: Check
+        self, path: str, body: dict[str, Any], decode: Decode, check: Check, gather_s: float
     ) -> AsyncGenerator[dict[str, Any]]:
         """The decoded events of one streaming call, up to the one that stops it or the mark behind the last.
 
@@ -227,7 +230,7 @@ class RunnerClient:
                         self._note(event["timings"])
                     is_progress = "prompt_progress" in event
                     if not is_progress:
-                        stream.gather()
+                        stream.gather(self._rounds, gather_s)
                     if wants_progress or not is_progress:
                         yield event
                     if event.get("stop"):

@@ -13,7 +13,7 @@ from typing import cast
 import httptools
 
 from corral.errors import RunnerMisbehaved
-from corral.runner.gathering import Gathering
+from corral.runner.gathering import Gathering, Rounds
 
 _MAX_HEAD_BYTES = 8 * 1024  # an engine sends some hundred
 _MAX_WAITING_BYTES = 256 * 1024  # beyond that the engine waits until what has come is taken
@@ -65,10 +65,10 @@ class EngineStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def gather(self) -> None:
-        """From now on pieces that come fast may wait for each other for a moment (gathering.py)."""
+    def gather(self, rounds: Rounds, every_s: float) -> None:
+        """From now on pieces that come fast may wait for each other, looked at every so many seconds (gathering.py)."""
         if self._gathering is None and self._transport is not None and not self._has_ended:
-            self._gathering = Gathering(self._transport, self._take)
+            self._gathering = Gathering(self._transport, self._take, rounds, every_s)
 
     def close(self) -> None:
         """Close the connection at once, which is how the engine learns that nobody wants its answer."""

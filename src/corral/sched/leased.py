@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from corral.errors import CorralError, NodeGone, RunnerDied, RunnerGone
+from corral.runner.gathering import GATHER_S
 from corral.runner.slotcopies import PromptTokens
 from corral.runner.slothold import SlotHold
 
@@ -96,13 +97,13 @@ class LeasedRunner:
         """The lease's share in the slots, for those who read its prompt."""
         return LeasedPlace(self._hold, self._client, self._guard)
 
-    def completion(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def completion(self, body: dict[str, Any], gather_s: float = GATHER_S) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.completion."""
-        return self._stream(self._client.completion, body)
+        return self._stream(self._client.completion, body, gather_s)
 
-    def chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def chat(self, body: dict[str, Any], gather_s: float = GATHER_S) -> AsyncIterator[dict[str, Any]]:
         """RunnerClient.chat."""
-        return self._stream(self._client.chat, body)
+        return self._stream(self._client.chat, body, gather_s)
 
     async def systemone(self, body: dict[str, Any]) -> dict[str, Any]:
         """RunnerClient.systemone."""
@@ -137,13 +138,16 @@ class LeasedRunner:
         return call
 
     async def _stream(
-        self, call: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]], body: dict[str, Any]
+        self,
+        call: Callable[[dict[str, Any], float], AsyncGenerator[dict[str, Any], None]],
+        body: dict[str, Any],
+        gather_s: float,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a call in the lease's slot. One layer for each token: every other one would cost."""
         hold = self._hold
         if hold is not None:
             body = {**body, **await self._guard(hold.fields(self._client, body), answers=False)}
-        source = call(body)
+        source = call(body, gather_s)
         self._streams.add(source)
         try:
             while True:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,10 +23,12 @@ Run = Callable[[Awaitable[None]], None]
 LONG_S = 20.0  # a rest that would not end in time
 
 
-async def rest_of(stream: EngineStream) -> list[bytes]:
+async def rest_of(
+    stream: EngineStream, every_s: float = gathering.GATHER_S, rounds: gathering.Rounds | None = None
+) -> list[bytes]:
     """All reads up to the end, after the first."""
     assert await stream.read() == b"first"
-    stream.gather()
+    stream.gather(rounds or gathering.Rounds(), every_s)
     reads = []
     while data := await stream.read():
         reads.append(data)
@@ -65,8 +69,67 @@ def test_slow_pieces_are_read_as_they_come(tmp_path: Path, run: Run, monkeypatch
     run(main())
 
 
+def test_slow_pieces_of_an_answer_that_nobody_sees_before_its_end_are_read_together(tmp_path: Path, run: Run) -> None:
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(b"first"))
+        for _ in range(20):
+            await asyncio.sleep(0.03)
+            writer.write(chunk(b"x"))
+        writer.write(b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with calling(tmp_path, engine) as stream:
+            reads = await rest_of(stream, gathering.WHOLE_S)
+            assert b"".join(reads) == 20 * b"x"
+            assert len(reads) <= 10
+
+    run(main())
+
+
+def test_all_that_rest_are_looked_at_in_one_waking(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: Counter[str] = Counter()
+
+    def count(kind: type, name: str) -> None:
+        look = getattr(kind, name)
+
+        def counted(self: object) -> None:
+            looks[kind.__name__] += 1
+            look(self)
+
+        monkeypatch.setattr(kind, name, counted)
+
+    count(gathering.Rounds, "_look")
+    count(gathering.Gathering, "look")
+
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(b"first"))
+        for _ in range(60):
+            await asyncio.sleep(0.005)
+            writer.write(chunk(b"x"))
+        writer.write(b"0\r\n\r\n")
+
+    async def main() -> None:
+        rounds = gathering.Rounds()
+        folders = [tmp_path / str(number) for number in range(4)]
+        async with contextlib.AsyncExitStack() as streams:
+            opened = []
+            for folder in folders:
+                folder.mkdir()
+                opened.append(await streams.enter_async_context(calling(folder, engine)))
+            every = [gathering.GATHER_S] * 3 + [gathering.WHOLE_S]
+            readings = [rest_of(*pair, rounds) for pair in zip(opened, every, strict=True)]
+            for reads in await asyncio.gather(*readings):
+                assert b"".join(reads) == 60 * b"x"
+        assert looks["Gathering"] >= 2.5 * looks["Rounds"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("every_s", [LONG_S, 2 * LONG_S], ids=["seen", "whole"])
 @pytest.mark.parametrize("last", [b"0\r\n\r\n", b""], ids=["ended", "broken off"])
-def test_the_end_is_not_waited_for(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+def test_the_end_is_not_waited_for(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, last: bytes, every_s: float
+) -> None:
     monkeypatch.setattr(gathering, "GATHER_S", LONG_S)
 
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,7 +141,7 @@ def test_the_end_is_not_waited_for(tmp_path: Path, run: Run, monkeypatch: pytest
 
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
-            reading = asyncio.wait_for(rest_of(stream), LONG_S / 2)
+            reading = asyncio.wait_for(rest_of(stream, every_s), LONG_S / 2)
             if last:
                 assert b"".join(await reading) == 8 * b"x"
             else:
@@ -107,7 +170,7 @@ def test_an_answer_that_becomes_slow_is_read_as_it_comes_again(tmp_path: Path, r
         async with calling(tmp_path, engine) as stream:
             late: list[float] = []
             while data := await stream.read():
-                stream.gather()
+                stream.gather(gathering.Rounds(), gathering.GATHER_S)
                 if data == b"slow":
                     late.append(time.perf_counter() - came[len(late)])
             assert len(late) == 5
@@ -134,7 +197,7 @@ def test_a_large_answer_waits_for_who_does_not_read(tmp_path: Path, run: Run) ->
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
             assert await stream.read() == b"first"
-            stream.gather()
+            stream.gather(gathering.Rounds(), gathering.GATHER_S)
             before = -1
             while before != written:  # until nothing moves any more
                 before = written
@@ -161,7 +224,7 @@ def test_leaving_in_the_midst_leaves_nothing_open(tmp_path: Path, run: Run) -> N
         for _ in range(4):
             async with calling(tmp_path, engine) as stream:
                 assert await stream.read() == b"first"
-                stream.gather()
+                stream.gather(gathering.Rounds(), gathering.GATHER_S)
                 for _ in range(3):
                     assert await stream.read()
             (tmp_path / "s.sock").unlink(missing_ok=True)

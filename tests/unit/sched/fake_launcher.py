@@ -69,7 +69,7 @@ class FakeClient:
         self.open_streams = 0
         self.closed_streams = 0
 
-    async def completion(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async def completion(self, body: dict[str, Any], gather_s: float = 0.0) -> AsyncGenerator[dict[str, Any], None]:
         self.open_streams += 1
         try:
             while True:

@@ -52,7 +52,7 @@ PromptTokens = Callable[[], Awaitable[Sequence[int] | None]]
 
 async def engine_events(
     lease: Lease,
-    call: Callable[[dict[str, Any]], Events],
+    call: Callable[[dict[str, Any], float], Events],
     body: dict[str, Any],
     prompt_tokens: PromptTokens,
     run: Run,
@@ -60,7 +60,8 @@ async def engine_events(
 ) -> Events:
     """The events of one engine call that answers, its `prompt_progress` among them.
 
-    call: makes the call with this body, which has `return_progress`; made again when the prompt had to go on in pieces.
+    call: makes the call with this body, which has `return_progress`, and `run.gather_s`; made again when the prompt had
+    to go on in pieces.
     prompt_tokens: the whole prompt as the engine reads it, or None when it cannot be cut (images). `run` is told what
     was read how. turn: where the last turn begins, if the engine should keep a checkpoint there.
     """
@@ -75,7 +76,7 @@ async def engine_events(
                 yield {"prompt_progress": read}
         while True:
             began = time.perf_counter()
-            async with aclosing(call(body)) as source:
+            async with aclosing(call(body, run.gather_s)) as source:
                 async for event in source:
                     report = event.get("prompt_progress")
                     if report is None:

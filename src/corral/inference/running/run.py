@@ -16,6 +16,7 @@ from corral.core import CacheReport, Constraint, Delta, Done, Event, Metrics, No
 from corral.errors import CorralError
 from corral.inference.running.repeats import RepeatGuard
 from corral.inference.telemetry import Telemetry
+from corral.runner.gathering import GATHER_S
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Run:
     resumes: bool = False  # the answer had begun with another runner
     notices: list[Notice] = field(default_factory=list)
     control_names: Mapping[int, str] = field(default_factory=dict)  # of the tokens that have no text, by id
+    gather_s: float = GATHER_S  # how long tokens of a fast answer may wait for each other
     strict: bool = False
     wants_cache: bool = False  # a report of what of the prompt had been read before
     cache: CacheReport | None = None

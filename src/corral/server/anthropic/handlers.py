@@ -101,6 +101,7 @@ async def _chat_request(request: Request, *, counting: bool) -> tuple[MessagesRe
             think=read_think(body),
             prompt_progress=bool(body.stream),  # message_start tells what was in the cache
             call_pieces=bool(body.stream),
+            whole=not body.stream,
             cache=bool(body.cache),
         ),
     )

@@ -98,6 +98,7 @@ async def _chat_request(
         top_logprobs=body.top_logprobs or 0,
         logit_bias=read_logit_bias(body.logit_bias),
         call_pieces=bool(body.stream),
+        whole=not body.stream,
         render_only=bool(body.debug_render_only),
         cache=bool(body.cache),
     )

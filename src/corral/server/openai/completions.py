@@ -74,6 +74,7 @@ async def _plan(deps: Deps, body: CompletionRequest, common: Common) -> Plan:
         logprobs=logprobs > 0,
         top_logprobs=logprobs,
         logit_bias=read_logit_bias(body.logit_bias),
+        whole=not body.stream,
         render_only=bool(body.debug_render_only),
         cache=bool(body.cache),
     )

@@ -64,7 +64,9 @@ async def transcriptions(request: Request) -> Response:
             strict=deps.settings.strict,
         ),
         messages=(Message("system", _task(body)), Message("user", _QUESTION, images=(recording,))),
-        parameters=GenerationParameters(think=False, logprobs="logprobs" in (body.include or ())),
+        parameters=GenerationParameters(
+            think=False, logprobs="logprobs" in (body.include or ()), whole=not body.stream
+        ),
     )
     if body.stream:
         frames = with_pings(_frames(deps.inference.chat(chat)), deps.settings.ping_interval_s)

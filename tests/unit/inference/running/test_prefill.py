@@ -52,7 +52,7 @@ class Slot:
             self.calls[call] = (len(prompt), found, len(self.tokens) - found)
             yield {"processed": len(self.tokens), "total": len(prompt), "cache": found, "time_ms": 0}
 
-    async def completion(self, body: dict[str, Any]) -> Events:
+    async def completion(self, body: dict[str, Any], gather_s: float = 0.0) -> Events:
         found = 0
         self.busy += 1
         try:

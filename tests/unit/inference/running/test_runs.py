@@ -89,7 +89,7 @@ class _Lease:
         self.gives_way, self.place = False, LeasedPlace()
         self.spec, self.paced, self.sharing = self, False, Sharing()
 
-    async def chat(self, body: dict[str, Any]) -> Any:
+    async def chat(self, body: dict[str, Any], gather_s: float = 0.0) -> Any:
         for chunk in self.chunks:
             yield chunk
 

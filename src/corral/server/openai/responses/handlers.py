@@ -104,6 +104,7 @@ def _chat_request(
         logprobs=bool(body.top_logprobs),
         top_logprobs=body.top_logprobs or 0,
         call_pieces=bool(body.stream),
+        whole=not body.stream,
         cache=bool(body.cache),
     )
     return ChatRequest(
