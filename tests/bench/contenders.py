@@ -21,7 +21,7 @@ from tests.fakes.stores import add_model
 
 from corral.store import ModelStore
 
-ANSWER_TOKENS, ROUNDS = 48, 4
+ANSWER_TOKENS, ROUNDS = 96, 4
 WORDS = {  # of a prompt: some 500 tokens, of SmolLM2's 1,400; the shape has one a letter
     "1B shape, Q4_K_M": 80,
     "Gemma 3 270M, Q4_K_M": 450,
@@ -55,6 +55,12 @@ class Speed:
     def medians(self) -> tuple[float, float]:
         """Of reading and of answering."""
         return statistics.median(self.reading), statistics.median(self.answering)
+
+    def against(self, other: Speed) -> tuple[float, float]:
+        """Medians of the ratios of each round, of reading and of answering: what a host does meanwhile befalls both."""
+        pairs = (self.reading, other.reading), (self.answering, other.answering)
+        reading, answering = (statistics.median(a / b for a, b in zip(*pair, strict=True)) for pair in pairs)
+        return reading, answering
 
 
 Contender = Callable[[str], tuple[float, float]]  # a prompt -> tokens per second read and answered

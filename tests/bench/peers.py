@@ -83,12 +83,11 @@ def _ik_llama(model: Path) -> Iterator[Contender]:
 
 
 def table(model: str, speeds: Mapping[str, Speed]) -> list[str]:
-    """Rows of Markdown: ratios to ours, and the medians."""
-    ours = speeds[OURS].medians
+    """Rows of Markdown: ratios to ours, and the median speeds."""
     lines = [f"| {model} | reading | answering | tokens/s, medians |", "|---|---|---|---|"]
     for name, speed in speeds.items():
+        ratios = " | ".join(f"{ratio:.2f}" for ratio in speed.against(speeds[OURS]))
         reading, answering = speed.medians
-        ratios = f"{reading / ours[0]:.2f} | {answering / ours[1]:.2f}"
         lines.append(f"| {name} | {ratios} | {reading:.1f}, {answering:.1f} |")
     return [*lines, ""]
 
@@ -117,9 +116,8 @@ def main() -> None:
             lines += table(title, speeds)
             drawn[title] = {peer: speed.medians for peer, speed in speeds.items()}
             print("\n".join(lines), flush=True)
-    write_page(
-        ["A prompt read (500 tokens, of SmolLM2 1,400), an answer begun, in turns, medians; Corral is 1.", "", *lines]
-    )
+    about = "A prompt read (500 tokens, of SmolLM2 1,400), an answer begun, in turns"
+    write_page([f"{about}; medians of the rounds' ratios, Corral is 1.", "", *lines])
     subprocess.run([PYTHON, Path(__file__).with_name("plot.py"), PLOT], input=json.dumps(drawn), text=True, check=True)
 
 

@@ -64,7 +64,7 @@ def servers(
 
 
 def told(what: str, one: Speed, other: Speed) -> tuple[float, float]:
-    reading, answering = (a / b for a, b in zip(one.medians, other.medians, strict=True))
+    reading, answering = one.against(other)
     print(f"\n{what}: reading {reading:.2f}, answering {answering:.2f}; tokens/s {one.medians}, {other.medians}")
     return reading, answering
 
