@@ -18,6 +18,7 @@ from dataclasses import dataclass
 log = logging.getLogger(__name__)
 _MAX_HEAD_BYTES = 16 * 2**10
 _HEAD_S = 10.0
+_LINGER_S = 1.0
 MAX_CONNECTIONS = 1024
 _BUFFER_BYTES = 2**18
 
@@ -80,7 +81,7 @@ class Listener:
                 head = await _read_head(reader)
             handler = None if head is None else self._handler(head)
             if head is None or handler is None:
-                writer.write(refusal(400 if head is None else 401))
+                await _refuse(400 if head is None else 401, reader, writer)
                 return
             await handler(head, reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -125,6 +126,19 @@ async def _read_head(reader: asyncio.StreamReader) -> Head | None:
             return None
         headers[name.strip().lower()] = value.strip()
     return Head(words[0], words[1], headers, raw)
+
+
+async def _refuse(status: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer so, and wait a moment for the other side to close.
+
+    A connection that is closed under bytes that still come ends with a reset, which throws the answer away unread.
+    """
+    writer.write(refusal(status))
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while await reader.read(_BUFFER_BYTES):
+                pass
 
 
 def refusal(status: int) -> bytes:

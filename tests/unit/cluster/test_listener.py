@@ -75,6 +75,34 @@ async def test_what_shows_no_token_gets_nothing(listener: Listener, raw: bytes, 
     assert b"hello" not in answer
 
 
+async def test_a_refusal_reaches_who_is_still_sending(listener: Listener) -> None:
+    reader, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+        writer.write(b"x" * 1000)
+    assert b" 401 " in await asyncio.wait_for(reader.read(), 5)
+    await close(writer)
+
+
+async def test_who_goes_on_sending_after_a_refusal_is_cut_off(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LINGER_S", 0.05)
+    _, writer = await asyncio.open_connection(listener.host, listener.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+
+    async def send_on() -> None:
+        while True:
+            writer.write(b"x" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(send_on(), 5)
+    await close(writer)
+
+
 async def test_who_says_nothing_is_cut_off(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_HEAD_S", 0.05)
     assert await ask(listener, b"GET / HTTP/1.1\r\n") == b""
