@@ -35,10 +35,16 @@ class _Made:
 
     calls: Calls
     call: Call | None
+    gone_status: int | None
     is_answered: bool = False
 
     def answered(self, status: int) -> None:
-        """The head is there; raises RunnerMisbehaved for a status that is no answer of an engine."""
+        """The head is there; raises RunnerMisbehaved for a status that is no answer of an engine.
+
+        ConnectionError when it is not the engine's.
+        """
+        if status == self.gone_status:
+            raise ConnectionResetError("the relay knows the engine no more")
         self.is_answered = True
         if self.call is not None:
             self.calls.move(self.call)
@@ -145,7 +151,7 @@ class Connections:
         """While a call is made: it is in flight, and what breaks it is explained."""
         if self._closed:
             raise await self.lost(mid_stream=False)
-        made = _Made(self.calls, call)
+        made = _Made(self.calls, call, self.endpoint.gone_status)
         with self.calls.add(call) if call is not None else contextlib.nullcontext():
             try:
                 yield made

@@ -26,6 +26,11 @@ class Endpoint(Protocol):
         """Headers that every call needs to get there."""
         ...
 
+    @property
+    def gone_status(self) -> int | None:
+        """The status by which the way there says that the engine is gone; None when nobody is on the way."""
+        ...
+
     def connector(self) -> aiohttp.BaseConnector:
         """Connections that are closed after one call."""
         ...
@@ -42,6 +47,7 @@ class UnixSocket:
     path: Path
     base: str = "http://runner"
     headers: Mapping[str, str] = field(default_factory=dict)
+    gone_status: None = None
 
     def connector(self) -> aiohttp.BaseConnector:
         """One connection a call, to the socket."""
@@ -60,6 +66,7 @@ class Relay:
     host: str
     port: int
     token: str = field(repr=False)
+    gone_status: int = 401  # a token is forgotten with its runner
 
     @property
     def base(self) -> str:
