@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.unit.runner.test_engine_stream import HEAD, calling, chunk
+from tests.unit.runner.test_engine_stream import HEAD, Engine, calling, chunk
 
 from corral.runner import gathering
 from corral.runner.stream import EngineStream
@@ -21,6 +21,19 @@ RUNNERS: list[Callable[[Awaitable[None]], None]] = [asyncio.run, uvloop.run]  # 
 pytestmark = pytest.mark.parametrize("run", RUNNERS, ids=["asyncio", "uvloop"])
 Run = Callable[[Awaitable[None]], None]
 LONG_S = 20.0  # a rest that would not end in time
+
+
+def writing(pieces: int, every_s: float, last: bytes = b"0\r\n\r\n") -> Engine:
+    """An engine that writes so many pieces after the first, one every so many seconds."""
+
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(b"first"))
+        for _ in range(pieces):
+            await asyncio.sleep(every_s)
+            writer.write(chunk(b"x"))
+        writer.write(last)
+
+    return engine
 
 
 async def rest_of(
@@ -36,12 +49,7 @@ async def rest_of(
 
 
 def test_fast_pieces_are_read_together(tmp_path: Path, run: Run) -> None:
-    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"first"))
-        for _ in range(60):
-            await asyncio.sleep(0.005)
-            writer.write(chunk(b"x"))
-        writer.write(b"0\r\n\r\n")
+    engine = writing(60, 0.005)
 
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
@@ -55,12 +63,7 @@ def test_fast_pieces_are_read_together(tmp_path: Path, run: Run) -> None:
 def test_slow_pieces_are_read_as_they_come(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "GATHER_S", LONG_S)
 
-    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"first"))
-        for _ in range(5):
-            await asyncio.sleep(0.03)
-            writer.write(chunk(b"x"))
-        writer.write(b"0\r\n\r\n")
+    engine = writing(5, 0.03)
 
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
@@ -70,12 +73,7 @@ def test_slow_pieces_are_read_as_they_come(tmp_path: Path, run: Run, monkeypatch
 
 
 def test_slow_pieces_of_an_answer_that_nobody_sees_before_its_end_are_read_together(tmp_path: Path, run: Run) -> None:
-    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"first"))
-        for _ in range(20):
-            await asyncio.sleep(0.03)
-            writer.write(chunk(b"x"))
-        writer.write(b"0\r\n\r\n")
+    engine = writing(20, 0.03)
 
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
@@ -101,12 +99,7 @@ def test_all_that_rest_are_looked_at_in_one_waking(tmp_path: Path, run: Run, mon
     count(gathering.Rounds, "_look")
     count(gathering.Gathering, "look")
 
-    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"first"))
-        for _ in range(60):
-            await asyncio.sleep(0.005)
-            writer.write(chunk(b"x"))
-        writer.write(b"0\r\n\r\n")
+    engine = writing(60, 0.005)
 
     async def main() -> None:
         rounds = gathering.Rounds()
@@ -132,12 +125,7 @@ def test_the_end_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(gathering, "GATHER_S", LONG_S)
 
-    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + chunk(b"first"))
-        for _ in range(8):
-            await asyncio.sleep(0.002)
-            writer.write(chunk(b"x"))
-        writer.write(last)
+    engine = writing(8, 0.002, last)
 
     async def main() -> None:
         async with calling(tmp_path, engine) as stream:
