@@ -47,9 +47,10 @@ def test_the_conversation_outlives_its_runner_and_its_server(own_server: ServerP
     with on_terminal([sys.executable, "-m", "corral", "run", "smollm2:135m"], {**env, "TERM": "xterm"}) as child:
         try:
             child.wait_for("Send a message")
-            child.type("/set parameter num_predict 400\r")
+            child.type("/set parameter num_predict 2000\r")
+            child.wait_for("Set parameter")
             child.type(f"{LONG}\r")
-            child.wait_for("river", times=3)  # what was typed, its echo or the answer
+            child.wait_for("\n", times=child.screen.count("\n") + 3)  # what was typed, and two lines of the answer
             kill_runner(own_server)
             child.wait_for("\nError: ")
             child.wait_for(f">>> {LONG}", times=2)
