@@ -34,7 +34,12 @@ def engine_flags(spec: RunnerSpec, options: LaunchOptions, socket_path: Path) ->
 
     Source of the choice: spec native-api 3 and 3.1 (ollama llm/llama_server.go), and measurements in docs/adr.
     """
-    return [*_place_flags(spec, options, socket_path), *_size_flags(spec, options), *_kind_flags(spec)]
+    return [
+        *_place_flags(spec, options, socket_path),
+        *_size_flags(spec, options),
+        *_load_flags(spec, options),
+        *_kind_flags(spec),
+    ]
 
 
 def _place_flags(spec: RunnerSpec, options: LaunchOptions, socket_path: Path) -> list[Flag]:
@@ -79,8 +84,6 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
         flags.append(_flag("n_gpu_layers", spec.n_gpu_layers, "--gpu-layers"))
     if spec.main_gpu is not None:
         flags += [_flag("split_mode", "none", "--split-mode"), _flag("main_gpu", spec.main_gpu, "--main-gpu")]
-    if spec.use_mmap is not None:
-        flags.append(_flag("load_mode", "mmap" if spec.use_mmap else "none", "--load-mode"))
     if spec.n_threads > 0:
         flags.append(_flag("n_threads", spec.n_threads, "--threads"))
     if spec.prompt_threads > 0:
@@ -92,6 +95,22 @@ def _size_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
     if spec.kv_cache_type:
         flags.append(_flag("cache_type_k", spec.kv_cache_type, "--cache-type-k"))
         flags.append(_flag("cache_type_v", spec.kv_cache_type, "--cache-type-v"))
+    return flags
+
+
+def _load_flags(spec: RunnerSpec, options: LaunchOptions) -> list[Flag]:
+    """How the weights come in, and what a load on the CPU can do without.
+
+    Without a GPU there is nothing to fit the model into, yet the engine reads its vocabulary once more for that; and a
+    warm-up clears all caches again, to compute what the probe after it computes as well.
+    """
+    flags = []
+    if spec.use_mmap is not None:
+        flags.append(_flag("load_mode", "mmap" if spec.use_mmap else "none", "--load-mode"))
+    if not options.gpus:
+        flags.append(Flag("fit_params", False))  # an external engine may be too old for the words
+        if not spec.use_mmap and not spec.projector_paths:  # mapped weights are read by it; a projector plans by it
+            flags.append(Flag("warmup", False, ("--no-warmup",)))
     return flags
 
 

@@ -79,6 +79,22 @@ def test_what_is_open_is_left_to_the_engine() -> None:
     )
 
 
+def test_a_load_on_the_cpu_neither_fits_nor_warms_up() -> None:
+    on_cpu = replace(OPTIONS, gpus=False)
+    assert (
+        settings(RunnerSpec(Path("/m"), use_mmap=False), on_cpu).items()
+        >= {"fit_params": False, "warmup": False}.items()
+    )
+    assert not {"fit_params", "warmup"} & set(settings(RunnerSpec(Path("/m"), use_mmap=False)))
+
+
+@pytest.mark.parametrize(
+    "spec", [RunnerSpec(Path("/m"), use_mmap=True), RunnerSpec(Path("/m"), projector_paths=(Path("/p"),))]
+)
+def test_mapped_weights_are_read_and_projectors_planned_by_a_warm_up(spec: RunnerSpec) -> None:
+    assert "warmup" not in settings(spec, replace(OPTIONS, gpus=False))
+
+
 def test_an_embedding_runner_neither_shifts_nor_logs_each_call() -> None:
     values = settings(RunnerSpec(Path("/m"), embedding=True))
     assert values["embedding"] is True
