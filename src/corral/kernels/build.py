@@ -34,7 +34,10 @@ _PROJECT = """\
 cmake_minimum_required(VERSION 3.18)
 project(corral_kernels C CXX ASM)
 add_subdirectory("{ggml}" ggml)
+set_source_files_properties("{ggml}/src/ggml-backend.cpp" TARGET_DIRECTORY ggml-base
+                            PROPERTIES COMPILE_OPTIONS "-include;{clear}")
 """
+CLEAR = Path(__file__).with_name("clear.h")
 _OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
     "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
@@ -128,7 +131,7 @@ def _openmp_of(gcc: str, work: Path) -> str:
 def _compile(work: Path, ggml: Path, compiler: Compiler) -> tuple[Path, Path]:
     project, target = work / "project", work / "out"
     project.mkdir()
-    (project / "CMakeLists.txt").write_text(_PROJECT.format(ggml=ggml))
+    (project / "CMakeLists.txt").write_text(_PROJECT.format(ggml=ggml, clear=CLEAR))
     environment = dict(compiler.environment)
     cmake, generator = _cmake(work, environment)
     options = {**_OPTIONS, "GGML_OPENMP": "ON" if compiler.openmp else "OFF", **build_options(features())}

@@ -22,7 +22,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ BASE, BACKEND = "libggml-base.so.0", "libggml-cpu.so"
 MANIFEST = "kernels.json"
 PROVED, BUILT, REFUSED = "proved", "built", "refused"
 _CPU = b"CPU"  # the backend's name among the engine's
-_FORMAT = 1  # of a pack; another number makes all packs anew
+_FORMAT = 2  # of a pack; another number makes all packs anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,8 @@ def pack_folder(home: Path) -> Path:
 
 def engine_version() -> str:
     """The engine wheel's version; empty without one."""
+    from importlib.metadata import PackageNotFoundError, version  # long to import, and a runner never asks
+
     try:
         return version("xllamacpp")
     except PackageNotFoundError:
