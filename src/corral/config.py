@@ -1,9 +1,10 @@
 """`Settings`: everything that can be configured, read once from flags, environment and `corral.toml`.
 
-Order, strongest first: command-line flags, `CORRAL_X`, `OLLAMA_X`, `corral.toml`, the default. Nobody else reads the
-environment. Ollama's variables keep Ollama's leniency where a script may rely on it (a bad unsigned number or
-duration means the default, as in envconfig/config.go); it is reported in `Settings.notices`. A bad `CORRAL_*` value or
-`corral.toml` entry raises SettingsError naming variable, value and accepted form.
+Order, strongest first: command-line flags, `CORRAL_X`, `OLLAMA_X`, `corral.toml`, the default. But for what runners
+are to see of it (runner/environment.py), nobody else reads the environment. Ollama's variables keep Ollama's leniency
+where a script may rely on it (a bad unsigned number or duration means the default, as in envconfig/config.go); it is
+reported in `Settings.notices`. A bad `CORRAL_*` value or `corral.toml` entry raises SettingsError naming variable,
+value and accepted form.
 """
 
 from __future__ import annotations
@@ -246,17 +247,6 @@ def _find(
         return read(text)
     except UNREADABLE as error:
         raise SettingsError(f"corral.toml: {key}", text, accepted) from error
-
-
-_RUNNER_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONPATH", "XDG_RUNTIME_DIR", "TZ")
-_RUNNER_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "ROCM_", "HSA_", "GGML_", "VK_", "MTL_", "DYLD_")
-
-
-def runner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a runner may see of the environment: where libraries are and which devices to use; no keys, no home."""
-    environ = os.environ if environ is None else environ  # noqa: TID251  the one place that may
-    kept = {k: v for k, v in environ.items() if k in _RUNNER_VARIABLES or k.startswith(_RUNNER_PREFIXES)}
-    return kept | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
 
 
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:

@@ -23,9 +23,9 @@ from tests.e2e.conftest import ServerProcess
 from tests.fakes.ggufs import tiny_llama
 from tests.fakes.made import made, refused
 
-from corral.config import runner_environment
 from corral.errors import CorralError
 from corral.runner.allowance import allow
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, Planned, RunnerSpec
 from corral.runner.usage import read_usage

@@ -18,9 +18,9 @@ from tests.fakes.library import (
     model_names,
 )
 
-from corral.config import runner_environment
 from corral.convert import plan_conversion
 from corral.gguf import read_header
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

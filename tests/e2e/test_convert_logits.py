@@ -17,10 +17,10 @@ import numpy.typing as npt
 import pytest
 from tests.fakes.checkpoints import write_adapter, write_checkpoint
 
-from corral.config import runner_environment
 from corral.convert import convert_adapter, convert_directory
 from corral.gguf import GGUFHeader, read_header
 from corral.runner.client import RunnerClient
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

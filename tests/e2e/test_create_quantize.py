@@ -9,11 +9,11 @@ import gguf
 import numpy as np
 import pytest
 
-from corral.config import runner_environment
 from corral.core import TransferStatus
 from corral.create.flow import Creator
 from corral.create.request import CreateRequest
 from corral.names import ModelName
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.store import ModelStore

@@ -12,8 +12,9 @@ import pytest
 from tests.fakes.ggufs import tiny_llama
 from tests.fakes.library import SHARED, add_kit_model
 
-from corral.config import Settings, runner_environment
+from corral.config import Settings
 from corral.runner.enginefiles import EngineFiles
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.sched.memory import HostFigures

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from corral.config import runner_environment
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.kvcache import ConversationStore
 from corral.runner.kvfile import saved_in

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import runner_environment
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

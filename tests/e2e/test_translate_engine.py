@@ -12,8 +12,8 @@ import pytest
 from tests.fakes.layouts import pairs
 from tests.fakes.library import translated
 
-from corral.config import runner_environment
 from corral.gguf import GGUFArray, read_header
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

@@ -17,7 +17,7 @@ from tests.fakes.library import (
     translated,
 )
 
-from corral.config import runner_environment
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

@@ -14,8 +14,8 @@ from tests.fakes.ggufs import tiny_llama
 from tests.fakes.library import KitModel, differing_media, kit, model_names, translated, translated_projector
 from tests.fakes.visions import picture, tiny_projector
 
-from corral.config import runner_environment
 from corral.gguf import read_header
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.translate import recognize

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.fakes.hostile.binding import PARAMETERS
 
-from corral.config import runner_environment
 from corral.errors import CorralError, RunnerDied, RunnerFailedToStart, RunnerHung, RunnerMisbehaved
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle, State
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from tests.fakes.hostile.binding import PARAMETERS
 
-from corral.config import runner_environment
 from corral.errors import CorralError, RunnerFailedToStart, RunnerOutgrown
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle, State
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.runner.usage import UsageWatch, read_usage

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from tests.fakes.hostile import attacks
 
-from corral.config import runner_environment
+from corral.runner.environment import runner_environment
 from corral.runner.job import Job
 from corral.runner.spec import LaunchOptions, RunnerSpec
 

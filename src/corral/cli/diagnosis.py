@@ -17,8 +17,9 @@ from typing import Any
 import corral
 from corral.cli.api import Api, ServerError, ServerNotRunning, ServerUnreachable
 from corral.cli.formats import human_bytes
-from corral.config import Settings, runner_environment
+from corral.config import Settings
 from corral.errors import CorralError
+from corral.runner.environment import runner_environment
 
 _LOW_DISK_BYTES = 5 * 10**9  # a small model and its translation
 _LOW_MEMORY_BYTES = 2 * 10**9

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from corral.config import runner_environment
 from corral.errors import KernelBuildFailed
+from corral.runner.environment import runner_environment
 from corral.runner.kernels import PROVED, REFUSED, Pack
 
 TOLERANCE = 0.1  # of a log probability; measured between AVX2 and AVX-512 kernels: below 0.02

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def build_options(found: tuple[str, ...]) -> dict[str, str]:
 
 def processor_name(found: tuple[str, ...]) -> str:
     """A name under which kernels for exactly these features are kept."""
-    return f"{platform.machine()}-{hashlib.sha256(' '.join(found).encode()).hexdigest()[:8]}"
+    return f"{os.uname().machine}-{hashlib.sha256(' '.join(found).encode()).hexdigest()[:8]}"
 
 
 def _read() -> str:

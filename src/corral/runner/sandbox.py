@@ -17,8 +17,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corral.config import runner_environment
 from corral.runner import landlock, seccomp
+from corral.runner.environment import runner_environment
 from corral.runner.job import Job
 from corral.runner.landlock import READ, Access
 from corral.runner.seccomp import Needs

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
-import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ _NUMBER, _ARCH = 0, 4  # offsets in seccomp_data
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _CLONE_THREAD, _CLONE_PARENT = 0x00010000, 0x00008000
 _CLONE_NAMESPACES = 0x7E020000
+_AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5  # the socket module takes long to import
 _SOCKET_TYPE = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
 _SHARED_ANONYMOUS = 0x21  # MAP_SHARED | MAP_ANONYMOUS
 
@@ -49,7 +48,7 @@ def install(needs: Needs) -> None:
 
     Needs no_new_privs; raises OSError where the kernel or CPU is not supported.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _AUDIT_ARCH:
         raise OSError(errno.ENOSYS, f"no filter for {machine}")
     code = program(machine, os.getpid(), needs)
@@ -98,9 +97,9 @@ def _denied(needs: Needs) -> Iterable[Numbers]:
 
 def _conditions(pid: int, needs: Needs) -> Iterable[tuple[Numbers, list[bytes]]]:
     """The calls that fail with certain arguments, each with its rule: code that returns where it denies."""
-    kinds = [socket.SOCK_STREAM] + ([socket.SOCK_SEQPACKET] if needs.driver else [])  # CUDA listens on one of these
+    kinds = [_SOCK_STREAM] + ([_SOCK_SEQPACKET] if needs.driver else [])  # CUDA listens on one of these
     for call in (syscalls.SOCKET, syscalls.SOCKETPAIR):
-        rule = _only(0, [socket.AF_UNIX], errno.EACCES)
+        rule = _only(0, [_AF_UNIX], errno.EACCES)
         yield call, rule + _only(1, [int(kind) for kind in kinds], errno.EACCES, mask=_SOCKET_TYPE)
     yield syscalls.SENDTO, _only_null(4, errno.EACCES)  # an address: only who is connected already is spoken to
     for call in (syscalls.KILL, syscalls.TGKILL):
