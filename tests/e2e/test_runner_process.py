@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from typing import Any
 
 import pytest
 
-from corral.config import Settings, runner_environment
+from corral.config import Settings
 from corral.core import GenerationParameters
 from corral.errors import RunnerDied, RunnerFailedToStart, RunnerHung
 from corral.inference.preparing.choices import choose
 from corral.inference.running.sampling import sampling_fields
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle, State
+from corral.runner.hugepages import Way, offered_way
 from corral.runner.spec import LaunchOptions, RunnerSpec
 from corral.sched.memory import HostFigures
 
@@ -55,6 +58,17 @@ async def make(models_dir: Path, short_dir: Path) -> AsyncIterator[Make]:
     yield build
     for handle in made:
         await handle.stop()
+
+
+@pytest.mark.skipif(offered_way(execs=False) is not Way.COLLAPSED, reason="this kernel collapses nothing on demand")
+async def test_what_a_runner_has_of_its_own_is_put_into_huge_pages(make: Make) -> None:
+    handle = make(huge_pages=Way.COLLAPSED, is_measured=True)
+    await handle.start()
+    assert handle.info.huge_pages
+    mapped = Path(f"/proc/{handle.pid}/smaps_rollup").read_text()
+    found = re.search(r"AnonHugePages:\s+(\d+)", mapped)
+    assert found
+    assert int(found[1]) * 1024 > 0.7 * handle.info.memory.anonymous_bytes
 
 
 def alive(pid: int) -> bool:
@@ -231,7 +245,7 @@ async def test_a_runner_dies_with_its_server(models_dir: Path, short_dir: Path) 
     program = textwrap.dedent(f"""
         import asyncio
         from pathlib import Path
-        from corral.config import runner_environment
+        from corral.runner.environment import runner_environment
         from corral.runner.handle import RunnerHandle
         from corral.runner.spec import LaunchOptions, RunnerSpec
 

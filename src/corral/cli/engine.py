@@ -7,7 +7,7 @@ from typing import NamedTuple
 from corral.cli.context import Context
 from corral.cli.flags import UsageError
 from corral.config import Settings
-from corral.runner.hugepages import huge_pages_offered
+from corral.runner.hugepages import offered_way
 from corral.runner.kernels import PROVED, KernelsUnusable, check_pack, engine_version, pack_folder, read_pack
 from corral.runner.processor import beyond_the_wheel, features
 
@@ -79,9 +79,9 @@ def kernels_in_use(settings: Settings) -> KernelsInUse:
 def _huge_pages(context: Context) -> str:
     if context.settings.huge_pages == "off":
         return "off, since CORRAL_HUGE_PAGES is off"
-    if huge_pages_offered():
+    if offered_way(execs=bool(context.settings.llama_server)):
         return "on for weights and KV caches on the CPU"
-    return "not possible: the host's policy is 'never', or its C library is not glibc 2.35 or later"
+    return "not possible: the host's policy is 'never', or it has neither Linux 6.1 nor glibc 2.35, or later ones"
 
 
 def _build(context: Context) -> int:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from corral.runner import sandbox
 from corral.runner.flags import Flag, engine_flags, server_arguments
+from corral.runner.hugepages import Collapser, Way
 from corral.runner.job import Job, message
 from corral.runner.kernels import KernelsUnusable, check_pack, exchange, read_pack
 
@@ -110,6 +111,7 @@ def _serve(job: Job, flags: list[Flag]) -> NoReturn:
     for flag in flags:
         _set(xllamacpp, params, flag)
     flush_log = _log_flusher(xllamacpp)
+    collapser = _collapser(job)
     report = sandbox.confine(sandbox.plan(job)) if job.options.sandbox else sandbox.disabled()
     os.write(job.message_fd, message("sandbox", active=report.active, missing=dict(report.missing)))
     try:
@@ -118,7 +120,11 @@ def _serve(job: Job, flags: list[Flag]) -> NoReturn:
         flush_log()
         os.write(job.message_fd, message("failed", reason=str(error)))
         os._exit(_EXIT_LOAD_FAILED)
+    if collapser is not None and job.options.is_measured:
+        collapser.collapse()
     os.write(job.message_fd, message("ready", address=server.listening_address))
+    if collapser is not None:
+        collapser.follow()
     while True:
         signal.pause()
 
@@ -134,6 +140,18 @@ def _exchange_kernels(xllamacpp: Any, folder: str) -> None:
     except (KernelsUnusable, OSError) as error:
         sys.stderr.write(f"W the engine's own kernels are used: {error}\n")
         sys.stderr.flush()
+
+
+def _collapser(job: Job) -> Collapser | None:
+    """What will put the runner's memory into huge pages, if it shall and can."""
+    if job.options.huge_pages is not Way.COLLAPSED:
+        return None
+    try:
+        return Collapser()
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"W no huge pages: {error}\n")
+        sys.stderr.flush()
+        return None
 
 
 def _log_flusher(xllamacpp: Any) -> Callable[[], None]:

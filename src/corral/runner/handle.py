@@ -339,7 +339,7 @@ class RunnerHandle:
         self.info = RunnerInfo(
             min(window, _rounded_up(self.spec.context_window)), max(1, slots), props.get("build_info", ""),
             report, memory, load_duration_s, props, Path(self.options.kernels).name,
-            "hugetlb" in self.options.environ.get("GLIBC_TUNABLES", ""),
+            bool(self.options.huge_pages),
             self._log.device_error if self.spec.n_gpu_layers else "",
             self.options.kv_copy if self.spec.copies_slots else "",
         )  # fmt: skip

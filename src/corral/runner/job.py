@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from corral.runner.hugepages import Way
 from corral.runner.spec import LaunchOptions, RunnerSpec
 
 
@@ -49,6 +50,7 @@ class Job:
         values = json.loads(text)
         options: dict[str, Any] = values["options"]
         options["dir"] = Path(options["dir"])
+        options["huge_pages"] = Way(options["huge_pages"])
         options["kv_dir"] = None if options["kv_dir"] is None else Path(options["kv_dir"])
         return cls(
             RunnerSpec.from_json(json.dumps(values["spec"])),

@@ -12,15 +12,16 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from corral.config import Settings, runner_environment
+from corral.config import Settings
 from corral.runner.allowance import allow
 from corral.runner.candidates import Tuning
 from corral.runner.devices import DeviceProbe
 from corral.runner.drafts import DraftTallies
 from corral.runner.enginefiles import EngineFiles
+from corral.runner.environment import runner_environment
 from corral.runner.handle import RunnerHandle
 from corral.runner.hostload import HostLoad, usable_cores
-from corral.runner.hugepages import HUGE_PAGES, huge_pages_offered
+from corral.runner.hugepages import MALLOC_ASKS, Way, offered_way
 from corral.runner.kernels import BACKEND, Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
 from corral.runner.reading import ReadingSpeeds
@@ -51,7 +52,8 @@ class LocalLauncher:
         self._home = settings.home
         self._takes_kernels = settings.kernels != "off" and not settings.llama_server
         self._pack: Pack | None = None
-        self._huge_pages = settings.huge_pages != "off" and huge_pages_offered()
+        off = settings.huge_pages == "off"
+        self._huge_pages = Way.NONE if off else offered_way(execs=bool(settings.llama_server))
         self._drafts = DraftTallies()
         self._tuner = Tuner(settings.home / "tuning.json", self.host_load, settings.threads)
         self.reading = ReadingSpeeds(settings.home / "reading.json")
@@ -99,7 +101,7 @@ class LocalLauncher:
         """Find and remember the launch settings for a model, see Tuner.measure; takes the host, so do it when idle."""
 
         def make(candidate: RunnerSpec, tuning: Tuning) -> RunnerHandle:
-            return self._make(candidate, tuning, None, Planned(host_bytes))
+            return self._make(candidate, tuning, None, Planned(host_bytes), is_measured=True)
 
         async with contextlib.aclosing(self._tuner.measure(spec, make, budget_s)) as trials:
             async for trial in trials:
@@ -107,12 +109,15 @@ class LocalLauncher:
                     self.reading.measured(spec, trial.tuning.read_per_s, trial.tuning.step)
                 yield trial
 
-    def _make(self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None, planned: Planned) -> RunnerHandle:
+    def _make(
+        self, spec: RunnerSpec, tuning: Tuning, kv_dir: Path | None, planned: Planned, *, is_measured: bool = False
+    ) -> RunnerHandle:
         environ = {**self._options.environ, **openmp_environment(tuning)}
         if spec.n_gpu_layers == 0:
             environ |= _NO_GPU
-        if self._huge_pages and tuning.huge_pages and not spec.use_mmap:
-            environ |= HUGE_PAGES
+        huge_pages = self._huge_pages if tuning.huge_pages and not spec.use_mmap else Way.NONE
+        if huge_pages is Way.AT_ONCE:
+            environ |= MALLOC_ASKS
         options = replace(
             self._options,
             dir=self._runtime.next(),
@@ -120,6 +125,8 @@ class LocalLauncher:
             environ=environ,
             gpus=spec.n_gpu_layers != 0 and self.devices.may_exist,
             kernels=str(self._pack.folder) if self._pack else "",
+            huge_pages=huge_pages,
+            is_measured=is_measured,
         )
         options = allow(options, spec, planned)
         return RunnerHandle(spec, options, self._files)
@@ -128,7 +135,7 @@ class LocalLauncher:
         """Use a pack that is there by now, from the next launch on. Blocking; each runner checks it again."""
         self._pack = usable_pack(self._home) if self._takes_kernels else None
         host = host_name(usable_cores(), "" if self._pack is None else self._pack.digests[BACKEND])
-        self._tuner.begin(host, repacking=self._pack is not None, huge_pages=self._huge_pages)
+        self._tuner.begin(host, repacking=self._pack is not None, huge_pages=bool(self._huge_pages))
         self.reading.begin(host)
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from corral.runner.hugepages import Way
+
 NGRAM = "ngram-simple"  # llama.cpp's word for drafts that are stretches of the text itself
 FLASH_TILE = 64  # tokens of a step from which flash attention is computed in tiles (ggml-cpu's Q_TILE_SZ)
 SLOT_PART = "slot.part"
@@ -122,6 +124,8 @@ class LaunchOptions:
     prompt_cache_mib: int = PROMPT_CACHE_MIB  # the engine's own store of conversations that lost their slot, in RAM
     checkpoints: int = 32  # states of a slot that the engine can go back to, where tokens cannot be cut off
     verbose: bool = False  # the engine's debug log; it contains prompts
+    huge_pages: Way = Way.NONE
+    is_measured: bool = False  # what it does after a load, it is to do before it serves
     kernels: str = ""  # folder of the pack that stands for the engine's own CPU backend; "" = none
 
     @property

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from corral.runner.hugepages import huge_pages_offered
 from corral.runner.kernels import (
     BACKEND,
     BASE,
@@ -100,20 +99,3 @@ def test_what_a_processor_has_decides_how_kernels_are_built() -> None:
     assert build_options(arm) == {"GGML_CPU_ARM_ARCH": "armv8.6-a+dotprod+i8mm+sve"}
     assert processor_name(zen4) != processor_name(haswell)
     assert features("") == ()
-
-
-@pytest.mark.parametrize(
-    ("policy", "libc", "offered"),
-    [
-        ("always [madvise] never\n", "glibc 2.36", True),
-        ("[always] madvise never\n", "glibc 2.35", True),
-        ("always madvise [never]\n", "glibc 2.36", False),
-        ("always [madvise] never\n", "glibc 2.34", False),
-        ("always [madvise] never\n", "glibc 3.0", True),
-        ("always [madvise] never\n", "musl 1.2", False),
-        ("always [madvise] never\n", "", False),
-        ("", "glibc 2.36", False),
-    ],
-)
-def test_huge_pages_are_asked_for_where_they_can_be_had(policy: str, libc: str, offered: bool) -> None:
-    assert huge_pages_offered(policy, libc) is offered
