@@ -41,6 +41,7 @@ _WORDS = (
     "watch",
     "green",
 )
+_REST_S = 5.0  # in which its memory is put into huge pages
 BEFORE = {"CORRAL_KERNELS": "off", "CORRAL_HUGE_PAGES": "off"}
 
 
@@ -91,16 +92,18 @@ def serve(folder: Path, model: Path, environ: Mapping[str, str]) -> ServerProces
     runtime.mkdir(mode=0o700, parents=True)
     add_model(ModelStore(folder / "models"), "m", model)
     settings = {"CORRAL_SPECULATION": "off", "CORRAL_TUNE": "off", "XDG_RUNTIME_DIR": str(runtime)}
+    settings["OLLAMA_KEEP_ALIVE"] = "-1"  # a runner that is asked past the server seems idle to it
     return start_server(folder, env={**settings, **environ})
 
 
 def settled(server: ServerProcess, model: str) -> None:
-    """Have the model read, and load it anew: its step is then made from how fast it reads."""
+    """Have the model read, and load it anew: its step is then made from how fast it reads. Then let it come to rest."""
     ask = through_the_api(server)
     for number in range(2):
         ask(prompt(f"settled {number}", WORDS[model]))
     server.post("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
     ask(prompt("loaded", 20))
+    time.sleep(_REST_S)
 
 
 def build_kernels(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""A llama-server built for this processor from the pinned engine's sources, as a contender. Used by peers.py.
+"""A llama-server built for this processor from the pinned engine's sources: a contender of peers.py and test_load.py.
 
 `python -m tests.bench.llama_server` builds it once, in some minutes, into build/bench-llama-server.
 """
@@ -58,14 +58,39 @@ def _run(command: Sequence[str], folder: Path) -> None:
 @contextlib.contextmanager
 def for_one_client(model: Path, port: int) -> Iterator[Contender]:
     """With the settings that are best for one client."""
-    settings = ("-c", "4096", "-np", "1", "-b", "512", "--load-mode", "none", "--cache-ram", "0")
-    command = (BINARY, "-m", model, *settings, "--host", "127.0.0.1", "--port", str(port))
+    with _started(model, port, "-b", "512", "--load-mode", "none", "--cache-ram", "0"):
+        yield from_a_server(lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=300))
+
+
+def load_s(model: Path, port: int) -> float:
+    """Seconds from its start until it says that it serves, with a window of 4,096 tokens for one client."""
+    began = time.perf_counter()
+    with _started(model, port):
+        return time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _started(model: Path, port: int, *settings: str) -> Iterator[None]:
+    command = (
+        str(BINARY),
+        "-m",
+        str(model),
+        "-c",
+        "4096",
+        "-np",
+        "1",
+        *settings,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    )
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(process, port)
-            yield from_a_server(lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=300))
+            yield
         finally:
-            process.terminate()
+            process.kill()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
@@ -77,7 +102,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
             connection.request("GET", "/health")
             if connection.getresponse().status == http.client.OK:
                 return
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise TimeoutError("the llama-server does not serve")
 
 

@@ -1,0 +1,53 @@
+"""How long a load takes beside a llama-server built here, and what of a load a first request feels."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from tests.bench import llama_server
+from tests.bench.contenders import build_kernels, serve
+from tests.e2e.conftest import ServerProcess
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not llama_server.BINARY.exists(), reason="python -m tests.bench.llama_server makes it"),
+]
+ROUNDS = 12
+PORT = 11498
+WITH_KERNELS, WITHOUT = (
+    1.2,
+    2.5,
+)  # times as long as the llama-server; without kernels the caches of all slots are written
+
+
+def load_s(server: ServerProcess) -> float:
+    """Seconds of a load through the API; the model is unloaded before."""
+    server.post("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
+    time.sleep(0.5)
+    began = time.perf_counter()
+    server.post("/api/generate", {"model": "m", "stream": False})
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize(("kernels", "most"), [("auto", WITH_KERNELS), ("off", WITHOUT)])
+def test_a_small_model_is_ready_as_fast_as_from_a_llama_server(
+    tmp_path: Path, models_dir: Path, kernels: str, most: float
+) -> None:
+    model = models_dir / "smollm2.gguf"
+    if kernels == "auto":
+        build_kernels(tmp_path / "now" / "home")
+    server = serve(tmp_path / "now", model, {"CORRAL_KERNELS": kernels})
+    try:
+        load_s(server)
+        pairs = [(load_s(server), llama_server.load_s(model, PORT)) for _ in range(ROUNDS)]
+    finally:
+        server.stop()
+        shutil.rmtree(tmp_path / "now")
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    print(f"\nload, kernels {kernels}: {ratio:.2f}; s {[tuple(round(each, 2) for each in pair) for pair in pairs]}")
+    assert ratio <= most
