@@ -178,6 +178,11 @@ class FakeRunner:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _explain(self) -> CorralError:
+        return self.failure
+
+    @property
+    def failure(self) -> CorralError:
+        """As RunnerHandle.failure."""
         return self._failure or RunnerDied(self.exit_code, self.last_lines)
 
     # ---- the protocol

@@ -135,6 +135,11 @@ class RemoteHandle:
                 await self.closed.wait()
         except TimeoutError:
             self._condemn(RunnerMisbehaved("it hung up in the middle of it"))
+        return self.failure
+
+    @property
+    def failure(self) -> CorralError:
+        """Why a runner that is gone is."""
         return self._failure or RunnerDied(self.exit_code, self.last_lines)
 
     def _condemn(self, error: RunnerMisbehaved) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from corral.errors import CorralError
 from corral.runner.client import RunnerClient
 from corral.runner.reading import Reading
 from corral.runner.slots import SlotTable
@@ -47,13 +48,8 @@ class Handle(Protocol):
         ...
 
     @property
-    def exit_code(self) -> int | None:
-        """Negative = signal; None = unknown."""
-        ...
-
-    @property
-    def last_lines(self) -> tuple[str, ...]:
-        """The last lines it wrote."""
+    def failure(self) -> CorralError:
+        """Why a runner that is gone is: RunnerDied, or why it was killed."""
         ...
 
     async def start(self, on_progress: Callable[[int, int], None] | None = None) -> None:

@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
+from corral.errors import CorralError, RunnerFailedToStart
 from corral.runner.slotcopies import SlotCopies
 from corral.runner.slothold import SlotHold
 from corral.runner.slots import SOURCES, SlotTable
@@ -113,7 +113,7 @@ class LiveRunner:
         held = max(measured, memory.anonymous_bytes)
         self._post(Loaded(self.id, info.slots, info.context_window, held, info.device_error))
         await self.handle.closed.wait()
-        return Died(self.id, RunnerDied(self.handle.exit_code, self.handle.last_lines))
+        return Died(self.id, self.handle.failure)
 
     def _translating(self, processed: int, total: int) -> None:
         self._post(Translating(self.id, processed, total))

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, cast
 
 from corral.config import Settings
-from corral.errors import RunnerDied, RunnerFailedToStart
+from corral.errors import CorralError, RunnerDied, RunnerFailedToStart
 from corral.runner.client import RunnerClient
 from corral.runner.slots import SlotTable
 from corral.runner.spec import Planned, RunnerInfo, RunnerMemory, RunnerSpec
@@ -105,6 +105,10 @@ class FakeHandle:
         self.exit_code: int | None = None
         self.last_lines: tuple[str, ...] = ()
         self.calls: list[str] = []
+
+    @property
+    def failure(self) -> CorralError:
+        return RunnerDied(self.exit_code, self.last_lines)
 
     @property
     def client(self) -> RunnerClient:
