@@ -71,20 +71,8 @@ def load_s(model: Path, port: int) -> float:
 
 @contextlib.contextmanager
 def _started(model: Path, port: int, *settings: str) -> Iterator[None]:
-    command = (
-        str(BINARY),
-        "-m",
-        str(model),
-        "-c",
-        "4096",
-        "-np",
-        "1",
-        *settings,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    )
+    place = ("--host", "127.0.0.1", "--port", str(port))
+    command = (str(BINARY), "-m", str(model), "-c", "4096", "-np", "1", *settings, *place)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(process, port)

@@ -1,4 +1,4 @@
-"""How long a load takes beside a llama-server built here, and what of a load a first request feels."""
+"""How long a load takes beside a llama-server built here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ pytestmark = [
 ]
 ROUNDS = 12
 PORT = 11498
-WITH_KERNELS, WITHOUT = (
-    1.2,
-    2.5,
-)  # times as long as the llama-server; without kernels the caches of all slots are written
+# times as long as the llama-server; without kernels of ours the caches of all slots are written
+WITH_KERNELS, WITHOUT = 1.2, 2.5
 
 
 def load_s(server: ServerProcess) -> float:

@@ -100,7 +100,7 @@ def _conditions(pid: int, needs: Needs) -> Iterable[tuple[Numbers, list[bytes]]]
     kinds = [_SOCK_STREAM] + ([_SOCK_SEQPACKET] if needs.driver else [])  # CUDA listens on one of these
     for call in (syscalls.SOCKET, syscalls.SOCKETPAIR):
         rule = _only(0, [_AF_UNIX], errno.EACCES)
-        yield call, rule + _only(1, [int(kind) for kind in kinds], errno.EACCES, mask=_SOCKET_TYPE)
+        yield call, rule + _only(1, kinds, errno.EACCES, mask=_SOCKET_TYPE)
     yield syscalls.SENDTO, _only_null(4, errno.EACCES)  # an address: only who is connected already is spoken to
     for call in (syscalls.KILL, syscalls.TGKILL):
         yield call, _only(0, [pid], errno.EPERM)
