@@ -106,6 +106,17 @@ def settled(server: ServerProcess, model: str) -> None:
     time.sleep(_REST_S)
 
 
+def load_s(server: ServerProcess, name: str) -> float:
+    """Seconds until a model is ready; it is unloaded again."""
+    began = time.perf_counter()
+    server.post("/api/generate", {"model": name})
+    took_s = time.perf_counter() - began
+    server.post("/api/generate", {"model": name, "keep_alive": 0})
+    while server.request("GET", "/api/ps")["models"]:
+        pass
+    return took_s
+
+
 def build_kernels(home: Path) -> None:
     """`corral engine build` into a home; raises CalledProcessError where it cannot."""
     command = [sys.executable, "-m", "corral", "engine", "build"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
 from pathlib import Path
 
 import pytest
 from tests.bench import llama_server
-from tests.bench.contenders import build_kernels, serve
-from tests.e2e.conftest import ServerProcess
+from tests.bench.contenders import build_kernels, load_s, serve
 
 pytestmark = [
     pytest.mark.bench,
@@ -23,15 +21,6 @@ PORT = 11498
 WITH_KERNELS, WITHOUT = 1.2, 2.5
 
 
-def load_s(server: ServerProcess) -> float:
-    """Seconds of a load through the API; the model is unloaded before."""
-    server.post("/api/generate", {"model": "m", "keep_alive": 0, "stream": False})
-    time.sleep(0.5)
-    began = time.perf_counter()
-    server.post("/api/generate", {"model": "m", "stream": False})
-    return time.perf_counter() - began
-
-
 @pytest.mark.parametrize(("kernels", "most"), [("auto", WITH_KERNELS), ("off", WITHOUT)])
 def test_a_small_model_is_ready_as_fast_as_from_a_llama_server(
     tmp_path: Path, models_dir: Path, kernels: str, most: float
@@ -41,8 +30,8 @@ def test_a_small_model_is_ready_as_fast_as_from_a_llama_server(
         build_kernels(tmp_path / "now" / "home")
     server = serve(tmp_path / "now", model, {"CORRAL_KERNELS": kernels})
     try:
-        load_s(server)
-        pairs = [(load_s(server), llama_server.load_s(model, PORT)) for _ in range(ROUNDS)]
+        load_s(server, "m")
+        pairs = [(load_s(server, "m"), llama_server.load_s(model, PORT)) for _ in range(ROUNDS)]
     finally:
         server.stop()
         shutil.rmtree(tmp_path / "now")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import ServerProcess, start_server
+from tests.bench.contenders import load_s
+from tests.e2e.conftest import start_server
 from tests.fakes.stores import add_model
 
 from corral.gguf import read_header
@@ -29,17 +29,6 @@ def in_ollamas_layout(source: Path, target: Path) -> Path:
         write(source, view.finish(), file)
     assert recognize(read_header(target)) is not None
     return target
-
-
-def load_s(server: ServerProcess, name: str) -> float:
-    """Seconds until a model is ready; it is unloaded again."""
-    began = time.perf_counter()
-    server.post("/api/generate", {"model": name})
-    took_s = time.perf_counter() - began
-    server.post("/api/generate", {"model": name, "keep_alive": 0})
-    while server.request("GET", "/api/ps")["models"]:
-        pass
-    return took_s
 
 
 def test_a_translated_model_loads_as_fast_as_the_same_in_the_engines_layout(tmp_path: Path, models_dir: Path) -> None:
