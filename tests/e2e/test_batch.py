@@ -102,6 +102,8 @@ def test_each_line_has_one_answer_whoever_is_killed(small_store: Path, tmp_path:
                 running.kill()
                 running.communicate()
                 running = command(killable, *words)
+                assert running.stdout is not None
+                assert "going on with" in running.stdout.readline()  # it has met the server, and waits when it goes
         said = running.communicate(timeout=120)[0]
         assert running.returncode == 0, said
     finally:
