@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import Visits, say
 from tests.e2e.conftest import ServerProcess, start_server
+from tests.fakes.processes import until
 
 pytestmark = pytest.mark.browser
 LEAVES_S = 5.0  # an answer whose client has left
@@ -35,10 +35,7 @@ def test_a_real_model_answers_again_from_its_cache_and_stops(real: ServerProcess
     expect(page.locator(".message.assistant .figures").nth(2)).to_contain_text("tokens/s")
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".message.assistant .note").last).to_have_text("Stopped.")
-    deadline = time.monotonic() + LEAVES_S
-    while real.request("GET", "/api/requests")["requests"]:
-        assert time.monotonic() < deadline, "a stopped answer goes on"
-        time.sleep(0.05)
+    until(lambda: real.request("GET", "/api/requests") == {"requests": []}, LEAVES_S, "the stopped answer has left")
 
 
 def test_the_live_room_follows_real_requests(real: ServerProcess, visits: Visits) -> None:
