@@ -1,7 +1,8 @@
 """Compiling the engine's CPU backend for this processor: one target of the engine's own sources, about a minute.
 
-Steps: sources (sources.py), CMake with the options of this processor (runner/processor.py), the two libraries into the
-pack's folder, and the proof (proof.py). Whatever fails leaves nothing usable behind. Blocking; niced.
+Steps: sources (sources.py), corrected (corrections.py), CMake with the options of this processor (runner/processor.py),
+the two libraries into the pack's folder, and the proof (proof.py). Whatever fails leaves nothing usable behind.
+Blocking; niced.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import KernelBuildFailed
+from corral.kernels.corrections import correct
 from corral.kernels.proof import prove
 from corral.kernels.sources import fetch_sources, fetch_tools
 from corral.runner.kernels import BACKEND, BASE, BUILT, Pack, digest_of, engine_version, pack_folder
@@ -85,6 +87,7 @@ def build(home: Path, say: Say, *, compiler: Compiler | None = None, use_zig: bo
             raise KernelBuildFailed("there is no C++ compiler here; `corral engine build --zig` fetches one")
         say("fetching the engine's sources")
         ggml = fetch_sources(engine_version(), work, _run)
+        correct(ggml)
         say(f"compiling with {compiler.name}")
         made = _compile(work, ggml, compiler)
         pack = _assemble(work / "pack", made, compiler)

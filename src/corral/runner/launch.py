@@ -24,6 +24,7 @@ from corral.runner.hostload import HostLoad, usable_cores
 from corral.runner.hugepages import MALLOC_ASKS, Way, offered_way
 from corral.runner.kernels import BACKEND, Pack, usable_pack
 from corral.runner.kvcache import ConversationStore
+from corral.runner.processor import TILES
 from corral.runner.reading import ReadingSpeeds
 from corral.runner.rundir import RuntimeDir
 from corral.runner.spec import PROMPT_CACHE_MIB, LaunchOptions, Planned, RunnerSpec
@@ -137,6 +138,10 @@ class LocalLauncher:
         host = host_name(usable_cores(), "" if self._pack is None else self._pack.digests[BACKEND])
         self._tuner.begin(host, repacking=self._pack is not None, huge_pages=bool(self._huge_pages))
         self.reading.begin(host)
+
+    def has_tiles(self) -> bool:
+        """Whether the next launch's kernels lay weights out for AMX."""
+        return self._pack is not None and TILES in self._pack.features
 
     def close(self) -> None:
         """Remove the runtime directory, and keep what was learned."""

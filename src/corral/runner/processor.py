@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+TILES = "amx_int8"
 _CPU_INFO = Path("/proc/cpuinfo")
 # feature as /proc/cpuinfo names it -> ggml's build options; Source: llama.cpp ggml/CMakeLists.txt, 2026-10
 _X86: Mapping[str, tuple[str, ...]] = {
@@ -21,7 +22,8 @@ _X86: Mapping[str, tuple[str, ...]] = {
     "avx512vbmi": ("GGML_AVX512_VBMI",),
     "avx512_vnni": ("GGML_AVX512_VNNI",),
     "avx512_bf16": ("GGML_AVX512_BF16",),
-}  # not AMX: ggml's threads run into an illegal instruction with it (docs/adr/0019), and gains are disputed
+    TILES: ("GGML_AMX_TILE", "GGML_AMX_INT8"),
+}
 _BUILT_IN = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c", "bmi2"})  # what the engine's wheel has on x86-64
 # feature -> part of -march, in the order in which gcc wants them
 _ARM: Mapping[str, str] = {"asimddp": "dotprod", "asimdhp": "fp16", "i8mm": "i8mm", "sve": "sve", "sve2": "sve2"}

@@ -23,16 +23,22 @@ def _no_devices() -> tuple[Device, ...]:
     return ()
 
 
+def _no_tiles() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class HostMemory:
     """Reads the figures. root: where / is (tests have their own).
 
     devices: asks for the GPUs, blocking, for seconds the first time; overhead_bytes: what to leave free on each.
+    tiles: asks whether the kernels lay weights out for AMX.
     """
 
     root: Path = Path("/")
     devices: Callable[[], tuple[Device, ...]] = _no_devices
     overhead_bytes: int = 0
+    tiles: Callable[[], bool] = _no_tiles
 
     def read(self) -> HostFigures:
         """Total and available bytes for this process and its children, the devices', and its cores."""
@@ -41,7 +47,7 @@ class HostMemory:
             total = min(total, limit)
             available = min(available, max(0, limit - used))
         devices = (self._figures(device, available) for device in self.devices())
-        return HostFigures(total, available, tuple(devices), usable_cores())
+        return HostFigures(total, available, tuple(devices), usable_cores(), self.tiles())
 
     def _figures(self, device: Device, available: int) -> DeviceFigures:
         """Both without the overhead. Source: ollama OLLAMA_GPU_OVERHEAD (spec native-api 3.2), server/sched.go."""

@@ -15,10 +15,11 @@ has is read by `hostmemory.py`; after a load the measured figures of the runner 
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from corral.sched.weightlayouts import REPACKED_TYPES, TILED_TYPES
 
 MIB = 2**20
 LEAST_CHECKPOINTS = 3  # states of a slot that the engine can go back to; with fewer, changed histories are read anew
@@ -37,11 +38,6 @@ KV_TYPE_BYTES: Mapping[str, float] = {
     "q5_1": 24 / 32,
     "iq4_nl": 18 / 32,
 }
-# Tensor types that llama.cpp's CPU backend repacks for its matrix kernels (ggml-cpu/repack.cpp, 2026-10): on x86 these,
-# Q2_K with AVX-512 only; on ARM, where the kernels know dotprod, three more.
-REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"}) | (
-    frozenset({"Q8_0", "Q5_K", "Q6_K"}) if platform.machine() in {"aarch64", "arm64"} else frozenset()
-)
 # Every n-th layer attends to everything, the others to a sliding window (llama.cpp set_swa_pattern, 2026-08).
 _SLIDING_PATTERN: Mapping[str, int] = {
     "gemma2": 2,
@@ -101,6 +97,8 @@ class ModelFacts:
     parameters: int = 0
     weights_bytes: int = 0
     repacked_bytes: int = 0
+    tiled_bytes: int = 0  # as repacked_bytes, where the kernels have AMX; in the file
+    tile_growth_bytes: int = 0  # what they take there beyond that
     projector_bytes: int = 0
     adapter_bytes: int = 0
     draft_bytes: int = 0
@@ -133,6 +131,8 @@ class ModelFacts:
             weights_bytes=sum(tensor.size_bytes for tensor in tensors),
             parameters=header.parameter_count,
             repacked_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type_name in REPACKED_TYPES),
+            tiled_bytes=sum(t.size_bytes for t in tensors if t.type_name in REPACKED_TYPES | TILED_TYPES.keys()),
+            tile_growth_bytes=sum(int(t.size_bytes * (TILED_TYPES.get(t.type_name, 1.0) - 1)) for t in tensors),
             projector_bytes=projector_bytes,
             adapter_bytes=adapter_bytes,
             draft_bytes=draft_bytes,
@@ -293,18 +293,23 @@ def estimate(
     use_mmap: bool = False,
     flash_attention: bool = False,
     gpu_share: float = 0.0,
+    tiles: bool = False,
 ) -> MemoryEstimate:
-    """What a runner of these settings will need. An estimate from above; unknown header values count as nothing."""
+    """What a runner of these settings will need. An estimate from above; unknown header values count as nothing.
+
+    tiles: whether the CPU's kernels lay weights out for AMX.
+    """
     per_element = KV_TYPE_BYTES.get(kv_cache_type, 2.0)
     width = facts.key_length + facts.value_length
     heads = () if facts.architecture in _NO_CACHE else facts.kv_heads
     all_layers = int(sum(heads) * width * per_element)
     sliding = all_layers * facts.sliding_layers // facts.block_count if facts.block_count else 0
-    anonymous = facts.repacked_bytes if use_mmap and gpu_share == 0 else 0 if use_mmap else facts.weights_bytes
+    read = _read_bytes(facts, use_mmap=use_mmap, on_cpu=gpu_share == 0, tiles=tiles)
+    growth = int(facts.tile_growth_bytes * (1 - gpu_share)) if tiles and read else 0
     rows = _BATCH_ACTIVATIONS * facts.embedding_length + 3 * facts.feed_forward_length
     return MemoryEstimate(
-        weights_bytes=anonymous + facts.draft_bytes,
-        mapped_bytes=facts.weights_bytes - anonymous if use_mmap else 0,
+        weights_bytes=read + growth + facts.draft_bytes,
+        mapped_bytes=facts.weights_bytes - read,
         projector_bytes=facts.projector_bytes * 3 // 2,  # weights plus the image encoder's graph
         adapter_bytes=facts.adapter_bytes,
         kv_bytes_per_token=all_layers - sliding,
@@ -321,6 +326,15 @@ def estimate(
     )
 
 
+def _read_bytes(facts: ModelFacts, *, use_mmap: bool, on_cpu: bool, tiles: bool) -> int:
+    """Of the file: the weights that are read into memory, others stay mapped."""
+    if not use_mmap:
+        return facts.weights_bytes
+    if not on_cpu:
+        return 0
+    return facts.tiled_bytes if tiles else facts.repacked_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
     """One GPU's memory, in bytes; both already lack the configured overhead."""
@@ -331,12 +345,16 @@ class DeviceFigures:
 
 @dataclass(frozen=True, slots=True)
 class HostFigures:
-    """What the host has, as far as this process may use it (cgroup limits included)."""
+    """What the host has, as far as this process may use it (cgroup limits included).
+
+    tiles: whether its kernels lay weights out for AMX.
+    """
 
     total_bytes: int
     available_bytes: int
     devices: tuple[DeviceFigures, ...] = ()
     cores: int = 1
+    tiles: bool = False
 
     @property
     def device_total_bytes(self) -> int:

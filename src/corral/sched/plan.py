@@ -128,6 +128,7 @@ def plan(
         use_mmap=bool(mmap),
         flash_attention=bool(flash),
         gpu_share=_device_share(options, facts) if on_device else 0.0,
+        tiles=host.tiles,
     )
     layers_free = on_device and int(options.get("num_gpu", -1)) < 0
     if layers_free:

@@ -22,7 +22,8 @@ from corral.runner.kernels import (
 )
 from corral.runner.processor import beyond_the_wheel, build_options, features, processor_name
 
-ZEN4 = "flags\t\t: fpu sse4_2 avx avx2 fma f16c bmi2 avx512f avx512vbmi avx512_vnni avx512_bf16 amx_tile\n"
+AMX = ("GGML_AMX_TILE", "GGML_AMX_INT8")
+ZEN4 = "flags\t\t: fpu sse4_2 avx avx2 fma f16c bmi2 avx512f avx512vbmi avx512_vnni avx512_bf16\n"
 HASWELL = "flags : fpu sse4_2 avx avx2 fma f16c bmi2\n"
 GRAVITON = "Features\t: fp asimd asimddp i8mm sve\n"
 
@@ -90,12 +91,14 @@ def test_a_manifest_that_makes_no_sense_is_no_pack(tmp_path: Path, pack: Pack, t
 
 def test_what_a_processor_has_decides_how_kernels_are_built() -> None:
     zen4, haswell, arm = features(ZEN4), features(HASWELL), features(GRAVITON)
+    sapphire = features(ZEN4.strip() + " amx_int8\n")
     assert beyond_the_wheel(zen4) == ("avx512f", "avx512vbmi", "avx512_vnni", "avx512_bf16")
     assert beyond_the_wheel(haswell) == ()
     assert build_options(zen4)["GGML_AVX512_VNNI"] == "ON"
     assert build_options(haswell)["GGML_AVX512"] == "OFF"
     assert build_options(haswell)["GGML_AVX2"] == "ON"
-    assert not any("AMX" in option for option in build_options(zen4))
+    assert {name: flag for name, flag in build_options(zen4).items() if "AMX" in name} == dict.fromkeys(AMX, "OFF")
+    assert {name: flag for name, flag in build_options(sapphire).items() if "AMX" in name} == dict.fromkeys(AMX, "ON")
     assert build_options(arm) == {"GGML_CPU_ARM_ARCH": "armv8.6-a+dotprod+i8mm+sve"}
     assert processor_name(zen4) != processor_name(haswell)
     assert features("") == ()

@@ -101,3 +101,8 @@ def test_an_integrated_gpu_has_no_more_free_than_the_host(tmp_path: Path) -> Non
     make(tmp_path)
     shared = replace(CARD, shares_host_memory=True)
     assert HostMemory(tmp_path, lambda: (shared,)).read().devices == (DeviceFigures(24 * GIB, 8 * GIB),)
+
+
+def test_kernels_that_lay_weights_out_are_asked_for(tmp_path: Path) -> None:
+    assert not make(tmp_path).read().tiles
+    assert HostMemory(tmp_path, tiles=lambda: True).read().tiles

@@ -141,6 +141,19 @@ def test_mapped_weights_need_no_free_memory_but_repacked_copies_do() -> None:
     assert read.needed_bytes - mapped.needed_bytes == 40
 
 
+def test_kernels_with_tiles_copy_more_and_take_more() -> None:
+    header = FakeHeader(
+        "llama", LLAMA, (Tensor("Q8_0", 340), Tensor("Q6_K", 100), Tensor("Q2_K", 50), Tensor("F32", 10))
+    )
+    model = ModelFacts.from_header(header)
+    read, mapped = sized(model, tiles=True), sized(model, tiles=True, use_mmap=True)
+    assert (read.weights_bytes, read.mapped_bytes) == (500 + 40, 0)
+    assert (mapped.weights_bytes, mapped.mapped_bytes) == (490 + 40, 10)
+    assert sized(model, use_mmap=True).weights_bytes == 50
+    on_device = sized(model, tiles=True, gpu_share=1.0)
+    assert on_device.weights_bytes == 500
+
+
 @pytest.mark.parametrize("junk", [{}, {"block_count": 10**12}, {"embedding_length": "many"}, {"block_count": -1}])
 def test_a_strange_header_gives_a_small_estimate_and_no_error(junk: dict[str, Any]) -> None:
     estimated = sized(ModelFacts.from_header(FakeHeader(values=junk)))

@@ -89,7 +89,8 @@ def _memory(deps: Deps, remote: RemoteModel, facts: ModelFacts) -> dict[str, Any
     host = HostMemory().read()
     projectors = sum(layer.size for layer in remote.layers if layer.media_type == PROJECTOR)
     window = window_for({}, facts, deps.settings, deps.scheduler.host, has_vision=remote.verdict.sees)
-    need = estimate(facts, context_window=window, slots=SLOT_CHOICES[-1], n_batch=_BATCH)
+    tiles = deps.scheduler.host.tiles
+    need = estimate(facts, context_window=window, slots=SLOT_CHOICES[-1], n_batch=_BATCH, tiles=tiles)
     devices = deps.scheduler.host.device_total_bytes
     return {
         "needed": need.needed_bytes + projectors,

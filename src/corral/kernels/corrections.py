@@ -1,0 +1,70 @@
+"""Faults of the pinned engine's sources that are put right before they are compiled. Used by build.py.
+
+All of them are of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
+
+| fault                                                            | what happened                               |
+|------------------------------------------------------------------|---------------------------------------------|
+| gcc up to 12 reads 8 bytes of the tiles' shapes and drops the rest | an illegal instruction at the first prompt  |
+| weights for several sequences are looked for behind the weights    | recurrent models: wrong answers, or a crash |
+| room is made for the first of several matrices in one tensor       | latent attention: wrong answers, or a crash |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.errors import KernelBuildFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A text, how often it stands in a file, and what it should be. file: below ggml's folder."""
+
+    file: str
+    wrong: str
+    right: str
+    times: int = 1
+
+
+_TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
+_NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
+CORRECTIONS = (
+    Correction(
+        _TILES,
+        "_tile_loadconfig(&tc);",
+        '__asm__ volatile("" : : "r"(&tc) : "memory"); _tile_loadconfig(&tc);',
+    ),
+    Correction(
+        _TILES,
+        "return i3 * t->nb[3] + i2 * t->nb[2];",
+        "return (t->ne[3] == 1 ? 0 : i3 * t->nb[3]) + (t->ne[2] == 1 ? 0 : i2 * t->nb[2]);",
+    ),
+    Correction(
+        _TILES,
+        "(const float *)src1->data + src1_offset",
+        "(const float *)((const char *)src1->data + src1_offset)",
+    ),
+    Correction(
+        _TILES,
+        "(const type *)src0->data + src0_offset",
+        "(const type *)((const char *)src0->data + src0_offset)",
+    ),
+    Correction(_TILES, "(float *)dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)"),
+    Correction(_TILES, "(float *) dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)", times=2),
+    Correction(
+        _TILE_BUFFERS,
+        "if (op->ne[0] % (TILE_N * 2)) {",
+        f"if (op->ne[0] % (TILE_N * 2) || {_NO_TILES}) {{",
+    ),
+)
+
+
+def correct(ggml: Path) -> None:
+    """Put them right in ggml's folder. Raises KernelBuildFailed where the sources are not those that are known."""
+    for correction in CORRECTIONS:
+        path = ggml / correction.file
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text.count(correction.wrong) != correction.times:
+            raise KernelBuildFailed(f"{correction.file} is not the one that is known")
+        path.write_text(text.replace(correction.wrong, correction.right), encoding="utf-8")
