@@ -1,12 +1,14 @@
-"""Faults of the pinned engine's sources that are put right before they are compiled. Used by build.py.
+"""What is changed in the pinned engine's sources before they are compiled. Used by build.py.
 
-All of them are of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
+Attention for few tokens goes to attention.h first. The others are faults of the kernels for AMX (Intel's tiles), seen
+in llama.cpp of 2026-10:
 
-| fault                                                            | what happened                               |
-|------------------------------------------------------------------|---------------------------------------------|
+| fault                                                              | what happened                               |
+|--------------------------------------------------------------------|---------------------------------------------|
 | gcc up to 12 reads 8 bytes of the tiles' shapes and drops the rest | an illegal instruction at the first prompt  |
-| weights for several sequences are looked for behind the weights    | recurrent models: wrong answers, or a crash |
-| room is made for the first of several matrices in one tensor       | latent attention: wrong answers, or a crash |
+| second sequences are looked for at bytes that are taken for floats | recurrent models: memory overwritten        |
+| room is made for the first of several matrices in one tensor       | latent attention: an abort                  |
+| a single tile of columns is added to what stood in memory          | wrong numbers                               |
 """
 
 from __future__ import annotations
@@ -29,7 +31,22 @@ class Correction:
 
 _TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
 _NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
+_OPERATIONS = "src/ggml-cpu/ops.cpp"
 CORRECTIONS = (
+    Correction(
+        _OPERATIONS,
+        "    const bool write_partials = (partials != nullptr);\n",
+        "    if (corral::attend(dst, ir0, ir1, ic_start, ic_end, partials, partial_stride)) return;\n"
+        "    const bool write_partials = (partials != nullptr);\n",
+    ),
+    Correction(
+        _OPERATIONS, "params, dst, q_head, q_head + 1, ic_start, ic_end,", "params, dst, 0, neq2, ic_start, ic_end,"
+    ),
+    Correction(
+        _OPERATIONS,
+        "for (int64_t q_head = 0; q_head < neq2; q_head++) {\n                ggml_compute",
+        "{\n                ggml_compute",
+    ),
     Correction(
         _TILES,
         "_tile_loadconfig(&tc);",

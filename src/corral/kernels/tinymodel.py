@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 _WIDTH, _HIDDEN, _HEADS, _LAYERS, _TOKENS = 256, 512, 4, 2, 259
+_SHARED = _WIDTH // _HEADS  # columns of the keys: all heads have the same
 _TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_1", "F16")
 _SEED = 7
 
@@ -38,8 +39,8 @@ def write_tiny_model(path: Path) -> None:
     for layer in range(_LAYERS):
         for norm in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(_WIDTH, np.float32))
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            matrix(f"blk.{layer}.{part}.weight", _WIDTH, _WIDTH, next(kinds))
+        for part, rows in (("attn_q", _WIDTH), ("attn_k", _SHARED), ("attn_v", _SHARED), ("attn_output", _WIDTH)):
+            matrix(f"blk.{layer}.{part}.weight", rows, _WIDTH, next(kinds))
         for part in ("ffn_gate", "ffn_up"):
             matrix(f"blk.{layer}.{part}.weight", _HIDDEN, _WIDTH, next(kinds))
         matrix(f"blk.{layer}.ffn_down.weight", _WIDTH, _HIDDEN, next(kinds))
@@ -51,11 +52,11 @@ def write_tiny_model(path: Path) -> None:
 
 def _write_metadata(writer: gguf.GGUFWriter) -> None:
     writer.add_block_count(_LAYERS)
-    writer.add_context_length(512)
+    writer.add_context_length(1024)
     writer.add_embedding_length(_WIDTH)
     writer.add_feed_forward_length(_HIDDEN)
     writer.add_head_count(_HEADS)
-    writer.add_head_count_kv(_HEADS)
+    writer.add_head_count_kv(1)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_WIDTH // _HEADS)
     writer.add_tokenizer_model("llama")

@@ -14,7 +14,8 @@ from typing import Any
 
 from corral.runner.kernels import KernelsUnusable, exchange
 
-_PROMPT = [1, *(3 + (7 * place * place + 11) % 256 for place in range(96))]
+_LENGTH = 564  # attention goes another way from 512 on
+_PROMPT = [1, *(3 + (7 * place * place + 11) % 256 for place in range(_LENGTH))]
 _TOKENS = 24
 UNUSABLE = 4  # exit status
 
@@ -32,7 +33,7 @@ def main() -> None:
         os._exit(UNUSABLE)
     params = xllamacpp.CommonParams()
     params.model.path = model
-    params.n_ctx, params.n_parallel, params.n_batch, params.n_ubatch = 256, 1, 64, 64
+    params.n_ctx, params.n_parallel, params.n_batch, params.n_ubatch = 1024, 1, 64, 64
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     params.warmup, params.verbosity, params.ui = False, -1, False
     server = xllamacpp.Server(params)
