@@ -38,10 +38,12 @@ project(corral_kernels C CXX ASM)
 add_subdirectory("{ggml}" ggml)
 set_source_files_properties("{ggml}/src/ggml-backend.cpp" TARGET_DIRECTORY ggml-base
                             PROPERTIES COMPILE_OPTIONS "-include;{clear}")
+set_source_files_properties("{ggml}/src/ggml-cpu/ggml-cpu.c" TARGET_DIRECTORY ggml-cpu
+                            PROPERTIES COMPILE_OPTIONS "-include;{barrier}")
 set_source_files_properties("{ggml}/src/ggml-cpu/ops.cpp" TARGET_DIRECTORY ggml-cpu
                             PROPERTIES COMPILE_OPTIONS "-include;{attention}")
 """
-CLEAR, ATTENTION = Path(__file__).with_name("clear.h"), Path(__file__).with_name("attention.h")
+CLEAR, BARRIER, ATTENTION = (Path(__file__).with_name(f"{name}.h") for name in ("clear", "barrier", "attention"))
 _OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
     "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
@@ -136,7 +138,9 @@ def _openmp_of(gcc: str, work: Path) -> str:
 def _compile(work: Path, ggml: Path, compiler: Compiler) -> tuple[Path, Path]:
     project, target = work / "project", work / "out"
     project.mkdir()
-    (project / "CMakeLists.txt").write_text(_PROJECT.format(ggml=ggml, clear=CLEAR, attention=ATTENTION))
+    (project / "CMakeLists.txt").write_text(
+        _PROJECT.format(ggml=ggml, clear=CLEAR, barrier=BARRIER, attention=ATTENTION)
+    )
     environment = dict(compiler.environment)
     cmake, generator = _cmake(work, environment)
     options = {**_OPTIONS, "GGML_OPENMP": "ON" if compiler.openmp else "OFF", **build_options(features())}

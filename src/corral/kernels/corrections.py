@@ -1,7 +1,7 @@
 """What is changed in the pinned engine's sources before they are compiled. Used by build.py.
 
-Attention for few tokens goes to attention.h first. The others are faults of the kernels for AMX (Intel's tiles), seen
-in llama.cpp of 2026-10:
+Threads wait for each other as barrier.h has it, and attention for few tokens goes to attention.h first. The others are
+faults of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
 
 | fault                                                              | what happened                               |
 |--------------------------------------------------------------------|---------------------------------------------|
@@ -33,6 +33,11 @@ _TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
 _NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
 _OPERATIONS = "src/ggml-cpu/ops.cpp"
 CORRECTIONS = (
+    Correction(
+        "src/ggml-cpu/ggml-cpu.c",
+        "#pragma omp barrier\n",
+        "CORRAL_BARRIER(&tp->n_barrier, &tp->n_barrier_passed, n_threads);\n",
+    ),
     Correction(
         _OPERATIONS,
         "    const bool write_partials = (partials != nullptr);\n",

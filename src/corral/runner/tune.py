@@ -19,9 +19,10 @@ SmolLM2 on two cores, tokens/s, mean of six rounds:
 | 2 threads, asleep         | 20 | 33 | 19 | 12 |
 | **1 thread**              | 42 | 43 | 31 | 15 |
 
-So the wait is always 1000 turns, nearly the best when nobody else works and bearable when others come later; and on a
-host that is busy at the launch there are fewer threads, which nothing else beats there. The runtime takes neither back,
-so a runner that the host has outgrown is loaded anew while it is idle: `outdated` tells, server/renewal.py does it.
+So the wait is always 1000 turns, nearly the best when nobody else works and bearable when others come later (kernels
+made here wait longer where that pays, kernels/barrier.h); and on a host that is busy at the launch there are fewer
+threads, which nothing else beats there. The runtime takes neither back, so a runner that the host has outgrown is
+loaded anew while it is idle: `outdated` tells, server/renewal.py does it.
 
 Measuring: candidates.py says what is tried, the default first and last, so that a host that changed meanwhile is seen;
 another choice has to be a tenth faster than it, counting a prompt that is read as well as the answer, for what helps
