@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from tests.e2e.conftest import ServerProcess, start_server
 from tests.fakes.stores import add_model
 
+from corral.kernels.build import find_compiler
 from corral.store import ModelStore
 
 ANSWER_TOKENS, ROUNDS = 96, 4
@@ -42,6 +44,7 @@ _WORDS = (
     "green",
 )
 _REST_S = 5.0  # in which its memory is put into huge pages
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 BEFORE = {"CORRAL_KERNELS": "off", "CORRAL_HUGE_PAGES": "off"}
 
 

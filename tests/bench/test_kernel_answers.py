@@ -4,13 +4,12 @@ several sequences at once in recurrent layers, several matrices in one tensor. T
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.bench.contenders import build_kernels
+from tests.bench.contenders import build_kernels, needs_compiler
 from tests.e2e.conftest import ServerProcess, start_server
 from tests.fakes.layouts import pairs
 from tests.fakes.library import GOLDEN, KitModel, translated
@@ -21,8 +20,9 @@ from corral.kernels.proof import Step, compare
 pytestmark = [
     pytest.mark.bench,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler"),
+    needs_compiler,
 ]
+KERNELS = {"own": "off", "made": "auto"}
 PROMPTS = ["one two three four five", "a red fox", "0123456789" * 12]
 
 
@@ -35,9 +35,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     yield started
     for server in started.values():
         server.stop()
-
-
-KERNELS = {"own": "off", "made": "auto"}
 
 
 def steps(server: ServerProcess, model: str, prompt: str) -> list[Step]:

@@ -13,6 +13,7 @@ from tests.bench.contenders import (
     build_kernels,
     compare,
     from_the_runner,
+    needs_compiler,
     serve,
     settled,
     through_the_api,
@@ -23,7 +24,7 @@ from tests.e2e.conftest import ServerProcess
 pytestmark = [
     pytest.mark.bench,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler"),
+    needs_compiler,
 ]
 
 

@@ -104,11 +104,7 @@ class _Session:
         self._memory = HostMemory()
         files = EngineFiles(self._blobs.store, lambda: self._memory.read().available_bytes)
         launcher = await run_blocking(LocalLauncher, self._settings, files)
-        self._memory = HostMemory(
-            devices=launcher.devices.read,
-            overhead_bytes=self._settings.gpu_overhead_bytes,
-            tiles=launcher.has_tiles,
-        )
+        self._memory = HostMemory.of(launcher, self._settings)
         keeps = not self._settings.separates_keys
         self._runners = NodeRunners(launcher, self._blobs, self._listener, self._tell, keeps=keeps)
         self._share = self._listener.admit(BlobShare(self._blobs.find).serve)

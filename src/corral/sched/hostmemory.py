@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.config import Settings
 from corral.runner.devices import Device
 from corral.runner.hostload import usable_cores
+from corral.runner.launch import LocalLauncher
 from corral.sched.memory import DeviceFigures, HostFigures
 
 _UNLIMITED = 2**60  # cgroup v1 writes its "no limit" as a number near 2**63
@@ -39,6 +41,11 @@ class HostMemory:
     devices: Callable[[], tuple[Device, ...]] = _no_devices
     overhead_bytes: int = 0
     tiles: Callable[[], bool] = _no_tiles
+
+    @classmethod
+    def of(cls, launcher: LocalLauncher, settings: Settings) -> HostMemory:
+        """Of the machine where this launcher's runners are."""
+        return cls(devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes, tiles=launcher.has_tiles)
 
     def read(self) -> HostFigures:
         """Total and available bytes for this process and its children, the devices', and its cores."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from corral.sched.weightlayouts import REPACKED_TYPES, TILED_TYPES
+from corral.sched.weightlayouts import COPIED_WITH_TILES, REPACKED_TYPES, TILED_TYPES
 
 MIB = 2**20
 LEAST_CHECKPOINTS = 3  # states of a slot that the engine can go back to; with fewer, changed histories are read anew
@@ -131,7 +131,7 @@ class ModelFacts:
             weights_bytes=sum(tensor.size_bytes for tensor in tensors),
             parameters=header.parameter_count,
             repacked_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type_name in REPACKED_TYPES),
-            tiled_bytes=sum(t.size_bytes for t in tensors if t.type_name in REPACKED_TYPES | TILED_TYPES.keys()),
+            tiled_bytes=sum(t.size_bytes for t in tensors if t.type_name in COPIED_WITH_TILES),
             tile_growth_bytes=sum(int(t.size_bytes * (TILED_TYPES.get(t.type_name, 1.0) - 1)) for t in tensors),
             projector_bytes=projector_bytes,
             adapter_bytes=adapter_bytes,

@@ -23,3 +23,4 @@ TILED_TYPES: Mapping[str, float] = {
     "IQ4_XS": 138 / 136,
     "F16": 1.0,
 }
+COPIED_WITH_TILES = REPACKED_TYPES | TILED_TYPES.keys()

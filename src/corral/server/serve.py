@@ -157,10 +157,7 @@ async def _serve_here(settings: Settings, files: EngineFiles, holders: Holders, 
     """With runners on this machine."""
     launcher = await run_blocking(LocalLauncher, settings, files)
     try:
-        host_memory = HostMemory(
-            devices=launcher.devices.read, overhead_bytes=settings.gpu_overhead_bytes, tiles=launcher.has_tiles
-        )
-        deps = make_deps(settings, launcher, host_memory, files, holders)
+        deps = make_deps(settings, launcher, HostMemory.of(launcher, settings), files, holders)
         await _run(deps, listener, _idle_work(deps, launcher))
     finally:
         await run_blocking(launcher.close)
