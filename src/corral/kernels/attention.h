@@ -2,7 +2,7 @@
 
    ggml goes through the context a position at a time: a dot product, an exponential and a sum in half precision for
    each, and for each head anew where several share their keys. Here 64 positions go at once, and up to four heads that
-   share keys; sums are of single precision. A long context costs a half to a third of the time so. */
+   share keys; sums are of single precision. A long context costs a third of the time so. */
 #pragma once
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -23,7 +23,6 @@ static inline Lanes load(const float *from) { return _mm512_loadu_ps(from); }
 static inline Lanes halves(const ggml_fp16_t *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) from)); }
 static inline Lanes all(float value) { return _mm512_set1_ps(value); }
 static inline Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
-static inline Lanes times(Lanes a, Lanes b) { return _mm512_mul_ps(a, b); }
 static inline float sum(Lanes lanes) { return _mm512_reduce_add_ps(lanes); }
 static inline void store(float *to, Lanes lanes) { _mm512_storeu_ps(to, lanes); }
 #else
@@ -33,7 +32,6 @@ static inline Lanes load(const float *from) { return _mm256_loadu_ps(from); }
 static inline Lanes halves(const ggml_fp16_t *from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) from)); }
 static inline Lanes all(float value) { return _mm256_set1_ps(value); }
 static inline Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a, b, c); }
-static inline Lanes times(Lanes a, Lanes b) { return _mm256_mul_ps(a, b); }
 static inline float sum(Lanes lanes) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -44,7 +42,7 @@ static inline void store(float *to, Lanes lanes) { _mm256_storeu_ps(to, lanes); 
 
 constexpr int BLOCK = 64, MOST_HEADS = 4, MOST_WIDTH = 1024;
 
-/* Heads of one token that share their keys and values. positions: those of the block that are not masked. */
+/* The keys, or the values, of up to BLOCK positions. positions: those that are not masked, from `data` on. */
 struct Block {
     const char *data;
     size_t stride;
@@ -108,7 +106,7 @@ template <int HEADS> static void add(const Block &values, const float (*weights)
 
 static void scale(float *row, int width, float factor) {
     for (int d = 0; d < width; d += LANES) {
-        store(row + d, times(load(row + d), all(factor)));
+        store(row + d, load(row + d) * factor);
     }
 }
 
@@ -134,9 +132,9 @@ static void weigh(float *scores, int count, Softmax &soft, float *result, int wi
     soft.raise(*std::max_element(scores, scores + count), result, width);
     Lanes total = all(0.0f);
     for (int n = 0; n < count; n += LANES) {
-        const Lanes weights = ggml_v_expf(fma(load(scores + n), all(1.0f), all(-soft.highest)));
+        const Lanes weights = ggml_v_expf(load(scores + n) - soft.highest);
         store(scores + n, weights);
-        total = fma(weights, all(1.0f), total);
+        total += weights;
     }
     soft.sum += sum(total);
 }
@@ -180,12 +178,12 @@ struct Attention {
                 continue;
             }
             score<HEADS>({place(k, start), k->nb[1], positions, count, (int) k->ne[0]}, queries, scores);
-            for (int head = 0; head < HEADS; head++) {
-                for (int n = 0; n < count; n++) {
-                    const float score = scores[head][n] * factor;
-                    scores[head][n] = (softcap == 0.0f ? score : softcap * tanhf(score)) + biases[n];
+            for (int n = 0; n < HEADS; n++) {
+                for (int m = 0; m < count; m++) {
+                    const float score = scores[n][m] * factor;
+                    scores[n][m] = (softcap == 0.0f ? score : softcap * tanhf(score)) + biases[m];
                 }
-                weigh(scores[head], count, softs[head], results[head], width);
+                weigh(scores[n], count, softs[n], results[n], width);
             }
             add<HEADS>({place(v, start), v->nb[1], positions, count, width}, scores, results);
         }
