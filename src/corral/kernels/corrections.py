@@ -1,6 +1,6 @@
 """What is changed in the pinned engine's sources before they are compiled. Used by build.py.
 
-Threads wait for each other as barrier.h has it, and attention for few tokens goes to attention.h first. The others are
+Threads wait for each other as barrier.h has it, and attention goes to attention.h first. The others are
 faults of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
 
 | fault                                                              | what happened                               |
@@ -41,8 +41,14 @@ CORRECTIONS = (
     Correction(
         _OPERATIONS,
         "    const bool write_partials = (partials != nullptr);\n",
-        "    if (corral::attend(dst, ir0, ir1, ic_start, ic_end, partials, partial_stride)) return;\n"
+        "    if (corral::attend(params, dst, ir0, ir1, ic_start, ic_end, partials, partial_stride)) return;\n"
         "    const bool write_partials = (partials != nullptr);\n",
+    ),
+    Correction(
+        _OPERATIONS,
+        "    GGML_ASSERT(k->type == v->type);\n    const ggml_type kv_type = k->type;\n",
+        "    if (corral::attend(params, dst, ir0, ir1, 0, nek1, nullptr, 0)) return;\n"
+        "    GGML_ASSERT(k->type == v->type);\n    const ggml_type kv_type = k->type;\n",
     ),
     Correction(
         _OPERATIONS, "params, dst, q_head, q_head + 1, ic_start, ic_end,", "params, dst, 0, neq2, ic_start, ic_end,"
