@@ -42,6 +42,7 @@ set_source_files_properties("{ggml}/src/ggml-cpu/ggml-cpu.c" TARGET_DIRECTORY gg
                             PROPERTIES COMPILE_OPTIONS "-include;{barrier}")
 set_source_files_properties("{ggml}/src/ggml-cpu/ops.cpp" TARGET_DIRECTORY ggml-cpu
                             PROPERTIES COMPILE_OPTIONS "-include;{attention}")
+target_include_directories(ggml-cpu PRIVATE "{here}")
 """
 CLEAR, BARRIER, ATTENTION = (Path(__file__).with_name(f"{name}.h") for name in ("clear", "barrier", "attention"))
 _OPTIONS = {
@@ -139,7 +140,7 @@ def _compile(work: Path, ggml: Path, compiler: Compiler) -> tuple[Path, Path]:
     project, target = work / "project", work / "out"
     project.mkdir()
     (project / "CMakeLists.txt").write_text(
-        _PROJECT.format(ggml=ggml, clear=CLEAR, barrier=BARRIER, attention=ATTENTION)
+        _PROJECT.format(ggml=ggml, clear=CLEAR, barrier=BARRIER, attention=ATTENTION, here=ATTENTION.parent)
     )
     environment = dict(compiler.environment)
     cmake, generator = _cmake(work, environment)

@@ -31,7 +31,7 @@ class Correction:
 
 _TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
 _NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
-_OPERATIONS = "src/ggml-cpu/ops.cpp"
+_OPERATIONS, _ROWS = "src/ggml-cpu/ops.cpp", "src/ggml-cpu/arch/x86/quants.c"
 CORRECTIONS = (
     Correction(
         "src/ggml-cpu/ggml-cpu.c",
@@ -80,6 +80,18 @@ CORRECTIONS = (
     ),
     Correction(_TILES, "(float *)dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)"),
     Correction(_TILES, "(float *) dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)", times=2),
+    Correction(_ROWS, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
+    Correction(_ROWS, "quantize_row_q8_K_ref(x, y, k);", "corral_quantize(x, (block_q8_K *) y, k);"),
+    Correction(_TILES, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
+    Correction(_TILES, "quantize_row_q8_K_ref(x, (block_q8_K *)vy, k);", "corral_quantize(x, (block_q8_K *)vy, k);"),
+    Correction(
+        _TILES, "// NB: mixed dtype gemm", '#include "amx_products.h"\n// NB: mixed dtype gemm'
+    ),
+    Correction(
+        _TILES,
+        "    // handle 4 tiles at a tile\n",
+        "    if (corral::multiply(params, dst)) return;\n    // handle 4 tiles at a tile\n",
+    ),
     Correction(
         _TILE_BUFFERS,
         "if (op->ne[0] % (TILE_N * 2)) {",

@@ -31,7 +31,7 @@ BASE, BACKEND = "libggml-base.so.0", "libggml-cpu.so"
 MANIFEST = "kernels.json"
 PROVED, BUILT, REFUSED = "proved", "built", "refused"
 _CPU = b"CPU"  # the backend's name among the engine's
-_FORMAT = 4  # of a pack; another number makes all packs anew
+_FORMAT = 5  # of a pack; another number makes all packs anew
 
 
 @dataclass(frozen=True, slots=True)
