@@ -6,10 +6,10 @@
    products are left to be put together. All of this is of integers, as ggml's. */
 #pragma once
 
+#include "amx_rows.h"
+
 namespace corral {
 
-constexpr int ROWS = 128;                        // rows that weights are unpacked for at once
-constexpr int SIDE = TILE_N, PAIR = 2 * TILE_N;  // columns of a tile, and those that are taken at once
 constexpr int DEEP = 64, LINES = QK_K / 4;       // weights in a tile's column; lines of 4 weights in a block
 
 /* How a type's packed blocks are laid out, and how a weight is made of two digits: high x BASE + low. */
@@ -83,13 +83,6 @@ class FullTiles {
     }
 };
 
-/* Up to TILE_M rows. */
-struct Rows {
-    const block_q8_K *data;  // a row's block
-    int stride;              // blocks from a row to the next
-    int count;
-};
-
 /* Large: one is made for many panels. */
 template <typename TB> class Products {
   public:
@@ -103,7 +96,7 @@ template <typename TB> class Products {
                     packed[side].unpack(high[side], low[side]);
                 }
                 for (int row = 0; row < number; row += TILE_M) {
-                    const Rows some = {rows + (int64_t) (start + row) * blocks + block, blocks, std::min(TILE_M, number - row)};
+                    const Rows<block_q8_K> some = {rows + (int64_t) (start + row) * blocks + block, blocks, std::min(TILE_M, number - row)};
                     multiply(some);
                     put_together(some, sums + row, block == 0);
                 }
@@ -130,12 +123,12 @@ template <typename TB> class Products {
         _tile_dpbssd(to, rows, weights);    \
     }
 
-    void multiply(const Rows &rows) {
+    void multiply(const Rows<block_q8_K> &rows) {
         const int8_t *numbers = rows.data->qs;
         int64_t stride = rows.stride * sizeof(block_q8_K);
         if (rows.count < TILE_M) {
             for (int n = 0; n < rows.count; n++) {
-                memcpy(padded[n], rows.data[(int64_t) n * rows.stride].qs, QK_K);
+                memcpy(padded[n], rows[n].qs, QK_K);
             }
             numbers = padded[0];
             stride = QK_K;
@@ -161,9 +154,9 @@ template <typename TB> class Products {
         _tile_stored(TMM7, products[1][1], 64);
     }
 
-    void put_together(const Rows &rows, float (*sums)[PAIR], bool fresh) {
+    void put_together(const Rows<block_q8_K> &rows, float (*sums)[PAIR], bool fresh) {
         for (int row = 0; Kind<TB>::MINIMA && row < rows.count; row++) {
-            const __m128i *each = (const __m128i *) rows.data[(int64_t) row * rows.stride].bsums;
+            const __m128i *each = (const __m128i *) rows[row].bsums;
             _mm_store_si128((__m128i *) pairs[row], _mm_hadd_epi16(_mm_loadu_si128(each), _mm_loadu_si128(each + 1)));
         }
         for (int side = 0; side < 2; side++) {
@@ -186,42 +179,11 @@ template <typename TB> class Products {
                 }
                 float *place = sums[row] + side * SIDE;
                 const __m512 before = fresh ? _mm512_setzero_ps() : _mm512_load_ps(place);
-                const __m512 factor = _mm512_set1_ps(rows.data[(int64_t) row * rows.stride].d);
+                const __m512 factor = _mm512_set1_ps(rows[row].d);
                 _mm512_store_ps(place, _mm512_fmadd_ps(sum, factor, before));
             }
         }
     }
-
-    static __m512 halves(const ggml_half *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) from)); }
 };
-
-/* This thread's part of a product of more rows than one, which stand quantized in the work memory. */
-template <typename TB> static void multiply(const ggml_compute_params *params, ggml_tensor *dst) {
-    const ggml_tensor *weights = dst->src[0];
-    const int blocks = (int) (weights->ne[0] / QK_K), count = (int) dst->ne[1], panels = (int) (dst->ne[0] / PAIR);
-    ggml_tile_config_init();
-    const FullTiles here;
-    Products<TB> products;
-    parallel_for_ggml(params, (int) (dst->ne[2] * dst->ne[3]) * panels, [&](int begin, int end) {
-        for (int n = begin; n < end; n++) {
-            const int matrix = n / panels, panel = n % panels;
-            const char *from = (const char *) weights->data + ggml_batch_offset(weights, matrix, dst->ne[2]);
-            float *to = (float *) ((char *) dst->data + ggml_batch_offset(dst, matrix, dst->ne[2])) + panel * PAIR;
-            products.panel((const block_q8_K *) params->wdata + (int64_t) matrix * count * blocks, count, blocks,
-                           from + (int64_t) panel * 2 * blocks * get_tile_size<TB>(), to, dst->ne[0]);
-        }
-    });
-}
-
-/* The same for any type; false: nothing is done, it is not one that this is for. */
-static bool multiply(const ggml_compute_params *params, ggml_tensor *dst) {
-    switch (dst->src[0]->type) {
-        case GGML_TYPE_Q4_K: multiply<block_q4_K>(params, dst); return true;
-        case GGML_TYPE_Q5_K: multiply<block_q5_K>(params, dst); return true;
-        case GGML_TYPE_Q6_K: multiply<block_q6_K>(params, dst); return true;
-        case GGML_TYPE_IQ4_XS: multiply<block_iq4_xs>(params, dst); return true;
-        default: return false;
-    }
-}
 
 }  // namespace corral

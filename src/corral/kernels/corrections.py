@@ -31,6 +31,7 @@ class Correction:
 
 _TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
 _NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
+_PRODUCTS = "src/ggml-cpu/llamafile/sgemm.cpp"
 _OPERATIONS, _ROWS = "src/ggml-cpu/ops.cpp", "src/ggml-cpu/arch/x86/quants.c"
 CORRECTIONS = (
     Correction(
@@ -85,12 +86,22 @@ CORRECTIONS = (
     Correction(_TILES, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
     Correction(_TILES, "quantize_row_q8_K_ref(x, (block_q8_K *)vy, k);", "corral_quantize(x, (block_q8_K *)vy, k);"),
     Correction(
-        _TILES, "// NB: mixed dtype gemm", '#include "amx_products.h"\n// NB: mixed dtype gemm'
+        _TILES, "// NB: mixed dtype gemm", '#include "amx_multiply.h"\n// NB: mixed dtype gemm'
     ),
     Correction(
         _TILES,
         "    // handle 4 tiles at a tile\n",
         "    if (corral::multiply(params, dst)) return;\n    // handle 4 tiles at a tile\n",
+    ),
+    Correction(
+        _PRODUCTS,
+        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
+        "#if defined(__AMX_INT8__) && defined(__AVX512VNNI__)\n"
+        "        bool corral_multiply_q5_0(const ggml_compute_params *, int64_t, int64_t, int64_t, const void *, int64_t,\n"
+        "                                  const void *, int64_t, float *, int64_t);\n"
+        "        if (corral_multiply_q5_0(params, m, n, k, A, lda, B, ldb, (float *) C, ldc)) return true;\n"
+        "#endif\n"
+        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
     ),
     Correction(
         _TILE_BUFFERS,
