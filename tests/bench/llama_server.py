@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.bench.contenders import Contender, from_a_server
 
-from corral.kernels.corrections import correct
+from corral.kernels.corrections import FAULTS, correct
 from corral.kernels.sources import fetch_archive, fetch_tools
 from corral.runner.kernels import engine_version
 
@@ -44,7 +44,9 @@ def build() -> None:
     with tarfile.open(archive) as opened:
         opened.extractall(ROOT / "sources", filter="data")
     (sources,) = (ROOT / "sources").glob("*/thirdparty/llama.cpp")
-    correct(sources / "ggml")  # without, it ends with an illegal instruction where the processor has AMX and gcc is 12
+    correct(
+        sources / "ggml", FAULTS
+    )  # without, it ends with an illegal instruction where the processor has AMX and gcc is 12
     tools = fetch_tools(_TOOLS, ROOT, _run)
     os.environ |= {"PYTHONPATH": str(tools), "PATH": f"{tools / 'bin'}:{os.environ['PATH']}"}
     options = [f"-D{name}={value}" for name, value in _OPTIONS.items()]

@@ -1,7 +1,8 @@
 """What is changed in the pinned engine's sources before they are compiled. Used by build.py.
 
-Threads wait for each other as barrier.h has it, and attention goes to attention.h first. The others are
-faults of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
+Threads wait for each other as barrier.h has it; attention goes to attention.h first, products of rows with weights on
+AMX (Intel's tiles) to amx_multiply.h, rows of Q5_0 to dots.h, and activations are quantized as quantize.h has it. The
+others are faults of the kernels for AMX, seen in llama.cpp of 2026-10:
 
 | fault                                                              | what happened                               |
 |--------------------------------------------------------------------|---------------------------------------------|
@@ -13,6 +14,7 @@ faults of the kernels for AMX (Intel's tiles), seen in llama.cpp of 2026-10:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,7 @@ _TILES, _TILE_BUFFERS = "src/ggml-cpu/amx/mmq.cpp", "src/ggml-cpu/amx/amx.cpp"
 _NO_TILES = "src0->ne[2] * src0->ne[3] != 1 || src0->ne[0] == TILE_K"
 _PRODUCTS = "src/ggml-cpu/llamafile/sgemm.cpp"
 _OPERATIONS, _ROWS = "src/ggml-cpu/ops.cpp", "src/ggml-cpu/arch/x86/quants.c"
-CORRECTIONS = (
+CHANGES = (
     Correction(
         "src/ggml-cpu/ggml-cpu.c",
         "#pragma omp barrier\n",
@@ -60,6 +62,41 @@ CORRECTIONS = (
         "{\n                ggml_compute",
     ),
     Correction(
+        _ROWS, '#include "../../quants.h"\n', '#include "../../quants.h"\n#include "dots.h"\n#include "quantize.h"\n'
+    ),
+    Correction(
+        _ROWS,
+        "    const block_q5_0 * GGML_RESTRICT x = vx;\n    const block_q8_0 * GGML_RESTRICT y = vy;\n",
+        "    const block_q5_0 * GGML_RESTRICT x = vx;\n    const block_q8_0 * GGML_RESTRICT y = vy;\n"
+        "#if defined(__AVX512VNNI__)\n"
+        "    if (nb % 2 == 0) {\n"
+        "        *s = corral_dot_q5_0(x, y, nb);\n"
+        "        return;\n"
+        "    }\n"
+        "#endif\n",
+    ),
+    Correction(_ROWS, "quantize_row_q8_K_ref(x, y, k);", "corral_quantize(x, (block_q8_K *) y, k);"),
+    Correction(_TILES, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
+    Correction(_TILES, "quantize_row_q8_K_ref(x, (block_q8_K *)vy, k);", "corral_quantize(x, (block_q8_K *)vy, k);"),
+    Correction(_TILES, "// NB: mixed dtype gemm", '#include "amx_multiply.h"\n// NB: mixed dtype gemm'),
+    Correction(
+        _TILES,
+        "    // handle 4 tiles at a tile\n",
+        "    if (corral::multiply(params, dst)) return;\n    // handle 4 tiles at a tile\n",
+    ),
+    Correction(
+        _PRODUCTS,
+        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
+        "#if defined(__AMX_INT8__) && defined(__AVX512VNNI__)\n"
+        "        bool corral_multiply_q5_0(const ggml_compute_params *, int64_t, int64_t, int64_t, const void *,\n"
+        "                                  int64_t, const void *, int64_t, float *, int64_t);\n"
+        "        if (corral_multiply_q5_0(params, m, n, k, A, lda, B, ldb, (float *) C, ldc)) return true;\n"
+        "#endif\n"
+        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
+    ),
+)
+FAULTS = (
+    Correction(
         _TILES,
         "_tile_loadconfig(&tc);",
         '__asm__ volatile("" : : "r"(&tc) : "memory"); _tile_loadconfig(&tc);',
@@ -81,28 +118,6 @@ CORRECTIONS = (
     ),
     Correction(_TILES, "(float *)dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)"),
     Correction(_TILES, "(float *) dst->data + dst_offset", "(float *)((char *)dst->data + dst_offset)", times=2),
-    Correction(_ROWS, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
-    Correction(_ROWS, "quantize_row_q8_K_ref(x, y, k);", "corral_quantize(x, (block_q8_K *) y, k);"),
-    Correction(_TILES, '#include "ggml-quants.h"\n', '#include "ggml-quants.h"\n#include "quantize.h"\n'),
-    Correction(_TILES, "quantize_row_q8_K_ref(x, (block_q8_K *)vy, k);", "corral_quantize(x, (block_q8_K *)vy, k);"),
-    Correction(
-        _TILES, "// NB: mixed dtype gemm", '#include "amx_multiply.h"\n// NB: mixed dtype gemm'
-    ),
-    Correction(
-        _TILES,
-        "    // handle 4 tiles at a tile\n",
-        "    if (corral::multiply(params, dst)) return;\n    // handle 4 tiles at a tile\n",
-    ),
-    Correction(
-        _PRODUCTS,
-        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
-        "#if defined(__AMX_INT8__) && defined(__AVX512VNNI__)\n"
-        "        bool corral_multiply_q5_0(const ggml_compute_params *, int64_t, int64_t, int64_t, const void *, int64_t,\n"
-        "                                  const void *, int64_t, float *, int64_t);\n"
-        "        if (corral_multiply_q5_0(params, m, n, k, A, lda, B, ldb, (float *) C, ldc)) return true;\n"
-        "#endif\n"
-        "        tinyBLAS_Q0_AVX<block_q5_0, block_q8_0, float> tb{",
-    ),
     Correction(
         _TILE_BUFFERS,
         "if (op->ne[0] % (TILE_N * 2)) {",
@@ -111,9 +126,9 @@ CORRECTIONS = (
 )
 
 
-def correct(ggml: Path) -> None:
+def correct(ggml: Path, corrections: Sequence[Correction] = (*CHANGES, *FAULTS)) -> None:
     """Put them right in ggml's folder. Raises KernelBuildFailed where the sources are not those that are known."""
-    for correction in CORRECTIONS:
+    for correction in corrections:
         path = ggml / correction.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if text.count(correction.wrong) != correction.times:

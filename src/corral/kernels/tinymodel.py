@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 _WIDTH, _HIDDEN, _HEADS, _LAYERS, _TOKENS = 256, 512, 4, 2, 259
 _SHARED = _WIDTH // _HEADS  # columns of the keys: all heads have the same
-_TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_1", "F16")
+_TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_1", "Q5_0", "IQ4_XS", "F16")
 _SEED = 7
 
 

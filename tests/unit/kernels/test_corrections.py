@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from corral.errors import KernelBuildFailed
-from corral.kernels.corrections import CORRECTIONS, correct
+from corral.kernels.corrections import CHANGES, FAULTS, correct
+
+CORRECTIONS = (*CHANGES, *FAULTS)
 
 
 @pytest.fixture
